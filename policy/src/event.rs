@@ -1,0 +1,342 @@
+//! Network events: the record of a verdict, in the shape that the store, the log and webhooks share.
+//!
+//! This module builds events and mints their ids; writing, aggregating and shipping them is
+//! `gateway`'s, behind [`EventSink`].
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use compact_str::CompactString;
+use serde::{Serialize, Serializer};
+use smallvec::SmallVec;
+
+use crate::compile::rules::{RuleRef, RuleSource};
+use crate::job::{JobIdentity, Scope};
+use crate::name::DnsName;
+use crate::verdict::{Judgement, Mode, Reason, Verdict};
+
+/// Version of the event's shape.
+pub const SCHEMA: u32 = 1;
+
+/// An event id: eight characters of Crockford's base 32, short enough to read aloud.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct EventId(u64);
+
+impl EventId {
+    const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
+    const BITS: u32 = 40;
+}
+
+impl std::fmt::Display for EventId {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for at in (0..Self::BITS / 5).rev() {
+            let digit = Self::ALPHABET[((self.0 >> (at * 5)) & 31) as usize];
+            std::fmt::Write::write_char(out, char::from(digit))?;
+        }
+        Ok(())
+    }
+}
+
+impl Serialize for EventId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// Mints event ids: a counter from a random start, spread over 40 bits by an odd multiplier, so that
+/// neighbours don't look alike and no id repeats within 2^40 events of one gateway.
+#[derive(Debug)]
+pub struct EventIds {
+    next: AtomicU64,
+}
+
+impl EventIds {
+    const SPREAD: u64 = 0x9e_3779_b97f;
+
+    /// Starts at `seed` (random, from the shell).
+    pub fn new(seed: u64) -> Self {
+        Self { next: AtomicU64::new(seed) }
+    }
+
+    /// The next id.
+    pub fn mint(&self) -> EventId {
+        let serial = self.next.fetch_add(1, Ordering::Relaxed);
+        EventId(serial.wrapping_mul(Self::SPREAD) & ((1 << EventId::BITS) - 1))
+    }
+}
+
+/// What kind of traffic an event is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// A DNS query.
+    Dns,
+    /// A TLS flow.
+    Tls,
+    /// A cleartext HTTP request.
+    Http,
+    /// A QUIC flow.
+    Quic,
+    /// Any other TCP flow.
+    Tcp,
+    /// Any other UDP flow.
+    Udp,
+    /// An ICMP echo.
+    Icmp,
+    /// Another IP protocol.
+    Ip,
+}
+
+impl Kind {
+    /// The spelling in events and metric labels.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Dns => "dns",
+            Self::Tls => "tls",
+            Self::Http => "http",
+            Self::Quic => "quic",
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+            Self::Icmp => "icmp",
+            Self::Ip => "ip",
+        }
+    }
+}
+
+/// Where an event's name comes from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NameSource {
+    /// The DNS question.
+    Query,
+    /// The server name of a TLS or QUIC hello.
+    Sni,
+    /// An HTTP authority.
+    Host,
+    /// A ticket: the job asked for this name and got the address.
+    Ticket,
+    /// There is no name.
+    #[default]
+    None,
+}
+
+/// One network event. Fields that don't apply are left out of the JSON.
+#[derive(Clone, Debug, Serialize)]
+pub struct NetworkEvent {
+    /// Version of this shape ([`SCHEMA`]).
+    pub schema: u32,
+    /// When, wall clock, RFC 3339 with milliseconds; stamped by the sink.
+    #[serde(serialize_with = "rfc3339")]
+    pub time: jiff::Timestamp,
+    /// Short id, also in the explanation that the client saw.
+    pub id: EventId,
+    /// Name of the gateway; stamped by the sink.
+    pub gateway: CompactString,
+    /// Network of the source.
+    pub network: CompactString,
+    /// The job, when the source holds a lease.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub job: Option<Arc<JobRecord>>,
+    /// Address of the runner.
+    pub source: IpAddr,
+    /// Port of the runner; 0 for protocols without ports.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub source_port: u16,
+    /// What kind of traffic.
+    pub kind: Kind,
+    /// The name that was judged.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<DnsName>,
+    /// Where that name comes from.
+    pub name_source: NameSource,
+    /// DNS: the asked type, by mnemonic or `TYPEn`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub qtype: Option<CompactString>,
+    /// DNS: the answer's code, by mnemonic.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rcode: Option<&'static str>,
+    /// DNS: addresses and targets of the answer, at most eight.
+    #[serde(skip_serializing_if = "SmallVec::is_empty")]
+    pub answers: SmallVec<[CompactString; 2]>,
+    /// The address that was dialled, or would have been.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub address: Option<IpAddr>,
+    /// The port of the flow; the asked server's for DNS.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub port: u16,
+    /// The address that the client chose, when the gateway dialled another.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub original_address: Option<IpAddr>,
+    /// Mode of the policy.
+    pub mode: Mode,
+    /// The verdict.
+    pub verdict: Verdict,
+    /// Why not; absent for permits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<Reason>,
+    /// The deciding rule, as written.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rule: Option<CompactString>,
+    /// Where that rule stands.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rule_source: Option<RuleSource>,
+    /// For refusals: the allowed endpoint that came nearest.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub nearest: Option<CompactString>,
+    /// Name of the deciding policy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub policy: Option<CompactString>,
+    /// Its version.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub policy_version: Option<u32>,
+    /// The scope that the policy came from.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "display_option")]
+    pub scope: Option<Scope>,
+    /// A hello carried an ECH extension that could be GREASE.
+    #[serde(skip_serializing_if = "is_false")]
+    pub ech_present: bool,
+    /// A short remark for people (`Host names port 8443`, `malformed: two Host headers`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub note: Option<CompactString>,
+    /// Bytes from the runner.
+    #[serde(skip_serializing_if = "is_zero_u64")]
+    pub bytes_up: u64,
+    /// Bytes to the runner.
+    #[serde(skip_serializing_if = "is_zero_u64")]
+    pub bytes_down: u64,
+    /// From the first packet to the close, in milliseconds.
+    #[serde(skip_serializing_if = "is_zero_u64")]
+    pub duration_ms: u64,
+    /// How many verdicts this event stands for; at least 1.
+    pub count: u64,
+    /// JA4 fingerprint of the hello.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ja4: Option<CompactString>,
+}
+
+/// A job as events carry it: its lease id and identity.
+#[derive(Clone, Debug, Serialize)]
+pub struct JobRecord {
+    /// Id of the lease.
+    pub id: CompactString,
+    /// The identity.
+    #[serde(flatten)]
+    pub identity: JobIdentity,
+}
+
+/// Where verdicts go. Implementations must neither block nor fail: they are called on the data plane.
+pub trait EventSink: Send + Sync {
+    /// A fresh id, so that an explanation can carry it before its event is complete.
+    fn mint(&self) -> EventId;
+
+    /// Takes one event; stamps its time and gateway.
+    fn emit(&self, event: NetworkEvent);
+}
+
+impl NetworkEvent {
+    /// An event of `kind` from `source` with everything that a judgement knows; the caller fills in the
+    /// rest. Time and gateway are stamped by the sink.
+    pub fn new(id: EventId, kind: Kind, source: IpAddr) -> Self {
+        Self {
+            schema: SCHEMA,
+            time: jiff::Timestamp::UNIX_EPOCH,
+            id,
+            gateway: CompactString::default(),
+            network: CompactString::default(),
+            job: None,
+            source,
+            source_port: 0,
+            kind,
+            name: None,
+            name_source: NameSource::None,
+            qtype: None,
+            rcode: None,
+            answers: SmallVec::new(),
+            address: None,
+            port: 0,
+            original_address: None,
+            mode: Mode::Block,
+            verdict: Verdict::Refuse,
+            reason: None,
+            rule: None,
+            rule_source: None,
+            nearest: None,
+            policy: None,
+            policy_version: None,
+            scope: None,
+            ech_present: false,
+            note: None,
+            bytes_up: 0,
+            bytes_down: 0,
+            duration_ms: 0,
+            count: 1,
+            ja4: None,
+        }
+    }
+
+    /// Writes verdict, reason and rules of `judgement` into the event.
+    pub fn judged(&mut self, judgement: &Judgement) {
+        self.verdict = judgement.verdict();
+        self.reason = judgement.refusal().map(|refusal| refusal.reason);
+        self.rule = judgement.rule().map(|rule| CompactString::from(rule.text()));
+        self.rule_source = judgement.rule().map(RuleRef::source);
+        self.nearest = judgement.refusal().and_then(|refusal| refusal.nearest.as_ref()).map(|rule| rule.text().into());
+    }
+}
+
+fn rfc3339<S: Serializer>(time: &jiff::Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&format_args!("{time:.3}"))
+}
+
+fn display_option<T: std::fmt::Display, S: Serializer>(value: &Option<T>, serializer: S) -> Result<S::Ok, S::Error> {
+    match value {
+        Some(value) => serializer.collect_str(value),
+        None => serializer.serialize_none(),
+    }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes fields by reference")]
+fn is_zero(port: &u16) -> bool {
+    *port == 0
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes fields by reference")]
+fn is_zero_u64(count: &u64) -> bool {
+    *count == 0
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes fields by reference")]
+fn is_false(flag: &bool) -> bool {
+    !*flag
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+
+    #[test]
+    fn ids_are_short_and_do_not_repeat() {
+        let ids = EventIds::new(u64::MAX - 500);
+        let mut seen = std::collections::HashSet::new();
+        for _ in 0..10_000 {
+            let text = ids.mint().to_string();
+            assert_eq!(text.len(), 8);
+            assert!(seen.insert(text));
+        }
+    }
+
+    #[test]
+    fn an_event_is_one_flat_json_object_without_empty_fields() {
+        let mut event = NetworkEvent::new(EventIds::new(1).mint(), Kind::Dns, "10.77.1.2".parse().unwrap());
+        event.name = Some(DnsName::parse("evil.test").unwrap());
+        event.judged(&Judgement::Refuse(crate::verdict::Refusal::because(Reason::NotAllowed)));
+        let json = serde_json::to_value(&event).unwrap();
+        assert_eq!(json["time"], "1970-01-01T00:00:00.000Z");
+        assert_eq!(json["verdict"], "refuse");
+        assert_eq!(json["reason"], "not-allowed");
+        assert_eq!(json["name"], "evil.test");
+        assert!(json.get("bytes_up").is_none() && json.get("job").is_none(), "{json}");
+    }
+}

@@ -1,0 +1,332 @@
+//! Answer tickets: proof that a job was given an address as an answer for a name.
+//!
+//! `dns` grants tickets before an answer leaves, `proxy` asks for them when a flow arrives and holds
+//! them while the flow lives. The table of one subject is bounded: its own oldest ticket goes first, so a
+//! job can't push out another's.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hashbrown::HashMap;
+use parking_lot::Mutex;
+use smallvec::SmallVec;
+
+use crate::Moment;
+use crate::name::DnsName;
+use crate::special;
+
+/// Tickets one subject may hold.
+pub const MAX_TICKETS: usize = 16_384;
+/// Names of CNAME, DNAME and SVCB chains one subject may hold.
+pub const MAX_CHAIN_NAMES: usize = 4_096;
+/// Names kept for one address; more than a CDN's edge shows to one job.
+const MAX_NAMES_PER_ADDRESS: usize = 256;
+
+/// What one DNS answer gives to a job.
+#[derive(Clone, Debug)]
+pub struct Grant<'a> {
+    /// The name first asked: what a flow's name is compared with.
+    pub asked: &'a DnsName,
+    /// Every further name of the chain (CNAME, DNAME and SVCB targets).
+    pub chain: &'a [DnsName],
+    /// The addresses of the answer, hints included.
+    pub addresses: &'a [IpAddr],
+    /// The smallest TTL of the answer.
+    pub ttl: Duration,
+}
+
+/// The tickets of one subject. Shared by its flows and queries; every call takes `now`.
+#[derive(Debug, Default)]
+pub struct TicketTable {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug)]
+struct Ticket {
+    name: DnsName,
+    expires: Moment,
+    holders: u32,
+    serial: u64,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    by_address: HashMap<IpAddr, SmallVec<[Ticket; 1]>>,
+    /// Tickets by age: the serial of each grant or renewal, so that the oldest is found in O(log n).
+    by_age: BTreeMap<u64, (IpAddr, DnsName)>,
+    chains: HashMap<DnsName, (DnsName, Moment)>,
+    chain_order: VecDeque<DnsName>,
+    next_serial: u64,
+}
+
+impl TicketTable {
+    /// Stores what an answer gives. `hold` is the least time that a ticket lives (`ticket-hold`).
+    pub fn grant(&self, grant: &Grant<'_>, hold: Duration, now: Moment) {
+        let expires = now.plus(grant.ttl.max(hold));
+        let mut inner = self.inner.lock();
+        for address in grant.addresses {
+            inner.put(special::canonical(*address), grant.asked, expires, now);
+        }
+        for name in grant.chain {
+            inner.put_chain(name, grant.asked, expires);
+        }
+    }
+
+    /// True when this address was given for `name` and still counts.
+    pub fn holds(&self, name: &DnsName, address: IpAddr, now: Moment) -> bool {
+        let inner = self.inner.lock();
+        inner.live(special::canonical(address), now).any(|ticket| ticket.name == *name)
+    }
+
+    /// Every name that the job holds for `address`, newest first.
+    pub fn names_at(&self, address: IpAddr, now: Moment) -> SmallVec<[DnsName; 4]> {
+        let inner = self.inner.lock();
+        let mut found: SmallVec<[(u64, DnsName); 4]> = inner
+            .live(special::canonical(address), now)
+            .map(|ticket| (ticket.serial, ticket.name.clone()))
+            .collect();
+        found.sort_by_key(|(serial, _)| std::cmp::Reverse(*serial));
+        found.into_iter().map(|(_, name)| name).collect()
+    }
+
+    /// The name first asked whose live chain `name` belongs to.
+    pub fn chain_owner(&self, name: &DnsName, now: Moment) -> Option<DnsName> {
+        let inner = self.inner.lock();
+        inner.chains.get(name).filter(|(_, expires)| *expires > now).map(|(owner, _)| owner.clone())
+    }
+
+    /// Number of tickets stored, expired ones not yet collected included.
+    pub fn len(&self) -> usize {
+        self.inner.lock().by_age.len()
+    }
+
+    /// True when nothing was ever granted, or all of it has gone.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Drops every ticket: the lease ended.
+    pub fn clear(&self) {
+        *self.inner.lock() = Inner::default();
+    }
+
+    fn change_holders(&self, name: &DnsName, address: IpAddr, change: impl FnOnce(&mut Ticket)) -> bool {
+        let mut inner = self.inner.lock();
+        let Some(tickets) = inner.by_address.get_mut(&address) else { return false };
+        tickets.iter_mut().find(|ticket| ticket.name == *name).map(change).is_some()
+    }
+}
+
+impl Inner {
+    fn live(&self, address: IpAddr, now: Moment) -> impl Iterator<Item = &Ticket> {
+        let tickets = self.by_address.get(&address).map_or(&[][..], |found| found.as_slice());
+        tickets.iter().filter(move |ticket| ticket.holders > 0 || ticket.expires > now)
+    }
+
+    fn put(&mut self, address: IpAddr, name: &DnsName, expires: Moment, now: Moment) {
+        let serial = self.next_serial;
+        self.next_serial += 1;
+        let tickets = self.by_address.entry(address).or_default();
+        if let Some(known) = tickets.iter_mut().find(|ticket| ticket.name == *name) {
+            let old = std::mem::replace(&mut known.serial, serial);
+            known.expires = known.expires.max(expires);
+            self.by_age.remove(&old);
+            self.by_age.insert(serial, (address, name.clone()));
+            return;
+        }
+        if tickets.len() >= MAX_NAMES_PER_ADDRESS
+            && let Some(at) = oldest_of(tickets)
+        {
+            let gone = tickets.swap_remove(at);
+            self.by_age.remove(&gone.serial);
+        }
+        tickets.push(Ticket { name: name.clone(), expires, holders: 0, serial });
+        self.by_age.insert(serial, (address, name.clone()));
+        self.collect(now);
+    }
+
+    /// Removes expired tickets from the old end, and live ones beyond the bound. Held tickets of open
+    /// flows are passed over, at most a handful a call, so that one call stays cheap.
+    fn collect(&mut self, now: Moment) {
+        let mut passed: SmallVec<[(u64, (IpAddr, DnsName)); 8]> = SmallVec::new();
+        while passed.len() < 8 {
+            let Some((serial, (address, name))) = self.by_age.pop_first() else { break };
+            let over = self.by_age.len() + passed.len() + 1 > MAX_TICKETS;
+            let Some(tickets) = self.by_address.get_mut(&address) else { continue };
+            let Some(at) = tickets.iter().position(|ticket| ticket.serial == serial) else { continue };
+            let (held, expired) = (tickets[at].holders > 0, tickets[at].expires <= now);
+            if held || !(expired || over) {
+                passed.push((serial, (address, name)));
+                if held {
+                    continue;
+                }
+                break;
+            }
+            tickets.swap_remove(at);
+            if tickets.is_empty() {
+                self.by_address.remove(&address);
+            }
+        }
+        // Past the bound with only held tickets at the old end: the bound wins, the oldest goes.
+        if self.by_age.len() + passed.len() > MAX_TICKETS && !passed.is_empty() {
+            let (serial, (address, _)) = passed.remove(0);
+            if let Some(tickets) = self.by_address.get_mut(&address) {
+                tickets.retain(|ticket| ticket.serial != serial);
+                if tickets.is_empty() {
+                    self.by_address.remove(&address);
+                }
+            }
+        }
+        self.by_age.extend(passed);
+    }
+
+    fn put_chain(&mut self, name: &DnsName, owner: &DnsName, expires: Moment) {
+        if self.chains.insert(name.clone(), (owner.clone(), expires)).is_none() {
+            self.chain_order.push_back(name.clone());
+            if self.chain_order.len() > MAX_CHAIN_NAMES
+                && let Some(oldest) = self.chain_order.pop_front()
+            {
+                self.chains.remove(&oldest);
+            }
+        }
+    }
+}
+
+fn oldest_of(tickets: &[Ticket]) -> Option<usize> {
+    tickets.iter().enumerate().min_by_key(|(_, ticket)| ticket.serial).map(|(at, _)| at)
+}
+
+/// Keeps one ticket alive while a flow uses it. [`TicketHold::release`] renews it; merely dropping the
+/// hold ends it without renewal.
+#[derive(Debug)]
+pub struct TicketHold {
+    table: Arc<TicketTable>,
+    name: DnsName,
+    address: IpAddr,
+}
+
+impl TicketHold {
+    /// Holds the ticket of (`name`, `address`); `None` when there is none.
+    pub fn take(table: &Arc<TicketTable>, name: &DnsName, address: IpAddr) -> Option<Self> {
+        let address = special::canonical(address);
+        table
+            .change_holders(name, address, |ticket| ticket.holders = ticket.holders.saturating_add(1))
+            .then(|| Self { table: Arc::clone(table), name: name.clone(), address })
+    }
+
+    /// Ends the hold at `now`; the ticket lives on for `hold` from here (renewed by use).
+    pub fn release(self, hold: Duration, now: Moment) {
+        self.table
+            .change_holders(&self.name, self.address, |ticket| ticket.expires = ticket.expires.max(now.plus(hold)));
+    }
+}
+
+impl Drop for TicketHold {
+    fn drop(&mut self) {
+        self.table
+            .change_holders(&self.name, self.address, |ticket| ticket.holders = ticket.holders.saturating_sub(1));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+
+    const HOLD: Duration = Duration::from_secs(3600);
+
+    fn name(text: &str) -> DnsName {
+        DnsName::parse(text).unwrap()
+    }
+
+    fn address(n: u32) -> IpAddr {
+        IpAddr::V4((0xc000_0200 + n).into())
+    }
+
+    fn grant(table: &TicketTable, asked: &DnsName, addresses: &[IpAddr], now: Moment) {
+        table.grant(&Grant { asked, chain: &[], addresses, ttl: Duration::from_secs(60) }, HOLD, now);
+    }
+
+    #[test]
+    fn lives_for_the_longer_of_ttl_and_hold() {
+        let table = TicketTable::default();
+        let a = name("a.test");
+        grant(&table, &a, &[address(1)], Moment::from_millis(0));
+        assert!(table.holds(&a, address(1), Moment::from_millis(3_599_999)));
+        assert!(!table.holds(&a, address(1), Moment::from_millis(3_600_000)));
+        assert!(!table.holds(&a, address(2), Moment::from_millis(0)));
+    }
+
+    #[test]
+    fn a_held_ticket_outlives_its_expiry_and_is_renewed_by_use() {
+        let table = Arc::new(TicketTable::default());
+        let a = name("a.test");
+        grant(&table, &a, &[address(1)], Moment::from_millis(0));
+        let hold = TicketHold::take(&table, &a, address(1)).unwrap();
+        let late = Moment::from_millis(9_000_000);
+        assert!(table.holds(&a, address(1), late));
+        hold.release(HOLD, late);
+        assert!(table.holds(&a, address(1), late.plus(Duration::from_secs(3_599))));
+        assert!(!table.holds(&a, address(1), late.plus(HOLD)));
+    }
+
+    #[test]
+    fn at_the_bound_the_jobs_own_oldest_goes_first() {
+        let table = TicketTable::default();
+        let now = Moment::from_millis(0);
+        for n in 0..=MAX_TICKETS as u32 {
+            grant(&table, &name("a.test"), &[address(n)], now);
+        }
+        assert_eq!(table.len(), MAX_TICKETS);
+        assert!(!table.holds(&name("a.test"), address(0), now));
+        assert!(table.holds(&name("a.test"), address(1), now));
+        assert!(table.holds(&name("a.test"), address(MAX_TICKETS as u32), now));
+    }
+
+    #[test]
+    fn held_tickets_do_not_break_the_bound() {
+        let table = Arc::new(TicketTable::default());
+        let now = Moment::from_millis(0);
+        let mut holds = Vec::new();
+        for n in 0..64 + MAX_TICKETS as u32 {
+            grant(&table, &name("a.test"), &[address(n)], now);
+            holds.extend(TicketHold::take(&table, &name("a.test"), address(n)));
+        }
+        assert!(table.len() <= MAX_TICKETS, "{}", table.len());
+    }
+
+    #[test]
+    fn chain_names_lead_to_the_name_first_asked() {
+        let table = TicketTable::default();
+        let (asked, target) = (name("www.a.test"), name("edge.cdn.test"));
+        let now = Moment::from_millis(0);
+        let chain = [target.clone()];
+        let grant = Grant { asked: &asked, chain: &chain, addresses: &[address(1)], ttl: Duration::ZERO };
+        table.grant(&grant, HOLD, now);
+        assert_eq!(table.chain_owner(&target, now), Some(asked.clone()));
+        assert_eq!(table.chain_owner(&target, now.plus(HOLD)), None);
+        assert!(!table.holds(&target, address(1), now), "the target is not thereby allowed");
+        assert_eq!(table.names_at(address(1), now).as_slice(), [asked]);
+    }
+
+    #[test]
+    fn names_per_address_are_bounded() {
+        let table = TicketTable::default();
+        let now = Moment::from_millis(0);
+        for n in 0..=MAX_NAMES_PER_ADDRESS {
+            grant(&table, &name(&format!("n{n}.test")), &[address(1)], now);
+        }
+        assert_eq!(table.names_at(address(1), now).len(), MAX_NAMES_PER_ADDRESS);
+        assert!(!table.holds(&name("n0.test"), address(1), now));
+    }
+
+    #[test]
+    fn v4_mapped_spelling_is_the_same_ticket() {
+        let table = TicketTable::default();
+        let now = Moment::from_millis(0);
+        grant(&table, &name("a.test"), &[address(1)], now);
+        assert!(table.holds(&name("a.test"), "::ffff:192.0.2.1".parse().unwrap(), now));
+    }
+}
