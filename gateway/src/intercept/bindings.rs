@@ -6,11 +6,7 @@
 //! sockets see the spoof (`SO_RCVMARK`). TCP needs no help: its handshake proves
 //! the return path.
 
-use std::{
-    collections::BTreeMap,
-    fmt::Write as _,
-    net::IpAddr,
-};
+use std::{collections::BTreeMap, fmt::Write as _, net::IpAddr};
 
 use super::ruleset::TABLE;
 use crate::link::Mac;
@@ -33,7 +29,11 @@ pub struct BindingTable {
 impl BindingTable {
     /// Binds, rebinds (`Some`) or unbinds (`None`) an address. Returns the nft
     /// script that does the same to the installed table, `None` if nothing changed.
-    pub fn set(&mut self, address: IpAddr, mac: Option<Mac>) -> Result<Option<String>, BindingsFull> {
+    pub fn set(
+        &mut self,
+        address: IpAddr,
+        mac: Option<Mac>,
+    ) -> Result<Option<String>, BindingsFull> {
         let old = self.bound.get(&address).copied();
         if old == mac {
             return Ok(None);
@@ -81,8 +81,14 @@ impl BindingTable {
                 let _ = write!(pairs, "{address} . {mac}, ");
             }
             if !sources.is_empty() {
-                let _ = writeln!(script, "add element inet {TABLE} bound_sources{family} {{ {sources}}}");
-                let _ = writeln!(script, "add element inet {TABLE} bound{family} {{ {pairs}}}");
+                let _ = writeln!(
+                    script,
+                    "add element inet {TABLE} bound_sources{family} {{ {sources}}}"
+                );
+                let _ = writeln!(
+                    script,
+                    "add element inet {TABLE} bound{family} {{ {pairs}}}"
+                );
             }
         }
         script
@@ -110,7 +116,13 @@ mod tests {
     fn a_change_of_machine_is_one_transaction() {
         let mut table = BindingTable::default();
         let address: IpAddr = "10.77.1.2".parse().unwrap();
-        assert!(table.set(address, Some(A)).unwrap().unwrap().starts_with("add element"));
+        assert!(
+            table
+                .set(address, Some(A))
+                .unwrap()
+                .unwrap()
+                .starts_with("add element")
+        );
         assert_eq!(table.set(address, Some(A)), Ok(None));
         let script = table.set(address, Some(B)).unwrap().unwrap();
         assert_eq!(
@@ -133,10 +145,18 @@ mod tests {
         for n in 0..MAX_BINDINGS as u32 {
             table.set(address(n), Some(A)).unwrap();
         }
-        assert_eq!(table.set(address(MAX_BINDINGS as u32), Some(A)), Err(BindingsFull));
+        assert_eq!(
+            table.set(address(MAX_BINDINGS as u32), Some(A)),
+            Err(BindingsFull)
+        );
         assert!(table.set(address(7), Some(B)).unwrap().is_some());
         assert!(table.set(address(7), None).unwrap().is_some());
-        assert!(table.set(address(MAX_BINDINGS as u32), Some(A)).unwrap().is_some());
+        assert!(
+            table
+                .set(address(MAX_BINDINGS as u32), Some(A))
+                .unwrap()
+                .is_some()
+        );
     }
 
     #[test]

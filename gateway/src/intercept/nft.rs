@@ -50,7 +50,9 @@ pub(super) async fn read_back() -> Result<Option<Value>, NftError> {
         Ok(text) => serde_json::from_str(&text)
             .map(|listing| Some(normalise(listing)))
             .map_err(NftError::Output),
-        Err(NftError::Refused(complaint)) if complaint.contains("No such file or directory") => Ok(None),
+        Err(NftError::Refused(complaint)) if complaint.contains("No such file or directory") => {
+            Ok(None)
+        }
         Err(error) => Err(error),
     }
 }
@@ -63,12 +65,18 @@ pub(super) async fn read_counters() -> Result<Vec<(String, u64)>, NftError> {
 }
 
 fn counters_in(listing: &Value) -> Vec<(String, u64)> {
-    let objects = listing["nftables"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let objects = listing["nftables"]
+        .as_array()
+        .map(Vec::as_slice)
+        .unwrap_or_default();
     objects
         .iter()
         .filter_map(|object| {
             let counter = object.get("counter")?;
-            Some((counter["name"].as_str()?.to_owned(), counter["packets"].as_u64()?))
+            Some((
+                counter["name"].as_str()?.to_owned(),
+                counter["packets"].as_u64()?,
+            ))
         })
         .collect()
 }
@@ -116,7 +124,9 @@ async fn run(arguments: &[&str], input: &str) -> Result<String, NftError> {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
     let complaint = String::from_utf8_lossy(&output.stderr);
-    Err(NftError::Refused(complaint.trim().chars().take(COMPLAINT_MAX).collect()))
+    Err(NftError::Refused(
+        complaint.trim().chars().take(COMPLAINT_MAX).collect(),
+    ))
 }
 
 #[cfg(test)]

@@ -216,7 +216,9 @@ impl InterceptPlan {
 impl Steering {
     fn check(&self) -> Result<(), PlanError> {
         let single = |mark: u32| mark.is_power_of_two();
-        if !single(self.divert_mark) || !single(self.spoof_mark) || self.divert_mark == self.spoof_mark
+        if !single(self.divert_mark)
+            || !single(self.spoof_mark)
+            || self.divert_mark == self.spoof_mark
         {
             return Err(PlanError::Marks(self.divert_mark, self.spoof_mark));
         }
@@ -251,7 +253,19 @@ mod tests {
 
     #[test]
     fn interface_names_that_a_ruleset_would_misread_are_refused() {
-        for bad in ["", "eth*", "a b", "a\"b", "a/b", ".", "..", "sixteen-letters-", "é", "a\nb", "{a}"] {
+        for bad in [
+            "",
+            "eth*",
+            "a b",
+            "a\"b",
+            "a/b",
+            ".",
+            "..",
+            "sixteen-letters-",
+            "é",
+            "a\nb",
+            "{a}",
+        ] {
             assert_eq!(
                 InterfaceName::parse(bad),
                 Err(PlanError::InterfaceName(bad.to_owned()))
@@ -285,7 +299,10 @@ mod tests {
 
         let mut shared = plan();
         shared.networks[1].interface = shared.networks[0].interface.clone();
-        assert!(matches!(shared.check(), Err(PlanError::SharedInterface(..))));
+        assert!(matches!(
+            shared.check(),
+            Err(PlanError::SharedInterface(..))
+        ));
 
         let mut loopback = plan();
         loopback.networks[0].interface = InterfaceName::parse("lo").unwrap();

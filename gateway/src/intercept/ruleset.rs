@@ -84,7 +84,10 @@ struct Writer<'a> {
 
 impl<'a> Writer<'a> {
     fn new(plan: &'a InterceptPlan) -> Self {
-        let interfaces: Vec<_> = plan.interfaces().map(|name| format!("\"{name}\"")).collect();
+        let interfaces: Vec<_> = plan
+            .interfaces()
+            .map(|name| format!("\"{name}\""))
+            .collect();
         let mark = plan.steering.divert_mark;
         Self {
             plan,
@@ -113,7 +116,13 @@ impl<'a> Writer<'a> {
     /// Counters are named for what was dropped; sets are filled at run time.
     fn objects() -> String {
         let mut text = String::new();
-        for counter in ["forged_source", "spoofed", "not_diverted", "closed", "forwarded"] {
+        for counter in [
+            "forged_source",
+            "spoofed",
+            "not_diverted",
+            "closed",
+            "forwarded",
+        ] {
             let _ = writeln!(text, "\tcounter {counter} {{\n\t}}");
         }
         for (family, kind) in [(4, "ipv4_addr"), (6, "ipv6_addr")] {
@@ -143,7 +152,10 @@ impl<'a> Writer<'a> {
         chain(
             "divert",
             Some("prerouting priority mangle"),
-            &[format!("iifname {{ {} }} goto from_runner", self.interfaces)],
+            &[format!(
+                "iifname {{ {} }} goto from_runner",
+                self.interfaces
+            )],
         )
     }
 
@@ -204,7 +216,10 @@ impl<'a> Writer<'a> {
             // The kernel would follow a routing header after the verdict.
             "exthdr rt exists counter name not_diverted drop".to_owned(),
             // Our bits mean what we say only if nobody else set them before.
-            format!("meta mark & {marks:#010x} != 0 meta mark set meta mark & {:#010x}", !marks),
+            format!(
+                "meta mark & {marks:#010x} != 0 meta mark set meta mark & {:#010x}",
+                !marks
+            ),
         ];
         for (family, ip) in [(4, "ip"), (6, "ip6")] {
             rules.push(format!(
@@ -216,11 +231,15 @@ impl<'a> Writer<'a> {
     }
 
     fn steered(&self) -> Vec<String> {
-        let Self { set_divert, plan, .. } = self;
+        let Self {
+            set_divert, plan, ..
+        } = self;
         let (tcp, udp) = (plan.tcp_port, plan.udp_port);
         let dns: Vec<_> = plan.networks.iter().enumerate().map(dns_verdict).collect();
         let dns = dns.join(", ");
-        let errors = format!("limit rate {ICMP_ERRORS_PER_SECOND}/second burst {ICMP_ERRORS_PER_SECOND} packets");
+        let errors = format!(
+            "limit rate {ICMP_ERRORS_PER_SECOND}/second burst {ICMP_ERRORS_PER_SECOND} packets"
+        );
         vec![
             // Open connections first. A SYN is left to `tproxy`, which alone hands a
             // reused tuple in TIME-WAIT to the listener.
@@ -235,12 +254,24 @@ impl<'a> Writer<'a> {
             "fib daddr type local accept".to_owned(),
             // The gateway's sockets speak to runners from foreign addresses, so that errors
             // about their packets (path MTU above all) are addressed to those.
-            format!("icmp type {{ destination-unreachable, time-exceeded, parameter-problem }} {errors} {set_divert} accept"),
-            format!("icmpv6 type {{ destination-unreachable, packet-too-big, time-exceeded, parameter-problem }} {errors} {set_divert} accept"),
-            format!("meta nfproto ipv4 meta l4proto tcp tproxy ip to 127.0.0.1:{tcp} {set_divert} accept"),
-            format!("meta nfproto ipv6 meta l4proto tcp tproxy ip6 to [::1]:{tcp} {set_divert} accept"),
-            format!("meta nfproto ipv4 meta l4proto udp tproxy ip to 127.0.0.1:{udp} {set_divert} accept"),
-            format!("meta nfproto ipv6 meta l4proto udp tproxy ip6 to [::1]:{udp} {set_divert} accept"),
+            format!(
+                "icmp type {{ destination-unreachable, time-exceeded, parameter-problem }} {errors} {set_divert} accept"
+            ),
+            format!(
+                "icmpv6 type {{ destination-unreachable, packet-too-big, time-exceeded, parameter-problem }} {errors} {set_divert} accept"
+            ),
+            format!(
+                "meta nfproto ipv4 meta l4proto tcp tproxy ip to 127.0.0.1:{tcp} {set_divert} accept"
+            ),
+            format!(
+                "meta nfproto ipv6 meta l4proto tcp tproxy ip6 to [::1]:{tcp} {set_divert} accept"
+            ),
+            format!(
+                "meta nfproto ipv4 meta l4proto udp tproxy ip to 127.0.0.1:{udp} {set_divert} accept"
+            ),
+            format!(
+                "meta nfproto ipv6 meta l4proto udp tproxy ip6 to [::1]:{udp} {set_divert} accept"
+            ),
         ]
     }
 
@@ -273,7 +304,11 @@ impl<'a> Writer<'a> {
 
     fn runner_api(&self) -> Vec<String> {
         let listens = |v4: bool| {
-            let of_family = self.plan.runner_api.iter().filter(move |at| at.is_ipv4() == v4);
+            let of_family = self
+                .plan
+                .runner_api
+                .iter()
+                .filter(move |at| at.is_ipv4() == v4);
             let pairs: Vec<_> = of_family
                 .map(|at: &SocketAddr| format!("{} . {}", at.ip(), at.port()))
                 .collect();
@@ -290,17 +325,25 @@ impl<'a> Writer<'a> {
     fn own_echo(&self) -> Vec<String> {
         let own = self.plan.own_addresses();
         let of_family = |v4: bool| {
-            let addresses: Vec<_> = own.iter().filter(|a| a.is_ipv4() == v4).map(IpAddr::to_string).collect();
+            let addresses: Vec<_> = own
+                .iter()
+                .filter(|a| a.is_ipv4() == v4)
+                .map(IpAddr::to_string)
+                .collect();
             addresses.join(", ")
         };
-        let limit = format!("limit rate {OWN_ECHO_PER_SECOND}/second burst {OWN_ECHO_PER_SECOND} packets");
-        [("ip", "icmp", of_family(true)), ("ip6", "icmpv6", of_family(false))]
-            .into_iter()
-            .filter(|(_, _, addresses)| !addresses.is_empty())
-            .map(|(ip, icmp, addresses)| {
-                format!("{ip} daddr {{ {addresses} }} {icmp} type echo-request {limit} accept")
-            })
-            .collect()
+        let limit =
+            format!("limit rate {OWN_ECHO_PER_SECOND}/second burst {OWN_ECHO_PER_SECOND} packets");
+        [
+            ("ip", "icmp", of_family(true)),
+            ("ip6", "icmpv6", of_family(false)),
+        ]
+        .into_iter()
+        .filter(|(_, _, addresses)| !addresses.is_empty())
+        .map(|(ip, icmp, addresses)| {
+            format!("{ip} daddr {{ {addresses} }} {icmp} type echo-request {limit} accept")
+        })
+        .collect()
     }
 
     /// A second belt behind forwarding off, in both directions.

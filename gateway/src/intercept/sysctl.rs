@@ -80,8 +80,9 @@ pub(super) fn settings<'a>(interfaces: impl Iterator<Item = &'a InterfaceName>) 
     for interface in interfaces {
         for (family, list) in [("ipv4", V4), ("ipv6", V6)] {
             all.extend(
-                list.iter()
-                    .map(|(name, value)| setting(format!("{family}/conf/{interface}/{name}"), value)),
+                list.iter().map(|(name, value)| {
+                    setting(format!("{family}/conf/{interface}/{name}"), value)
+                }),
             );
         }
     }
@@ -106,7 +107,10 @@ pub(super) fn first_deviation(settings: &[Setting]) -> Result<Option<String>, Sy
     for setting in settings {
         match setting.read()? {
             Some(value) if value != setting.value => {
-                return Ok(Some(format!("net/{} is {value}, not {}", setting.name, setting.value)));
+                return Ok(Some(format!(
+                    "net/{} is {value}, not {}",
+                    setting.name, setting.value
+                )));
             }
             Some(_) => {}
             None => setting.may_be_absent()?,
@@ -166,7 +170,10 @@ mod tests {
             "ipv6/conf/all/forwarding",
             "ipv6/conf/br0.7/accept_ra",
         ] {
-            assert!(all.iter().any(|s| s.name == name && s.value == "0"), "{name}");
+            assert!(
+                all.iter().any(|s| s.name == name && s.value == "0"),
+                "{name}"
+            );
         }
         assert_eq!(all.len(), NAMESPACE.len() + V4.len() + V6.len());
     }
@@ -178,7 +185,10 @@ mod tests {
             value: "0",
         };
         let error = apply(&[gone]).unwrap_err();
-        assert_eq!(error.to_string(), "cannot find the kernel setting net/ipv4/conf/tgi-none/forwarding");
+        assert_eq!(
+            error.to_string(),
+            "cannot find the kernel setting net/ipv4/conf/tgi-none/forwarding"
+        );
         let old_kernel = Setting {
             name: "ipv6/conf/lo/tgi_none".to_owned(),
             value: "0",

@@ -1,0 +1,164 @@
+//! Putting interception in place, comparing it with what must be, mending and
+//! removing it: owns the order of the steps; never decides what they say
+//! ([`Ruleset`], `Routing`, `sysctl` do). The appliance's start drives it, and
+//! `watch` after that.
+//!
+//! The order is closed before diverted: first the kernel settings, then the
+//! routing rules (whose blackhole closes as well), then the ruleset in one
+//! transaction. Every interruption leaves "nothing crosses".
+
+use std::net::IpAddr;
+
+use parking_lot::Mutex;
+use serde_json::Value;
+
+use super::{
+    bindings::{BindingTable, BindingsFull},
+    nft::{self, NftError},
+    plan::{InterceptPlan, PlanError},
+    routing::{self, Netlink, Routing, RoutingError},
+    ruleset::Ruleset,
+    sysctl::{self, Setting, SysctlError},
+};
+use crate::link::Mac;
+
+/// Why interception is not in place. Runner traffic is closed nevertheless.
+#[derive(Debug, thiserror::Error)]
+pub enum InstallError {
+    /// The plan contradicts itself.
+    #[error("the interception plan is wrong")]
+    Plan(#[from] PlanError),
+    /// A kernel setting could not be made.
+    #[error("runner interfaces can't be closed")]
+    Sysctl(#[from] SysctlError),
+    /// A routing rule or route could not be made.
+    #[error("diverted packets can't be routed")]
+    Routing(#[from] RoutingError),
+    /// The ruleset could not be installed or read.
+    #[error("the ruleset is not in place")]
+    Nft(#[from] NftError),
+    /// Something undid the ruleset while it was being read back.
+    #[error("the ruleset vanished while it was installed")]
+    Vanished,
+    /// See [`BindingsFull`].
+    #[error("an address can't be bound to its machine")]
+    Bindings(#[from] BindingsFull),
+}
+
+/// What was found in place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Condition {
+    /// All is as installed.
+    Intact,
+    /// What differs, in words for `status` and the log.
+    Deviates(String),
+}
+
+/// Interception that was put in place.
+///
+/// Dropping it removes nothing: a gateway that dies must leave the diversion to
+/// nowhere, which is closed. [`Guard::remove`] is the orderly end.
+#[derive(Debug)]
+pub struct Guard {
+    plan: InterceptPlan,
+    ruleset: Ruleset,
+    routing: Routing,
+    settings: Vec<Setting>,
+    bindings: Mutex<BindingTable>,
+    /// The table as nft read it back after the last installation.
+    installed: Mutex<Option<Value>>,
+    /// One script at a time: a restore between the memory's change and the
+    /// kernel's would add an element twice.
+    turn: tokio::sync::Mutex<()>,
+}
+
+/// Puts a plan in place, over whatever a dead predecessor left.
+pub async fn install(plan: InterceptPlan) -> Result<Guard, InstallError> {
+    let guard = Guard {
+        ruleset: Ruleset::compile(&plan)?,
+        routing: Routing::compile(&plan),
+        settings: sysctl::settings(plan.interfaces()),
+        bindings: Mutex::default(),
+        installed: Mutex::default(),
+        turn: tokio::sync::Mutex::default(),
+        plan,
+    };
+    guard.restore().await?;
+    Ok(guard)
+}
+
+/// Removes the table, the rules and the routes of any plan. Forwarding stays off.
+pub async fn cleanup() -> Result<(), InstallError> {
+    nft::apply(&Ruleset::removal()).await?;
+    routing::remove_all(&Netlink::open()?).await?;
+    Ok(())
+}
+
+impl Guard {
+    /// The plan that is in place.
+    pub fn plan(&self) -> &InterceptPlan {
+        &self.plan
+    }
+
+    /// Puts everything in place (again). Harmless when nothing was missing.
+    pub async fn restore(&self) -> Result<(), InstallError> {
+        let _turn = self.turn.lock().await;
+        self.put_in_place().await
+    }
+
+    /// The caller holds `turn`.
+    async fn put_in_place(&self) -> Result<(), InstallError> {
+        sysctl::apply(&self.settings)?;
+        self.routing.apply(&Netlink::open()?).await?;
+        let script = self.ruleset.script(&self.bindings.lock());
+        nft::apply(&script).await?;
+        let reading = nft::read_back().await?.ok_or(InstallError::Vanished)?;
+        *self.installed.lock() = Some(reading);
+        Ok(())
+    }
+
+    /// Compares what is in place with what was installed.
+    pub async fn verify(&self) -> Result<Condition, InstallError> {
+        let _turn = self.turn.lock().await;
+        if let Some(what) = sysctl::first_deviation(&self.settings)? {
+            return Ok(Condition::Deviates(what));
+        }
+        if let Some(what) = self.routing.first_deviation(&Netlink::open()?).await? {
+            return Ok(Condition::Deviates(what));
+        }
+        let reading = nft::read_back().await?;
+        let deviation = match reading {
+            None => Some("the table is gone"),
+            Some(_) if reading != *self.installed.lock() => Some("the table was changed"),
+            Some(_) => None,
+        };
+        Ok(deviation.map_or(Condition::Intact, |what| {
+            Condition::Deviates(what.to_owned())
+        }))
+    }
+
+    /// Tells the kernel which machine may use an address (`None`: any again). If
+    /// the table was tampered with, it is restored whole.
+    pub async fn bind(&self, address: IpAddr, mac: Option<Mac>) -> Result<(), InstallError> {
+        let _turn = self.turn.lock().await;
+        let change = self.bindings.lock().set(address, mac)?;
+        let Some(script) = change else {
+            return Ok(());
+        };
+        match nft::apply(&script).await {
+            Ok(()) => Ok(()),
+            Err(NftError::Refused(_)) => self.put_in_place().await,
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The named counters of what was dropped: (name, packets) since the last installation.
+    pub async fn counters(&self) -> Result<Vec<(String, u64)>, InstallError> {
+        Ok(nft::read_counters().await?)
+    }
+
+    /// The orderly end: [`cleanup`]. Runner interfaces stay closed.
+    pub async fn remove(self) -> Result<(), InstallError> {
+        cleanup().await
+    }
+}

@@ -1,0 +1,31 @@
+//! The crate's only unsafe code: socket options and addresses that neither
+//! `socket2` nor `nix` offers. Owns nothing; never keeps a descriptor. Driven by
+//! `listen` and `raw`.
+
+use std::{io, mem::size_of, os::fd::AsRawFd};
+
+/// Sets a socket option whose value is a C `int`.
+pub(crate) fn set_int_option(
+    socket: &impl AsRawFd,
+    level: i32,
+    name: i32,
+    value: i32,
+) -> io::Result<()> {
+    let length = size_of::<i32>() as libc::socklen_t;
+    // SAFETY: the descriptor is open for the call (`socket` is borrowed), and the
+    // kernel reads `length` bytes from a live `i32`.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            level,
+            name,
+            (&raw const value).cast(),
+            length,
+        )
+    };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
