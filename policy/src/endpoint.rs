@@ -3,7 +3,11 @@
 //! The types are here, the grammar that reads them is in [`parse`]; how thousands of them are matched
 //! at once is [`crate::compile`]'s business.
 
+pub mod cover;
+pub mod list;
 pub mod parse;
+mod pattern;
+pub mod problem;
 
 use std::fmt;
 use std::net::IpAddr;

@@ -21,6 +21,7 @@ pub mod lease;
 pub mod name;
 pub mod rulebook;
 pub mod special;
+pub mod subject;
 pub mod ticket;
 pub mod time;
 pub mod verdict;

@@ -131,7 +131,8 @@ impl CompiledPolicy {
                 let known = known.join(", ");
                 return Err(CompileError::UnknownSet { policy: meta.name, set: used.clone(), known });
             };
-            allowed.extend(set.endpoints.iter().map(|one| (one, RuleSource::Set)));
+            let source = RuleSource::Set(used.as_str().into());
+            allowed.extend(set.endpoints.iter().map(|one| (one, source.clone())));
         }
         let denied = document.denied_endpoints.iter().map(|one| (one, RuleSource::Policy));
         Ok(Self {

@@ -89,8 +89,10 @@ impl Authority {
 
     fn sign(&self, names: &[String]) -> Result<(rcgen::Certificate, KeyPair), LabError> {
         let mut params = CertificateParams::new(names)?;
-        let common = names.first().map_or("nameless", String::as_str);
-        params.distinguished_name.push(DnType::CommonName, common);
+        // Not the name: a common name ends at 64 characters, an SNI at 255.
+        params
+            .distinguished_name
+            .push(DnType::CommonName, "tidegate lab server");
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         // Strict OpenSSL clients want the link to the authority's key.

@@ -1,0 +1,44 @@
+//! The data plane's clock: the one place that reads the system's monotonic clock.
+//!
+//! Everything that decides takes a [`Moment`] as an argument; the shells of `dns`, `proxy` and `gateway`
+//! get theirs here, and tests put a clock of their own in its place.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use tidegate_policy::Moment;
+
+/// A source of moments. Cloning shares it.
+#[derive(Clone, Debug)]
+pub struct Clock(Source);
+
+#[derive(Clone, Debug)]
+enum Source {
+    System(Instant),
+    Manual(Arc<AtomicU64>),
+}
+
+impl Clock {
+    /// The system's monotonic clock; its origin is the moment of this call.
+    #[expect(clippy::disallowed_methods, reason = "the one place that reads the monotonic clock")]
+    pub fn system() -> Self {
+        Self(Source::System(Instant::now()))
+    }
+
+    /// A clock that moves only when the returned handle is stored to (milliseconds).
+    pub fn manual() -> (Self, Arc<AtomicU64>) {
+        let millis = Arc::new(AtomicU64::new(0));
+        (Self(Source::Manual(Arc::clone(&millis))), millis)
+    }
+
+    /// The present moment.
+    pub fn now(&self) -> Moment {
+        match &self.0 {
+            Source::System(origin) => {
+                Moment::from_millis(u64::try_from(origin.elapsed().as_millis()).unwrap_or(u64::MAX))
+            }
+            Source::Manual(millis) => Moment::from_millis(millis.load(Ordering::Relaxed)),
+        }
+    }
+}

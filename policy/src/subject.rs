@@ -1,0 +1,113 @@
+//! Subjects: one judged party each, with its rulebook, its tickets and its identity.
+//!
+//! `dns` and `proxy` get a subject for every packet's source from [`crate::lease::LeaseTable`] and hold it
+//! as long as they work for it. A policy change swaps the rulebook inside of a living subject; the end
+//! of a lease makes another subject.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use arc_swap::ArcSwap;
+use compact_str::CompactString;
+use ipnet::IpNet;
+
+use crate::event::{EventId, JobRecord, Kind, NetworkEvent};
+use crate::job::Assurance;
+use crate::rulebook::Rulebook;
+use crate::ticket::TicketTable;
+
+/// What kind of runners a network has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RunnerKind {
+    /// A machine runs one job and goes: an address is quarantined when its lease ended.
+    #[default]
+    Ephemeral,
+    /// A machine runs one job after another.
+    Persistent,
+}
+
+/// A runner-facing network as decisions see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Network {
+    /// Its name.
+    pub name: CompactString,
+    /// Cluster of its jobs.
+    pub cluster: CompactString,
+    /// Its source ranges.
+    pub ranges: Vec<IpNet>,
+    /// Kind of its runners.
+    pub runners: RunnerKind,
+    /// Weaker identities get the default policy.
+    pub min_assurance: Option<Assurance>,
+}
+
+/// Why a source is judged as it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Standing {
+    /// It holds a lease.
+    Leased,
+    /// It holds none: the network's default policy.
+    Unleased,
+    /// Its lease ended and its machine has not changed.
+    Quarantined,
+    /// Its machine holds a lease by another address.
+    Unbound,
+    /// It lies in no network of the gateway.
+    Foreign,
+}
+
+/// One judged party. Shared: flows and queries in progress keep it alive.
+#[derive(Debug)]
+pub struct Subject {
+    /// Never reused within a process.
+    pub id: u64,
+    /// The network of its source.
+    pub network: Arc<Network>,
+    /// Its job, when it holds a lease.
+    pub job: Option<Arc<JobRecord>>,
+    /// Why it is judged as it is.
+    pub standing: Standing,
+    tickets: Arc<TicketTable>,
+    book: ArcSwap<Rulebook>,
+}
+
+static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+
+impl Subject {
+    /// A new subject without tickets.
+    pub fn new(network: Arc<Network>, job: Option<Arc<JobRecord>>, standing: Standing, book: Arc<Rulebook>) -> Self {
+        let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
+        Self { id, network, job, standing, tickets: Arc::default(), book: ArcSwap::new(book) }
+    }
+
+    /// The rulebook of this moment.
+    pub fn rulebook(&self) -> Arc<Rulebook> {
+        self.book.load_full()
+    }
+
+    /// Puts another rulebook in place; decisions from now on use it.
+    pub fn swap(&self, book: Arc<Rulebook>) {
+        self.book.store(book);
+    }
+
+    /// Its tickets.
+    pub fn tickets(&self) -> &Arc<TicketTable> {
+        &self.tickets
+    }
+
+    /// A new event about this subject, with network, job and policy filled in.
+    pub fn event(&self, id: EventId, kind: Kind, source: IpAddr) -> NetworkEvent {
+        let mut event = NetworkEvent::new(id, kind, source);
+        event.network = self.network.name.clone();
+        event.job.clone_from(&self.job);
+        let book = self.book.load();
+        event.mode = book.mode();
+        if let Some((policy, scope)) = book.policy() {
+            event.policy = Some(policy.meta.name.clone());
+            event.policy_version = Some(policy.meta.version);
+            event.scope = Some(scope.clone());
+        }
+        event
+    }
+}
