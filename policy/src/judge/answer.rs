@@ -3,7 +3,6 @@
 use std::net::IpAddr;
 
 use crate::compile::rules::RuleRef;
-use crate::endpoint::Transport;
 use crate::name::DnsName;
 use crate::rulebook::Rulebook;
 use crate::special;
@@ -58,14 +57,4 @@ pub(super) fn global_address(book: &Rulebook, address: IpAddr) -> Option<RuleRef
         .iter()
         .find_map(|one| book.world.global.find_address(*one))
         .map(|hit| RuleRef::global(&hit.text))
-}
-
-impl crate::rulebook::RuleList {
-    /// The rule that covers an address on every port and transport that matter to a lookup.
-    fn whole_address(&self, address: IpAddr) -> Option<RuleRef> {
-        // An endpoint without ports covers all of them; port 0 is in no written range but that one.
-        let tcp = self.find_address(address, 1, Transport::Tcp)?;
-        let everywhere = self.find_address(address, u16::MAX, Transport::Udp).is_some();
-        everywhere.then_some(tcp)
-    }
 }

@@ -343,13 +343,13 @@ impl Case<'_> {
         let mut first = None;
         let mut names: Vec<DnsName> = Vec::new();
         for list in self.book.permitting(self.policy) {
-            for (name, id) in list.matcher().exact_names_on_port(self.flow.port, self.flow.transport) {
+            for (name, rule) in list.exact_names(self.flow.port, self.flow.transport) {
                 if names.len() == MAX_CONFIRM {
                     break;
                 }
                 let denied = self.book.denied_name(&name, self.flow.port, self.flow.transport).is_some();
                 if !denied && global_name(self.book, &name).is_none() {
-                    first.get_or_insert_with(|| list.rule(id));
+                    first.get_or_insert(rule);
                     names.push(name);
                 }
             }

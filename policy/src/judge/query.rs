@@ -191,9 +191,9 @@ fn permit(
     {
         return Ok(Allowed { rule, owner: Some(owner) });
     }
-    let below = book.permitting(policy).find_map(|list| list.rule_below(host));
+    let below = book.permitting(policy).find_map(|list| list.has_below(host).then(|| list.nearest(host)));
     match (below, class) {
-        (Some(rule), TypeClass::Validation) => Ok(Allowed { rule, owner: None }),
+        (Some(Some(rule)), TypeClass::Validation) => Ok(Allowed { rule, owner: None }),
         (below, _) => Err(Refused { refusal: not_allowed(book, policy, host), ancestor: below.is_some() }),
     }
 }
@@ -216,7 +216,7 @@ fn is_search_suffix(book: &Rulebook, policy: &CompiledPolicy, name: &DnsName) ->
     let labels = name.labels();
     (2..labels.len()).rev().any(|keep| {
         DnsName::from_labels(labels.iter().take(keep).copied())
-            .is_ok_and(|prefix| some_port(book, policy, &prefix).is_some_and(|rule| !rule.is_over_wide()))
+            .is_ok_and(|prefix| some_port(book, policy, &prefix).is_some())
     })
 }
 
