@@ -1,0 +1,45 @@
+# Two commands for people: `make demo` and `make test`. Both install what is missing.
+# Everything else is a tier of `make test` or a convenience.
+
+CARGO ?= cargo
+# The tests drive real clients: no CA bundle, proxy or resolver of this shell may reach them.
+TEST_ENV = env -u SSL_CERT_FILE -u SSL_CERT_DIR -u CURL_CA_BUNDLE -u GIT_SSL_CAINFO
+
+.PHONY: demo test lint unit e2e bench build clean-lab
+
+demo:
+	packaging/install-deps.sh build demo
+	$(CARGO) build --quiet --package tidegate
+	target/debug/tidegate demo $(if $(KEEP),--keep)
+
+build:
+	packaging/install-deps.sh build
+	$(CARGO) build --release --package tidegate
+
+# Tiers in order of how fast they fail. The last one ends with the runner's closing line.
+test: test-deps lint unit e2e
+
+.PHONY: test-deps
+test-deps:
+	packaging/install-deps.sh build test
+	@test "$$(id -u)" = 0 || { echo "make test: run as root; the end-to-end tier makes network namespaces" >&2; exit 1; }
+
+lint:
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --quiet --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --quiet --workspace --no-deps
+
+unit:
+	$(TEST_ENV) $(CARGO) test --workspace --exclude tidegate-e2e --lib --bins --tests
+
+e2e:
+	$(CARGO) build --quiet --package tidegate
+	$(TEST_ENV) $(CARGO) test --package tidegate-e2e --lib --tests
+
+bench:
+	packaging/install-deps.sh build bench
+	$(CARGO) bench --package tidegate-bench
+
+# Removes what an interrupted lab left behind (namespaces of dead processes only).
+clean-lab:
+	target/debug/tidegate demo --sweep

@@ -1,0 +1,282 @@
+//! From what was written to what it means: paths, names, spans, and the rules between keys.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ipnet::IpNet;
+use tidegate_policy::DnsName;
+use tidegate_policy::document::nearest;
+use tidegate_policy::endpoint::parse::{Role, parse_endpoint};
+use tidegate_policy::endpoint::{Host, NamePattern};
+use tidegate_policy::job::{Assurance, JobIdentity};
+use tidegate_policy::rulebook::Destination;
+use tidegate_policy::subject::RunnerKind;
+
+use super::{
+    ConfigError, DnsConfig, Egress, EventLogConfig, GatewayConfig, NetworkConfig, ProxyConfig, StaticLeaseConfig, raw,
+};
+
+/// Rotation when the file names no size.
+const DEFAULT_ROTATE: u64 = 64 << 20;
+/// Rotated files kept when the file names no number.
+const DEFAULT_KEEP: u32 = 4;
+/// A configuration larger than this is not one.
+const MAX_BYTES: usize = 4 << 20;
+
+/// Reads `text`, which stands at `path`.
+pub(super) fn file(text: &str, path: &Path) -> Result<GatewayConfig, ConfigError> {
+    let at = At { path };
+    if text.len() > MAX_BYTES {
+        return Err(at.value("", format!("the file is larger than {MAX_BYTES} bytes")));
+    }
+    // Through a value first: it rejects duplicate keys, which structs take silently.
+    serde_yaml::from_str::<serde_yaml::Value>(text).map_err(|error| at.syntax(&error))?;
+    let file: raw::File = serde_yaml::from_str(text).map_err(|error| at.syntax(&error))?;
+    if file.version != 1 {
+        let message = format!("{} is not a version that this program reads; write 1", file.version);
+        return Err(at.value("version", message));
+    }
+    let gateway = file.gateway.ok_or_else(|| at.value("gateway", "the section is missing".into()))?;
+    at.gateway(gateway)
+}
+
+/// The place of the file: for errors, and for what relative paths are relative to.
+#[derive(Clone, Copy)]
+struct At<'a> {
+    path: &'a Path,
+}
+
+impl At<'_> {
+    fn value(self, key: &str, message: String) -> ConfigError {
+        ConfigError::Value { path: self.path.to_owned(), key: key.to_owned(), message }
+    }
+
+    fn syntax(self, error: &serde_yaml::Error) -> ConfigError {
+        let position =
+            error.location().map_or_else(String::new, |at| format!(":{}:{}", at.line(), at.column()));
+        let mut message = error.to_string();
+        if let Some(end) = message.rfind(" at line ") {
+            message.truncate(end);
+        }
+        let hint = unknown_key_hint(&message).unwrap_or_default();
+        ConfigError::Syntax { path: self.path.to_owned(), position, message, hint }
+    }
+
+    fn join(self, file: PathBuf) -> PathBuf {
+        match self.path.parent() {
+            Some(folder) if file.is_relative() => folder.join(file),
+            _ => file,
+        }
+    }
+
+    fn gateway(self, raw: raw::Gateway) -> Result<GatewayConfig, ConfigError> {
+        for (key, given) in [
+            ("gateway.group", raw.group.is_some()),
+            ("gateway.runner-api", raw.runner_api.is_some()),
+            ("gateway.control-plane", raw.control_plane.is_some()),
+        ] {
+            if given {
+                let message = "this version has no control plane yet; remove the key".to_owned();
+                return Err(self.value(key, message));
+            }
+        }
+        if raw.name.is_empty() {
+            return Err(self.value("gateway.name", "write a name for this gateway".into()));
+        }
+        if raw.networks.is_empty() {
+            return Err(self.value("gateway.networks", "name at least one runner-facing interface".into()));
+        }
+        Ok(GatewayConfig {
+            name: raw.name.into(),
+            state_dir: self.join(raw.state_dir),
+            networks: self.networks(raw.networks)?,
+            default_policy: raw.default_policy.map(|file| self.join(file)),
+            endpoint_sets: raw.endpoint_sets.into_iter().map(|(name, file)| (name, self.join(file))).collect(),
+            dns: self.dns(raw.dns)?,
+            proxy: self.proxy(&raw.proxy, raw.egress)?,
+            global_block: raw.global_block.into_iter().map(|file| self.join(file)).collect(),
+            static_leases: self.leases(raw.static_leases)?,
+            events: raw.events.file.map(|file| EventLogConfig {
+                file: self.join(file),
+                rotate_bytes: raw.events.rotate_bytes.unwrap_or(DEFAULT_ROTATE).max(4096),
+                keep: raw.events.keep.unwrap_or(DEFAULT_KEEP).max(1),
+            }),
+            metrics: raw.metrics.listen,
+        })
+    }
+
+    fn networks(self, raw: Vec<raw::Network>) -> Result<Vec<NetworkConfig>, ConfigError> {
+        let mut networks: Vec<NetworkConfig> = Vec::new();
+        for (index, one) in raw.into_iter().enumerate() {
+            let key = format!("gateway.networks[{index}]");
+            if networks.iter().any(|other| other.name == one.name || other.interface == one.interface) {
+                let message = format!("{} or {} is named twice", one.name, one.interface);
+                return Err(self.value(&key, message));
+            }
+            // IFNAMSIZ, without characters that mean something to nft.
+            let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '@');
+            if one.interface.is_empty() || one.interface.len() > 15 || !one.interface.chars().all(plain) {
+                let message = format!("{:?} is not the name of an interface", one.interface);
+                return Err(self.value(&format!("{key}.interface"), message));
+            }
+            networks.push(NetworkConfig {
+                name: one.name.into(),
+                interface: one.interface,
+                cluster: one.cluster.into(),
+                runners: match one.runners {
+                    raw::Runners::Ephemeral => RunnerKind::Ephemeral,
+                    raw::Runners::Persistent => RunnerKind::Persistent,
+                },
+                default_policy: one.default_policy.map(|file| self.join(file)),
+                min_assurance: one.min_assurance,
+                always_allow: one.always_allow.map(|file| self.join(file)),
+            });
+        }
+        Ok(networks)
+    }
+
+    fn dns(self, raw: raw::Dns) -> Result<DnsConfig, ConfigError> {
+        if raw.upstreams.is_empty() {
+            return Err(self.value("gateway.dns.upstreams", "name at least one upstream resolver".into()));
+        }
+        let mut forward = Vec::new();
+        for (zone, upstreams) in raw.forward {
+            let name = self.name(&format!("gateway.dns.forward.{zone}"), &zone)?;
+            forward.push((name, upstreams));
+        }
+        let mut hosts = Vec::new();
+        for (host, addresses) in raw.hosts {
+            hosts.push((self.name(&format!("gateway.dns.hosts.{host}"), &host)?, addresses));
+        }
+        let mut internal_domains = Vec::new();
+        for (index, domain) in raw.internal_domains.iter().enumerate() {
+            internal_domains.push(self.pattern(&format!("gateway.dns.internal-domains[{index}]"), domain)?);
+        }
+        Ok(DnsConfig {
+            upstreams: raw.upstreams,
+            forward,
+            internal_domains,
+            hosts,
+            upstream_ca: raw.upstream_ca.map(|file| self.join(file)),
+            tls: raw.tls.map(|tls| (self.join(tls.cert), self.join(tls.key))),
+        })
+    }
+
+    fn proxy(self, raw: &raw::Proxy, egress: raw::Egress) -> Result<ProxyConfig, ConfigError> {
+        if matches!(raw.quic, raw::Quic::Inspect) {
+            let message = "this version can't inspect QUIC yet; write refuse".to_owned();
+            return Err(self.value("gateway.proxy.quic", message));
+        }
+        let week = Duration::from_secs(7 * 86_400);
+        Ok(ProxyConfig {
+            detect_timeout: self.span(
+                "gateway.proxy.detect-timeout",
+                &raw.detect_timeout,
+                Duration::from_millis(100)..=Duration::from_secs(60),
+            )?,
+            ticket_hold: self.span("gateway.proxy.ticket-hold", &raw.ticket_hold, Duration::from_secs(1)..=week)?,
+            destination: match raw.destination {
+                raw::Destination::Resolve => Destination::Resolve,
+                raw::Destination::TicketOnly => Destination::TicketOnly,
+            },
+            egress: match egress.source {
+                raw::EgressSource::Word(raw::EgressWord::Gateway) => Egress::Gateway,
+                raw::EgressSource::Word(raw::EgressWord::Preserve) => Egress::Preserve,
+                raw::EgressSource::Addresses(addresses) if addresses.is_empty() => {
+                    return Err(self.value("gateway.egress.source", "the list of addresses is empty".into()));
+                }
+                raw::EgressSource::Addresses(addresses) => Egress::Addresses(addresses),
+            },
+        })
+    }
+
+    fn leases(self, raw: Vec<raw::StaticLease>) -> Result<Vec<StaticLeaseConfig>, ConfigError> {
+        let mut leases: Vec<StaticLeaseConfig> = Vec::new();
+        for (index, one) in raw.into_iter().enumerate() {
+            let key = format!("gateway.static-leases[{index}]");
+            let sources: Vec<IpNet> = one
+                .sources
+                .iter()
+                .map(|source| match source {
+                    raw::Source::Net(net) => net.trunc(),
+                    raw::Source::Address(address) => IpNet::from(*address),
+                })
+                .collect();
+            if sources.is_empty() || one.owner.is_empty() {
+                return Err(self.value(&key, "a lease needs sources and an owner".into()));
+            }
+            if let Some(twice) = sources.iter().find(|net| leases.iter().any(|other| other.sources.contains(net))) {
+                return Err(self.value(&key, format!("{twice} is held by another static lease already")));
+            }
+            let identity = JobIdentity {
+                owner: one.owner.into(),
+                repo: one.repo.into(),
+                workflow: one.workflow.into(),
+                job: one.job.into(),
+                run_id: "".into(),
+                run_attempt: 0,
+                runner_name: "".into(),
+                cluster: "".into(),
+                event: "".into(),
+                git_ref: "".into(),
+                actor: "".into(),
+                assurance: Assurance::Static,
+            }
+            .canonical();
+            leases.push(StaticLeaseConfig { sources, identity, policy: one.policy.map(|file| self.join(file)) });
+        }
+        Ok(leases)
+    }
+
+    fn name(self, key: &str, text: &str) -> Result<DnsName, ConfigError> {
+        DnsName::parse(text).map_err(|error| self.value(key, format!("{text:?} is not a host name: {error}")))
+    }
+
+    fn pattern(self, key: &str, text: &str) -> Result<NamePattern, ConfigError> {
+        match parse_endpoint(text, Role::Denied).map(|(endpoint, _)| endpoint.host) {
+            Ok(Host::Name(pattern)) => Ok(pattern),
+            Ok(Host::Net(_)) => Err(self.value(key, format!("{text:?} is an address; write a domain"))),
+            Err(error) => Err(self.value(key, error.to_string())),
+        }
+    }
+
+    fn span(
+        self,
+        key: &str,
+        text: &str,
+        bounds: std::ops::RangeInclusive<Duration>,
+    ) -> Result<Duration, ConfigError> {
+        let Some(span) = parse_span(text) else {
+            return Err(self.value(key, format!("{text:?} is not a time span; write 500ms, 3s, 10m, 1h or 2d")));
+        };
+        if bounds.contains(&span) {
+            return Ok(span);
+        }
+        Err(self.value(key, format!("{text} is out of bounds: {:?} to {:?}", bounds.start(), bounds.end())))
+    }
+}
+
+/// Reads `500ms`, `3s`, `10m`, `1h`, `2d`.
+fn parse_span(text: &str) -> Option<Duration> {
+    let digits = text.find(|c: char| !c.is_ascii_digit())?;
+    let (number, unit) = text.split_at(digits);
+    let number: u64 = number.parse().ok()?;
+    let millis = match unit {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
+        _ => return None,
+    };
+    Some(Duration::from_millis(number.checked_mul(millis)?))
+}
+
+/// From serde's "unknown field `x`, expected one of `a`, `b`" to the key that was meant.
+fn unknown_key_hint(message: &str) -> Option<String> {
+    let (_, rest) = message.split_once("unknown field `")?;
+    let (unknown, expected) = rest.split_once('`')?;
+    let known: Vec<&str> = expected.split('`').skip(1).step_by(2).collect();
+    let meant = nearest(unknown, known.iter().copied())?;
+    Some(format!("; did you mean `{meant}`?"))
+}

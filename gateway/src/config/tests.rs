@@ -1,0 +1,85 @@
+//! Tests of reading the configuration.
+
+use std::path::Path;
+
+use super::{Egress, GatewayConfig};
+
+const SMALL: &str = "\
+version: 1
+gateway:
+  name: gw-1
+  networks:
+    - {name: runners, interface: runners0, default-policy: default.yaml}
+  dns: {upstreams: [198.51.100.53]}
+";
+
+fn parse(text: &str) -> Result<GatewayConfig, String> {
+    GatewayConfig::parse(text, Path::new("/etc/tidegate/tidegate.yaml")).map_err(|error| error.to_string())
+}
+
+#[test]
+fn a_small_file_is_completed_with_defaults() {
+    let config = parse(SMALL).expect("accepted");
+    assert_eq!(config.networks[0].default_policy.as_deref(), Some(Path::new("/etc/tidegate/default.yaml")));
+    assert_eq!(config.proxy.egress, Egress::Gateway);
+    assert_eq!(config.proxy.ticket_hold.as_secs(), 3600);
+    assert!(config.events.is_none() && config.metrics.is_none());
+}
+
+#[test]
+fn the_interfaces_own_example_is_accepted_but_for_the_control_planes_keys() {
+    let text = "\
+version: 1
+gateway:
+  name: gw-1
+  state-dir: /var/lib/tidegate
+  networks:
+    - {name: runners, interface: runners0, cluster: prod, runners: ephemeral, default-policy: default.yaml,
+       min-assurance: declared, always-allow: host.yaml}
+  default-policy: default.yaml
+  endpoint-sets: {corp-base: corp.yaml}
+  dns:
+    upstreams: [10.0.0.2, \"tls://9.9.9.9#dns.quad9.net\", \"https://1.1.1.1/dns-query\"]
+    forward: {corp.example: [10.0.0.2]}
+    internal-domains: [corp.example]
+    hosts: {agent.example: [10.0.0.5, \"fd00::5\"]}
+  proxy: {detect-timeout: 3s, destination: resolve, ticket-hold: 1h, quic: refuse}
+  egress: {source: gateway}
+  global-block: [block.txt]
+  static-leases:
+    - {sources: [10.77.1.2, \"fd77:1::2\"], owner: Acme, repo: acme/Web, workflow: ci.yml, job: build, policy: ci.yaml}
+    - {sources: [10.77.3.0/24], owner: acme, repo: acme/api}
+  events: {file: /var/log/tidegate/events.ndjson}
+  metrics: {listen: \"127.0.0.1:9464\"}
+control:
+  listen: 127.0.0.1:8443
+";
+    let config = parse(text).expect("accepted");
+    assert_eq!(config.static_leases[0].identity.repo, "acme/web");
+    assert_eq!(config.static_leases[0].sources.len(), 2);
+    assert!(config.dns.internal_domains[0].as_exact().is_some());
+}
+
+#[test]
+fn an_unknown_key_names_line_and_the_key_that_was_meant() {
+    let error = parse(&SMALL.replace("default-policy", "defualt-policy")).expect_err("refused");
+    assert!(error.starts_with("/etc/tidegate/tidegate.yaml:5:"), "{error}");
+    assert!(error.ends_with("did you mean `default-policy`?"), "{error}");
+}
+
+#[test]
+fn wrong_values_name_their_key_and_what_to_write() {
+    for (from, to, want) in [
+        ("version: 1", "version: 2", "version: 2 is not a version"),
+        ("[198.51.100.53]", "[]", "gateway.dns.upstreams: name at least one"),
+        ("runners0", "run/ners0", "gateway.networks[0].interface"),
+        ("name: gw-1", "name: ''", "gateway.name: write a name"),
+        ("  dns:", "  control-plane: {url: x}\n  dns:", "gateway.control-plane: this version"),
+        ("  dns:", "  proxy: {detect-timeout: soon}\n  dns:", "gateway.proxy.detect-timeout: \"soon\" is not a time span"),
+        ("  dns:", "  proxy: {quic: inspect}\n  dns:", "gateway.proxy.quic"),
+        ("  dns:", "  name: twice\n  dns:", "duplicate"),
+    ] {
+        let error = parse(&SMALL.replacen(from, to, 1)).expect_err(to);
+        assert!(error.contains(want), "{to}: {error}");
+    }
+}

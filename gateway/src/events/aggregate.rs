@@ -1,0 +1,77 @@
+//! Aggregation of refusal floods: a pure state machine over events and moments.
+//!
+//! The first [`VERBATIM`] refusals of a minute are passed on at once. Beyond that, refusals of the same
+//! (job, name, address, port, reason) become one event with a count, passed on when the minute ends.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use compact_str::CompactString;
+use hashbrown::HashMap;
+use tidegate_policy::event::NetworkEvent;
+use tidegate_policy::verdict::{Reason, Verdict};
+use tidegate_policy::{DnsName, Moment};
+
+use super::queue::party;
+
+/// Refusals a minute that are passed on one by one.
+pub const VERBATIM: u32 = 1_000;
+/// Distinct aggregates a minute; refusals beyond are counted as lost.
+pub const MAX_AGGREGATES: usize = 10_000;
+const MINUTE: Duration = Duration::from_secs(60);
+
+type Key = (CompactString, Option<DnsName>, Option<IpAddr>, u16, Option<Reason>);
+
+/// The state of one minute.
+#[derive(Default)]
+pub struct Aggregator {
+    begun: Moment,
+    verbatim: u32,
+    pending: HashMap<Key, NetworkEvent>,
+    lost: u64,
+}
+
+impl Aggregator {
+    /// Takes one event; returns it when it is to be written now.
+    pub fn take(&mut self, event: NetworkEvent, now: Moment) -> Option<NetworkEvent> {
+        if event.verdict == Verdict::Permit {
+            return Some(event);
+        }
+        if self.pending.is_empty() && now.since(self.begun) >= MINUTE {
+            self.begun = now;
+            self.verbatim = 0;
+        }
+        if self.verbatim < VERBATIM {
+            self.verbatim += 1;
+            return Some(event);
+        }
+        let key = (party(&event), event.name.clone(), event.address, event.port, event.reason);
+        if let Some(known) = self.pending.get_mut(&key) {
+            known.count += event.count;
+            known.bytes_up += event.bytes_up;
+        } else if self.pending.len() < MAX_AGGREGATES {
+            self.pending.insert(key, event);
+        } else {
+            self.lost += event.count;
+        }
+        None
+    }
+
+    /// The aggregates of a minute that has ended, or all of them when `force`d.
+    pub fn flush(&mut self, now: Moment, force: bool) -> Vec<NetworkEvent> {
+        if !force && now.since(self.begun) < MINUTE {
+            return Vec::new();
+        }
+        if self.pending.is_empty() {
+            return Vec::new();
+        }
+        self.begun = now;
+        self.verbatim = 0;
+        self.pending.drain().map(|(_, event)| event).collect()
+    }
+
+    /// How many refusals found no aggregate since the last call.
+    pub fn take_lost(&mut self) -> u64 {
+        std::mem::take(&mut self.lost)
+    }
+}

@@ -1,0 +1,49 @@
+#!/bin/sh
+# Installs what a fresh Debian machine lacks for building, running or testing Tidegate.
+#
+#   packaging/install-deps.sh build|demo|test|bench ...
+#
+# Needs root only when something is missing. Rust itself is not among Debian's packages in the version that
+# is needed: the script says so and stops when cargo is absent or too old.
+set -eu
+
+build="build-essential ca-certificates"
+demo="nftables iproute2 procps curl git dnsutils openssl"
+# The clients and servers that the end-to-end tests drive.
+tests="openssh-server openssh-client ncat socat postgresql postgresql-client python3 python3-pip iputils-ping tcpdump"
+bench="unbound haproxy dnsperf"
+
+fail() {
+    echo "install-deps: $*" >&2
+    exit 1
+}
+
+wanted="$build"
+for tier in "$@"; do
+    case "$tier" in
+        build) ;;
+        demo) wanted="$wanted $demo" ;;
+        test) wanted="$wanted $demo $tests" ;;
+        bench) wanted="$wanted $demo $bench" ;;
+        *) fail "unknown tier '$tier'; use build, demo, test or bench" ;;
+    esac
+done
+
+missing=""
+for package in $wanted; do
+    status=$(dpkg-query -W -f '${Status}' "$package" 2>/dev/null || true)
+    [ "$status" = "install ok installed" ] || missing="$missing $package"
+done
+if [ -n "$missing" ]; then
+    [ "$(id -u)" = 0 ] || fail "run as root to install:$missing"
+    echo "installing:$missing"
+    export DEBIAN_FRONTEND=noninteractive
+    apt-get update -q >/dev/null || fail "apt-get update failed; check the machine's package sources"
+    # shellcheck disable=SC2086 # a list of words
+    apt-get install -y -q --no-install-recommends $missing >/dev/null || fail "apt-get could not install:$missing"
+fi
+
+command -v cargo >/dev/null 2>&1 || fail "cargo is missing; install Rust 1.95 or newer (rustup) and try again"
+version=$(rustc --version | cut -d' ' -f2)
+oldest=$(printf '1.95.0\n%s\n' "$version" | sort -V | head -n 1)
+[ "$oldest" = 1.95.0 ] || fail "rustc $version is too old; Tidegate needs 1.95 or newer"
