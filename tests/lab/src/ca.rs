@@ -69,12 +69,7 @@ impl Authority {
 
     /// A server certificate for names and addresses, written to `STEM.pem` and
     /// `STEM.key` in `dir`.
-    pub fn issue_files(
-        &self,
-        dir: &Path,
-        stem: &str,
-        names: &[&str],
-    ) -> Result<CertificateFiles, LabError> {
+    pub fn issue_files(&self, dir: &Path, stem: &str, names: &[&str]) -> Result<CertificateFiles, LabError> {
         let names: Vec<_> = names.iter().map(|&name| name.to_owned()).collect();
         let (certificate, key) = self.sign(&names)?;
         let files = CertificateFiles {

@@ -48,13 +48,9 @@ impl Claim {
         let id = fresh_id();
         let dir = home(&id);
         fs::create_dir(&dir).during(format!("make {}", dir.display()))?;
-        let lock = lock_owner(&dir)?.ok_or_else(|| {
-            crate::error::invalid(&id, "a lab with this fresh id is already owned")
-        })?;
-        Ok(Self {
-            id,
-            lock: Some(lock),
-        })
+        let lock = lock_owner(&dir)?
+            .ok_or_else(|| crate::error::invalid(&id, "a lab with this fresh id is already owned"))?;
+        Ok(Self { id, lock: Some(lock) })
     }
 
     /// The id in every name: digits, hex and dashes.

@@ -23,9 +23,7 @@ pub struct Leaks {
 /// Starts counting on interface `up0` of the internet.
 pub(crate) fn install(namespace: &str) -> Result<(), LabError> {
     let (v4, v6) = (plan::RUNNERS_V4, plan::RUNNERS_V6);
-    let set = |address: &str| {
-        format!("type {address} . {address} . inet_proto; size 256; flags dynamic;")
-    };
+    let set = |address: &str| format!("type {address} . {address} . inet_proto; size 256; flags dynamic;");
     tool::nft(
         namespace,
         &format!(
@@ -52,15 +50,13 @@ pub(crate) fn read(namespace: &str) -> Result<Leaks, LabError> {
     command.args(["netns", "exec", namespace, "nft", "-j"]);
     command.args(["list", "table", "netdev", "tidegate_lab"]);
     let listing = tool::feed(command, b"")?;
-    let listing: Value = serde_json::from_slice(&listing)
-        .map_err(|error| invalid("output of `nft -j`", error))?;
+    let listing: Value =
+        serde_json::from_slice(&listing).map_err(|error| invalid("output of `nft -j`", error))?;
     let mut leaks = Leaks::default();
     for object in listing["nftables"].as_array().into_iter().flatten() {
         leaks.packets += object["counter"]["packets"].as_u64().unwrap_or_default();
         let elements = object["set"]["elem"].as_array();
-        leaks
-            .seen
-            .extend(elements.into_iter().flatten().map(element));
+        leaks.seen.extend(elements.into_iter().flatten().map(element));
     }
     Ok(leaks)
 }

@@ -1,1 +1,72 @@
-//! placeholder
+//! The lab: a runner fleet, a gateway's machine and a small internet, made of
+//! network namespaces on this machine. End-to-end tests and `tidegate demo`
+//! run on it. Needs root. It never touches anything that does not carry its
+//! own id, and removes all of it on drop, or in the next build after a crash.
+//!
+//! ```text
+//!  runner0-0  10.77.1.2  fd77:1::2 ─┐ runners0         up0                     net
+//!  runner0-1  10.77.1.3  fd77:1::3 ─┴─[ gw ]─────────────────────[ 198.51.100.53   DNS      ]
+//!                          10.77.1.1        198.51.100.1         [ 192.0.2.10      allowed  ]
+//!                          fd77:1::1        2001:db8:100::1      [ 192.0.2.20      cdn-a, -b ]
+//!                                                                [ 192.0.2.66      evil     ]
+//!  direct  198.51.100.200 ───────────────────────────────────────[ 203.0.113.66    attacker ]
+//! ```
+//!
+//! The internet does not know the runner ranges: what bypasses the gateway
+//! gets no answer, and [`Lab::leaks`] counts it.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), tidegate_lab::LabError> {
+//! use tidegate_lab::{Lab, wait_until};
+//!
+//! let lab = Lab::builder().runners(2).direct().build()?;
+//! lab.dns().set("new.test", &["A 192.0.2.10", "TXT \"hi\""])?;
+//! let gateway = lab.gw().command("/path/to/tidegate").args(["gateway", "--config", "f"]).spawn()?;
+//! let page = lab.runner(0).command("curl").args(["-sS", "https://allowed.test/"]).run().await?;
+//! assert!(page.success(), "{page}");
+//! assert!(lab.dns().asked("evil.test").is_empty());
+//! assert_eq!(lab.leaks()?.packets, 0);
+//! # Ok(()) }
+//! ```
+//!
+//! | to | use |
+//! |---|---|
+//! | run a tool | [`Machine::command`] → [`Command::run`] (time limit, output) or [`Command::spawn`] → [`Process`] |
+//! | open sockets from Rust | [`Machine::enter`] (blocking), [`Machine::enter_async`] |
+//! | change a machine | [`Machine::add_address`], [`set_mac`](Machine::set_mac), [`set_hosts`](Machine::set_hosts), [`set_resolvers`](Machine::set_resolvers), [`ip`](Machine::ip), [`sysctl`](Machine::sysctl) |
+//! | say what DNS answers, see what it was asked | [`Lab::dns`], [`Lab::foreign_dns`] → [`DnsServer`] |
+//! | add web sites, see what reached them | [`Lab::add_site`] ([`Site`]), [`Lab::origins`] → [`Origins`] |
+//! | wait | [`wait_until`], [`EventLog::wait_for`] |
+//! | know the addresses | [`plan`] |
+
+#![forbid(unsafe_code)]
+
+mod ca;
+mod claim;
+mod command;
+mod dns;
+mod error;
+mod events;
+mod internet;
+mod lab;
+mod leaks;
+mod machine;
+mod netns;
+mod origin;
+pub mod plan;
+mod tool;
+mod topology;
+mod wait;
+
+pub use ca::{Authority, CertificateFiles};
+pub use claim::sweep;
+pub use command::{Command, Output, Process};
+pub use dns::{Behaviour, DnsServer, EdnsSeen, Gate, LoggedQuery, Transport};
+pub use error::LabError;
+pub use events::EventLog;
+pub use lab::{Builder, Lab};
+pub use leaks::Leaks;
+pub use machine::Machine;
+pub use nix::sys::signal::Signal;
+pub use origin::{LoggedConnection, LoggedRequest, Origins, Site, TlsMode};
+pub use wait::{WaitError, wait_until};

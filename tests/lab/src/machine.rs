@@ -94,10 +94,7 @@ impl Machine {
 
     /// Runs a future on a runtime of its own on a thread in the namespace.
     /// `work` makes the future there; it need not be `Send`.
-    pub async fn enter_async<T, F>(
-        &self,
-        work: impl FnOnce() -> F + Send + 'static,
-    ) -> Result<T, LabError>
+    pub async fn enter_async<T, F>(&self, work: impl FnOnce() -> F + Send + 'static) -> Result<T, LabError>
     where
         T: Send + 'static,
         F: Future<Output = T>,

@@ -20,16 +20,11 @@ pub(crate) fn join(namespace: &str) -> Result<(), LabError> {
 }
 
 /// Runs `work` on a thread inside the namespace and waits for it.
-pub(crate) fn enter<T: Send>(
-    namespace: &str,
-    work: impl FnOnce() -> T + Send,
-) -> Result<T, LabError> {
+pub(crate) fn enter<T: Send>(namespace: &str, work: impl FnOnce() -> T + Send) -> Result<T, LabError> {
     let inside = || join(namespace).map(|()| work());
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().name(namespace.to_owned());
-        let thread = thread
-            .spawn_scoped(scope, inside)
-            .during("start a thread")?;
+        let thread = thread.spawn_scoped(scope, inside).during("start a thread")?;
         match thread.join() {
             Ok(result) => result,
             Err(panic) => std::panic::resume_unwind(panic),

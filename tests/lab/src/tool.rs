@@ -40,9 +40,7 @@ pub(crate) fn feed(mut command: Command, input: &[u8]) -> Result<Vec<u8>, LabErr
         status,
         stdout,
         stderr,
-    } = child
-        .wait_with_output()
-        .during(format!("wait for `{line}`"))?;
+    } = child.wait_with_output().during(format!("wait for `{line}`"))?;
     if status.success() {
         return Ok(stdout);
     }

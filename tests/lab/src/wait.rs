@@ -68,9 +68,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn tells_the_last_state_seen() {
-        let error = wait_until("rain", Duration::from_secs(1), async || {
-            Err::<(), _>("sunshine")
-        });
+        let error = wait_until("rain", Duration::from_secs(1), async || Err::<(), _>("sunshine"));
         let text = error.await.unwrap_err().to_string();
         assert_eq!(text, "waited 1s for rain; last seen: sunshine");
     }

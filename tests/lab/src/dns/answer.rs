@@ -38,9 +38,11 @@ impl Zone {
             edns.set_max_payload(1232).set_dnssec_ok(dnssec_ok);
             reply.set_edns(edns);
         }
-        let (OpCode::Query, MessageType::Query, [question]) =
-            (query.metadata.op_code, query.metadata.message_type, &query.queries[..])
-        else {
+        let (OpCode::Query, MessageType::Query, [question]) = (
+            query.metadata.op_code,
+            query.metadata.message_type,
+            &query.queries[..],
+        ) else {
             return plain(reply, ResponseCode::NotImp);
         };
         let node = self.find(&canonical(&question.name().to_ascii()));
@@ -87,13 +89,7 @@ impl Zone {
 }
 
 /// Adds the node's records of the type asked; says whether there were any.
-fn add_records(
-    reply: &mut Message,
-    name: &Name,
-    node: &Node,
-    kind: RecordType,
-    dnssec_ok: bool,
-) -> bool {
+fn add_records(reply: &mut Message, name: &Name, node: &Node, kind: RecordType, dnssec_ok: bool) -> bool {
     let wanted = node
         .records
         .iter()
@@ -101,11 +97,7 @@ fn add_records(
     let mut found = false;
     for entry in wanted {
         found = true;
-        reply.add_answer(Record::from_rdata(
-            name.clone(),
-            entry.ttl,
-            entry.data.clone(),
-        ));
+        reply.add_answer(Record::from_rdata(name.clone(), entry.ttl, entry.data.clone()));
     }
     if found && dnssec_ok && node.signed {
         reply.add_answer(signature(name, kind));
@@ -119,11 +111,7 @@ fn add_alias(reply: &mut Message, name: &Name, node: &Node) -> Option<Name> {
         #[expect(clippy::wildcard_enum_match_arm, reason = "a hundred foreign types")]
         _ => None,
     })?;
-    reply.add_answer(Record::from_rdata(
-        name.clone(),
-        entry.ttl,
-        entry.data.clone(),
-    ));
+    reply.add_answer(Record::from_rdata(name.clone(), entry.ttl, entry.data.clone()));
     Some(target)
 }
 

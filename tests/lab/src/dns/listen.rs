@@ -30,11 +30,7 @@ async fn serve_udp(server: DnsServer, socket: UdpSocket) {
         let Ok((length, source)) = socket.recv_from(&mut buffer).await else {
             continue;
         };
-        let (server, socket, query) = (
-            server.clone(),
-            Arc::clone(&socket),
-            buffer[..length].to_vec(),
-        );
+        let (server, socket, query) = (server.clone(), Arc::clone(&socket), buffer[..length].to_vec());
         let transport = Transport::Udp;
         // A task each: one name's gate must not hold the others back.
         tokio::spawn(async move {

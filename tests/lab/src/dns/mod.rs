@@ -123,10 +123,9 @@ impl DnsServer {
         match answer {
             Answer::Silence => None,
             Answer::Raw(bytes) => Some(answer::with_id(bytes, query.metadata.id)),
-            Answer::Message {
-                message,
-                stream_only,
-            } => answer::encode(&message, origin.transport, stream_only, &query),
+            Answer::Message { message, stream_only } => {
+                answer::encode(&message, origin.transport, stream_only, &query)
+            }
         }
     }
 }

@@ -47,11 +47,7 @@ pub(crate) fn serve_secure(
     Ok(())
 }
 
-fn acceptor(
-    authority: &Authority,
-    names: &[String],
-    protocols: &[&str],
-) -> Result<TlsAcceptor, LabError> {
+fn acceptor(authority: &Authority, names: &[String], protocols: &[&str]) -> Result<TlsAcceptor, LabError> {
     let certificate = authority.issue(names)?;
     let resolver = rustls::sign::SingleCertAndKey::from(certificate);
     let mut config = ServerConfig::builder_with_provider(provider())
@@ -101,11 +97,7 @@ async fn serve_doh(server: DnsServer, stream: TlsStream<TcpStream>, source: Sock
     let _client_gone = http.serve_connection(TokioIo::new(stream), service).await;
 }
 
-async fn doh(
-    server: &DnsServer,
-    request: Request<Incoming>,
-    source: SocketAddr,
-) -> Response<Full<Bytes>> {
+async fn doh(server: &DnsServer, request: Request<Incoming>, source: SocketAddr) -> Response<Full<Bytes>> {
     let status = |code| {
         let mut response = Response::new(Full::default());
         *response.status_mut() = code;

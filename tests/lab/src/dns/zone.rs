@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::str::FromStr as _;
 
 use hickory_proto::op::Message;
-use hickory_proto::rr::rdata::NULL;
+use hickory_proto::rr::rdata::{HTTPS, NULL};
 use hickory_proto::rr::{RData, RecordType};
 use tokio::sync::watch;
 
@@ -171,7 +171,11 @@ fn parse(line: &str) -> Result<Entry, LabError> {
         });
     }
     let kind = RecordType::from_str(kind).map_err(|error| wrong(&error))?;
-    let data = RData::try_from_str(kind, data).map_err(|error| wrong(&error))?;
+    let mut data = RData::try_from_str(kind, data).map_err(|error| wrong(&error))?;
+    // RFC 9460 section 2.2: on the wire in the order of their keys.
+    if let RData::HTTPS(HTTPS(svcb)) | RData::SVCB(svcb) = &mut data {
+        svcb.svc_params.sort_by_key(|(key, _)| u16::from(*key));
+    }
     Ok(Entry { ttl, data })
 }
 

@@ -20,10 +20,7 @@ fn query(name: &str, kind: RecordType) -> Message {
 
 fn answer(zone: &Zone, query: &Message) -> (Message, bool) {
     match zone.answer(query) {
-        Answer::Message {
-            message,
-            stream_only,
-        } => (*message, stream_only),
+        Answer::Message { message, stream_only } => (*message, stream_only),
         other => panic!("expected a message, not {other:?}"),
     }
 }
@@ -49,7 +46,8 @@ fn every_kind_of_record_is_read_from_text() {
     ];
     for line in lines {
         let mut zone = Zone::default();
-        zone.set("x.test", &[line]).unwrap_or_else(|error| panic!("{line}: {error:?}"));
+        zone.set("x.test", &[line])
+            .unwrap_or_else(|error| panic!("{line}: {error:?}"));
         let (reply, _) = answer(&zone, &query("x.test.", RecordType::ANY));
         assert_eq!(reply.answers.len(), 1, "{line}");
         let bytes = reply.to_vec().unwrap();

@@ -1,0 +1,247 @@
+//! Owns the lab as a whole: what is in it, the order in which it is made, and
+//! its end. Everything else is a part of it. Tests and `tidegate demo` drive it.
+
+use std::fs;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::ca::Authority;
+use crate::claim::Claim;
+use crate::dns::{self, DnsServer};
+use crate::error::{During, LabError};
+use crate::internet::Internet;
+use crate::leaks::{self, Leaks};
+use crate::machine::{Machine, ca_path};
+use crate::origin::{Origins, Site, TlsMode};
+use crate::plan;
+use crate::topology::Topology;
+
+/// The name of the resolver's certificate.
+const DNS_NAME: &str = "dns.lab.test";
+
+/// What a lab shall have. Made by [`Lab::builder`].
+#[derive(Debug, Clone)]
+pub struct Builder {
+    networks: Vec<usize>,
+    direct: bool,
+    secure_dns: bool,
+    sites: Vec<Site>,
+}
+
+impl Builder {
+    /// How many runners the first network has (2).
+    #[must_use]
+    pub fn runners(mut self, count: usize) -> Self {
+        self.networks[0] = count;
+        self
+    }
+
+    /// Adds another runner network, `runners1` and so on, with this many runners.
+    #[must_use]
+    pub fn network(mut self, runners: usize) -> Self {
+        self.networks.push(runners);
+        self
+    }
+
+    /// Adds a machine that sits on the internet without the gateway.
+    #[must_use]
+    pub fn direct(mut self) -> Self {
+        self.direct = true;
+        self
+    }
+
+    /// Lets the resolver serve DNS over TLS (853) and over HTTPS (443,
+    /// `/dns-query`) too, as `dns.lab.test`.
+    #[must_use]
+    pub fn secure_dns(mut self) -> Self {
+        self.secure_dns = true;
+        self
+    }
+
+    /// Adds a web site from the beginning; see [`Lab::add_site`].
+    #[must_use]
+    pub fn site(mut self, site: Site) -> Self {
+        self.sites.push(site);
+        self
+    }
+
+    /// Makes the lab. What was made is removed again when something fails.
+    pub fn build(self) -> Result<Lab, LabError> {
+        let fits = |size: &usize| *size <= plan::LIMIT;
+        if self.networks.len() > plan::LIMIT || !self.networks.iter().all(fits) {
+            let size = format!("{:?} runners", self.networks);
+            return Err(crate::error::invalid(size, "more than the address plan holds"));
+        }
+        let claim = Claim::take()?;
+        let topology = Topology::build(&claim, &self.networks, self.direct)?;
+        leaks::install(topology.net.name())?;
+        let ca = Arc::new(Authority::new("tidegate lab CA")?);
+        fs::write(ca_path(&claim.dir()), ca.pem()).during("write the lab's CA")?;
+        let rogue = Arc::new(Authority::new("nobody's CA")?);
+        let internet = Internet::start(topology.net.name())?;
+        let origins = Origins::new(internet.ground(), Arc::clone(&ca), rogue);
+        let lab = Lab {
+            dns: DnsServer::default(),
+            foreign_dns: DnsServer::default(),
+            origins,
+            ca,
+            internet,
+            topology,
+            claim,
+        };
+        lab.open_internet(self.secure_dns)?;
+        let sites = default_sites().into_iter().chain(self.sites);
+        for site in sites {
+            lab.add_site(site)?;
+        }
+        Ok(lab)
+    }
+}
+
+/// A running lab. Dropping it removes everything it made.
+#[derive(Debug)]
+pub struct Lab {
+    dns: DnsServer,
+    foreign_dns: DnsServer,
+    origins: Origins,
+    ca: Arc<Authority>,
+    /// Before the claim: its threads must have left the namespaces.
+    internet: Internet,
+    topology: Topology,
+    /// Last: dropping it removes what carries the lab's id.
+    claim: Claim,
+}
+
+impl Lab {
+    /// A lab with two runners, the gateway's namespace, and the fake internet
+    /// with its default sites.
+    pub fn builder() -> Builder {
+        Builder {
+            networks: vec![2],
+            direct: false,
+            secure_dns: false,
+            sites: Vec::new(),
+        }
+    }
+
+    /// The lab's id: part of all its names.
+    pub fn id(&self) -> &str {
+        self.claim.id()
+    }
+
+    /// The lab's directory, gone with the lab. For configurations and logs too.
+    pub fn dir(&self) -> PathBuf {
+        self.claim.dir()
+    }
+
+    /// The gateway's machine.
+    pub fn gw(&self) -> &Machine {
+        &self.topology.gw
+    }
+
+    /// The internet's machine.
+    pub fn net(&self) -> &Machine {
+        &self.topology.net
+    }
+
+    /// Runner `index` of the first network. Panics if there is none.
+    pub fn runner(&self, index: usize) -> &Machine {
+        self.runner_on(0, index)
+    }
+
+    /// Runner `index` of network `network`. Panics if there is none.
+    pub fn runner_on(&self, network: usize, index: usize) -> &Machine {
+        &self.topology.runners[network][index]
+    }
+
+    /// The machine without a gateway. Panics unless the builder was asked for it.
+    pub fn direct(&self) -> &Machine {
+        let direct = self.topology.direct.as_ref();
+        direct.expect("the builder was asked for a direct machine")
+    }
+
+    /// The resolver at 198.51.100.53.
+    pub fn dns(&self) -> &DnsServer {
+        &self.dns
+    }
+
+    /// Somebody else's resolver, at 203.0.113.53, with answers of its own.
+    pub fn foreign_dns(&self) -> &DnsServer {
+        &self.foreign_dns
+    }
+
+    /// The web sites and what reached them.
+    pub fn origins(&self) -> &Origins {
+        &self.origins
+    }
+
+    /// Opens another site and gives its names to the resolver.
+    pub fn add_site(&self, site: Site) -> Result<(), LabError> {
+        if site.in_dns {
+            let records = site.addresses.iter().map(|address| match address {
+                IpAddr::V4(v4) => format!("A {v4}"),
+                IpAddr::V6(v6) => format!("AAAA {v6}"),
+            });
+            let records: Vec<_> = records.collect();
+            let records: Vec<_> = records.iter().map(String::as_str).collect();
+            for name in &site.names {
+                self.dns.set(name, &records)?;
+            }
+        }
+        self.origins.open(site)
+    }
+
+    /// The authority that the lab's machines trust.
+    pub fn ca(&self) -> &Authority {
+        &self.ca
+    }
+
+    /// The authority's certificate as a PEM file.
+    pub fn ca_pem_path(&self) -> PathBuf {
+        ca_path(&self.dir())
+    }
+
+    /// What reached the internet from runner addresses so far.
+    pub fn leaks(&self) -> Result<Leaks, LabError> {
+        leaks::read(self.net().name())
+    }
+
+    /// Removes everything and tells what went wrong, which a drop cannot.
+    pub fn close(self) -> Result<(), LabError> {
+        let Self {
+            mut claim, internet, ..
+        } = self;
+        drop(internet);
+        claim.release()
+    }
+
+    fn open_internet(&self, secure_dns: bool) -> Result<(), LabError> {
+        let ground = self.internet.ground();
+        let addresses = [plan::DNS_V4.into(), plan::DNS_V6.into()];
+        for address in addresses {
+            dns::serve(&ground, &self.dns, address)?;
+        }
+        for address in [plan::FOREIGN_DNS_V4.into(), plan::FOREIGN_DNS_V6.into()] {
+            dns::serve(&ground, &self.foreign_dns, address)?;
+        }
+        let (v4, v6) = (plan::DNS_V4, plan::DNS_V6);
+        self.dns
+            .set(DNS_NAME, &[&format!("A {v4}"), &format!("AAAA {v6}")])?;
+        if secure_dns {
+            dns::serve_secure(&ground, &self.dns, &self.ca, DNS_NAME, &addresses)?;
+        }
+        Ok(())
+    }
+}
+
+/// The sites that every lab has.
+fn default_sites() -> [Site; 5] {
+    [
+        Site::new("allowed.test", plan::site(10)).alias("www.allowed.test"),
+        Site::new("evil.test", plan::site(66)),
+        Site::new("cdn-a.test", plan::site(20)),
+        Site::new("cdn-b.test", plan::site(20)),
+        Site::new("attacker.test", plan::foreign_site(66)).tls(TlsMode::AnyName),
+    ]
+}
