@@ -149,7 +149,7 @@ impl LabelPattern {
 }
 
 /// Glob match of `*` within one label, in linear time by remembering the last star only.
-fn glob_matches(glob: &[u8], label: &[u8]) -> bool {
+pub(crate) fn glob_matches(glob: &[u8], label: &[u8]) -> bool {
     let (mut g, mut l, mut star) = (0, 0, None);
     while l < label.len() {
         match glob.get(g) {

@@ -31,6 +31,17 @@ pub fn overlaps(endpoints: &[Endpoint]) -> Vec<(usize, Overlap)> {
     (0..endpoints.len()).filter_map(of).collect()
 }
 
+/// Finds the endpoints of `list` that one of `wider` covers whole: pairs of indices into the two.
+pub fn covered_by(list: &[Endpoint], wider: &[Endpoint]) -> Vec<(usize, usize)> {
+    let index = Index::build(wider);
+    let of = |(at, one)| {
+        index
+            .covering(wider, one, |other| other.includes(one))
+            .map(|by| (at, by))
+    };
+    list.iter().enumerate().filter_map(of).collect()
+}
+
 impl Endpoint {
     /// True when every flow that `other` covers is covered by `self`. Never true by mistake; may be
     /// false for two entangled wildcards.
@@ -69,16 +80,27 @@ impl NamePattern {
             (false, true) => false,
         };
         let skip = theirs.saturating_sub(mine);
-        deep_enough && self.labels.iter().zip(other.labels.iter().skip(skip)).all(|(a, b)| a.includes(b))
+        deep_enough
+            && self
+                .labels
+                .iter()
+                .zip(other.labels.iter().skip(skip))
+                .all(|(a, b)| a.includes(b))
     }
 
     /// The labels without a leftmost star, joined; suffixes of it at dots are the hosts above.
     fn base(&self) -> String {
-        Self { below: false, labels: self.labels.clone() }.to_string()
+        Self {
+            below: false,
+            labels: self.labels.clone(),
+        }
+        .to_string()
     }
 
     fn is_regular(&self) -> bool {
-        self.labels.iter().all(|label| matches!(label, LabelPattern::Literal(_)))
+        self.labels
+            .iter()
+            .all(|label| matches!(label, LabelPattern::Literal(_)))
     }
 }
 
@@ -131,32 +153,52 @@ impl Index {
         if let Some(first) = self.first.get(endpoint).filter(|first| **first != at) {
             return Some(Overlap::Repeats(*first));
         }
-        let covers = |other: &&usize| {
-            endpoints.get(**other).is_some_and(|wider| wider != endpoint && wider.includes(endpoint))
+        self.covering(endpoints, endpoint, |wider| {
+            wider != endpoint && wider.includes(endpoint)
+        })
+        .map(Overlap::CoveredBy)
+    }
+
+    /// The first endpoint that `fits`, of those whose host can contain this one's.
+    fn covering(
+        &self,
+        endpoints: &[Endpoint],
+        endpoint: &Endpoint,
+        fits: impl Fn(&Endpoint) -> bool,
+    ) -> Option<usize> {
+        let covers = |other: &&usize| endpoints.get(**other).is_some_and(&fits);
+        let bucket = |found: Option<&Vec<usize>>| {
+            found.and_then(|all| all.iter().take(MAX_SAME_HOST).find(covers).copied())
         };
-        let bucket = |found: Option<&Vec<usize>>| found.and_then(|all| all.iter().take(MAX_SAME_HOST).find(covers).copied());
-        let found = match &endpoint.host {
+        match &endpoint.host {
             Host::Net(net) => supernets(*net).find_map(|wider| bucket(self.nets.get(&wider))),
             Host::Name(name) => {
                 let base = name.base();
                 let above = suffixes(&base).find_map(|suffix| bucket(self.below.get(suffix)));
-                above.or_else(|| bucket(self.exact.get(&base))).or_else(|| self.irregular.iter().find(covers).copied())
+                above
+                    .or_else(|| bucket(self.exact.get(&base)))
+                    .or_else(|| self.irregular.iter().find(covers).copied())
             }
-        };
-        found.map(Overlap::CoveredBy)
+        }
     }
 }
 
 /// `a.b.c`, `b.c`, `c` and the empty suffix.
 fn suffixes(base: &str) -> impl Iterator<Item = &str> {
     let dots = base.match_indices('.').map(|(dot, _)| dot + 1);
-    std::iter::once(0).chain(dots).chain(std::iter::once(base.len())).map(|from| base.get(from..).unwrap_or_default())
+    std::iter::once(0)
+        .chain(dots)
+        .chain(std::iter::once(base.len()))
+        .map(|from| base.get(from..).unwrap_or_default())
 }
 
 /// The range itself and every wider one.
 fn supernets(net: IpNet) -> impl Iterator<Item = IpNet> {
     let address: IpAddr = net.addr();
-    (0..=net.prefix_len()).rev().filter_map(move |length| IpNet::new(address, length).ok()).map(|wider| wider.trunc())
+    (0..=net.prefix_len())
+        .rev()
+        .filter_map(move |length| IpNet::new(address, length).ok())
+        .map(|wider| wider.trunc())
 }
 
 #[cfg(test)]
@@ -166,7 +208,9 @@ mod tests {
     use super::*;
 
     fn read(list: &str, role: Role) -> Vec<Endpoint> {
-        list.split_whitespace().map(|one| parse_endpoint(one, role).unwrap().0).collect()
+        list.split_whitespace()
+            .map(|one| parse_endpoint(one, role).unwrap().0)
+            .collect()
     }
 
     fn found(list: &str) -> Vec<(usize, Overlap)> {
@@ -175,19 +219,31 @@ mod tests {
 
     #[test]
     fn the_same_endpoint_twice_in_any_spelling() {
-        assert_eq!(found("a.example A.example.:443 b.example"), [(1, Overlap::Repeats(0))]);
+        assert_eq!(
+            found("a.example A.example.:443 b.example"),
+            [(1, Overlap::Repeats(0))]
+        );
     }
 
     #[test]
     fn one_covered_by_another() {
         assert_eq!(found("a.example *.example:443"), [(0, Overlap::CoveredBy(1))]);
         assert_eq!(found("a.example *:*"), [(0, Overlap::CoveredBy(1))]);
-        assert_eq!(found("*.b.example *.example *.example:80"), [(0, Overlap::CoveredBy(1))]);
-        assert_eq!(found("a.example:8001 a.example:8000-8100"), [(0, Overlap::CoveredBy(1))]);
+        assert_eq!(
+            found("*.b.example *.example *.example:80"),
+            [(0, Overlap::CoveredBy(1))]
+        );
+        assert_eq!(
+            found("a.example:8001 a.example:8000-8100"),
+            [(0, Overlap::CoveredBy(1))]
+        );
         assert_eq!(found("ab*.x.example a*.x.example"), [(0, Overlap::CoveredBy(1))]);
         assert_eq!(found("abc.x.example a*.x.example"), [(0, Overlap::CoveredBy(1))]);
         assert_eq!(found("a.b.x.example *.*.x.example"), [(0, Overlap::CoveredBy(1))]);
-        assert_eq!(found("10.1.0.0/16 10.0.0.0/8 [2001:db8::1]"), [(0, Overlap::CoveredBy(1))]);
+        assert_eq!(
+            found("10.1.0.0/16 10.0.0.0/8 [2001:db8::1]"),
+            [(0, Overlap::CoveredBy(1))]
+        );
     }
 
     #[test]

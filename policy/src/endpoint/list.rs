@@ -58,7 +58,11 @@ pub fn split_placed(chars: impl IntoIterator<Item = Placed>) -> Vec<Token> {
             token.text.push(placed.char);
         } else {
             inside = true;
-            tokens.push(Token { text: placed.char.into(), line: placed.line, column: placed.column });
+            tokens.push(Token {
+                text: placed.char.into(),
+                line: placed.line,
+                column: placed.column,
+            });
         }
     }
     tokens
@@ -69,12 +73,16 @@ mod tests {
     use super::*;
 
     fn places(text: &str) -> Vec<(String, u32, u32)> {
-        split(text).into_iter().map(|token| (token.text, token.line, token.column)).collect()
+        split(text)
+            .into_iter()
+            .map(|token| (token.text, token.line, token.column))
+            .collect()
     }
 
     #[test]
     fn separators_and_comments() {
-        let text = "a.example:443,b.example:443\n  c.example # not,this one\n\t#nor this\nd.example,,#x\n e\r\nf";
+        let text =
+            "a.example:443,b.example:443\n  c.example # not,this one\n\t#nor this\nd.example,,#x\n e\r\nf";
         let expected = [
             ("a.example:443", 1, 1),
             ("b.example:443", 1, 15),
@@ -83,7 +91,10 @@ mod tests {
             ("e", 5, 2),
             ("f", 6, 1),
         ];
-        assert_eq!(places(text), expected.map(|(text, line, column)| (text.to_owned(), line, column)));
+        assert_eq!(
+            places(text),
+            expected.map(|(text, line, column)| (text.to_owned(), line, column))
+        );
     }
 
     #[test]

@@ -28,7 +28,12 @@ pub enum Role {
 /// Reads one endpoint. Spans of errors and notices are byte ranges of `text`, always on character
 /// boundaries and inside of it.
 pub fn parse_endpoint(text: &str, role: Role) -> Result<(Endpoint, Vec<Notice>), EndpointError> {
-    Grammar { text, role, notices: Vec::new() }.endpoint()
+    Grammar {
+        text,
+        role,
+        notices: Vec::new(),
+    }
+    .endpoint()
 }
 
 /// A reader of one token.
@@ -46,7 +51,14 @@ impl Grammar<'_> {
             _ => self.unbracketed()?,
         };
         let (ports, protocols) = self.ports_and_protocol(rest)?;
-        Ok((Endpoint { host, ports, protocols }, self.notices))
+        Ok((
+            Endpoint {
+                host,
+                ports,
+                protocols,
+            },
+            self.notices,
+        ))
     }
 
     fn slice(&self, span: Range<usize>) -> &str {
@@ -90,7 +102,13 @@ impl Grammar<'_> {
         };
         let written = self.slice(address.clone());
         let Ok(v6) = written.parse::<Ipv6Addr>() else {
-            let error = EndpointError::new(Problem::NotAnAddress { v6: true, text: written.into() }, address.clone());
+            let error = EndpointError::new(
+                Problem::NotAnAddress {
+                    v6: true,
+                    text: written.into(),
+                },
+                address.clone(),
+            );
             return Err(match written.parse::<Ipv4Addr>() {
                 Ok(_) => error.with_hint("brackets are for IPv6 only"),
                 Err(_) => error,
@@ -102,7 +120,10 @@ impl Grammar<'_> {
             let digits = tail.bytes().take_while(u8::is_ascii_digit).count();
             if digits > 0 {
                 let span = rest..rest + 1 + digits;
-                let hint = format!("write the prefix length inside of the brackets: [{written}/{}]", &tail[..digits]);
+                let hint = format!(
+                    "write the prefix length inside of the brackets: [{written}/{}]",
+                    &tail[..digits]
+                );
                 return Err(EndpointError::new(Problem::PrefixOutside, span).with_hint(hint));
             }
         }
@@ -126,7 +147,8 @@ impl Grammar<'_> {
         match pattern::classify(written, 0..end)? {
             pattern::Classified::Address(v4) => self.v4(v4, end),
             pattern::Classified::Name(name) => {
-                let notice = pattern::breadth(&name, self.role).map(|(kind, hint)| Notice::new(kind, 0..end, hint));
+                let notice =
+                    pattern::breadth(&name, self.role).map(|(kind, hint)| Notice::new(kind, 0..end, hint));
                 self.notices.extend(notice);
                 Ok((Host::Name(name), end))
             }
@@ -135,7 +157,9 @@ impl Grammar<'_> {
 
     fn v4(&mut self, address: Ipv4Addr, end: usize) -> Result<(Host, usize), EndpointError> {
         let tail = self.slice(end..self.text.len());
-        let after = tail.strip_prefix('/').filter(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
+        let after = tail
+            .strip_prefix('/')
+            .filter(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
         let Some(after) = after else {
             let host = self.net(IpNet::from(IpAddr::V4(address)), 0..end)?;
             return Ok((host, end));
@@ -152,13 +176,22 @@ impl Grammar<'_> {
         let upto = self.text.find('/').unwrap_or(self.text.len());
         let written = self.slice(0..upto);
         let colons = written.bytes().filter(|b| *b == b':').count();
-        let looks = written.bytes().all(|b| b.is_ascii_hexdigit() || matches!(b, b':' | b'.'));
+        let looks = written
+            .bytes()
+            .all(|b| b.is_ascii_hexdigit() || matches!(b, b':' | b'.'));
         if colons < 2 || !looks {
             return None;
         }
-        let digits = self.slice(upto..self.text.len()).strip_prefix('/').unwrap_or_default();
+        let digits = self
+            .slice(upto..self.text.len())
+            .strip_prefix('/')
+            .unwrap_or_default();
         let length: String = digits.chars().take_while(char::is_ascii_digit).collect();
-        let inside = if length.is_empty() { written.to_owned() } else { format!("{written}/{length}") };
+        let inside = if length.is_empty() {
+            written.to_owned()
+        } else {
+            format!("{written}/{length}")
+        };
         let hint = format!("write `[{inside}]`, and the port after the brackets");
         Some(EndpointError::new(Problem::BareV6, 0..upto).with_hint(hint))
     }
@@ -169,7 +202,15 @@ impl Grammar<'_> {
         number(written)
             .and_then(|length| u8::try_from(length).ok())
             .filter(|length| *length <= longest)
-            .ok_or_else(|| EndpointError::new(Problem::PrefixLength { longest, text: written.into() }, span))
+            .ok_or_else(|| {
+                EndpointError::new(
+                    Problem::PrefixLength {
+                        longest,
+                        text: written.into(),
+                    },
+                    span,
+                )
+            })
     }
 
     /// Masks host bits, unwraps v4-mapped ranges, and refuses what the gateway never dials.
@@ -184,16 +225,21 @@ impl Grammar<'_> {
             && let Ok(means) = Ipv4Net::new(v4, prefix)
         {
             net = IpNet::V4(means);
-            self.notices.push(Notice::new(NoticeKind::Mapped { means: net }, span.clone(), None));
+            self.notices
+                .push(Notice::new(NoticeKind::Mapped { means: net }, span.clone(), None));
         }
         if special::is_never_dial_net(net) {
             match self.role {
                 Role::Allowed => return Err(EndpointError::new(Problem::NeverDial(net), span)),
-                Role::Denied => self.notices.push(Notice::new(NoticeKind::NeverDialDenied(net), span.clone(), None)),
+                Role::Denied => {
+                    self.notices
+                        .push(Notice::new(NoticeKind::NeverDialDenied(net), span.clone(), None))
+                }
             }
         }
         if net.prefix_len() == 0 && self.role == Role::Allowed {
-            self.notices.push(Notice::new(NoticeKind::EveryAddress(net), span, None));
+            self.notices
+                .push(Notice::new(NoticeKind::EveryAddress(net), span, None));
         }
         Ok(Host::Net(net))
     }
@@ -218,7 +264,10 @@ impl Grammar<'_> {
             Role::Allowed => (Ports::one(DEFAULT_PORT), Protocols::Tcp),
             Role::Denied => (Ports::ALL, Protocols::Any),
         };
-        Ok((ports.unwrap_or(default_ports), protocols.unwrap_or(default_protocols)))
+        Ok((
+            ports.unwrap_or(default_ports),
+            protocols.unwrap_or(default_protocols),
+        ))
     }
 
     /// `443`, `8000-8100`, `*`.
@@ -241,10 +290,16 @@ impl Grammar<'_> {
 
     fn port(&self, span: Range<usize>) -> Result<u16, EndpointError> {
         let written = self.slice(span.clone());
-        let port = number(written).and_then(|port| u16::try_from(port).ok()).filter(|port| *port != 0);
+        let port = number(written)
+            .and_then(|port| u16::try_from(port).ok())
+            .filter(|port| *port != 0);
         port.ok_or_else(|| {
             // Nothing to underline for an empty port: point at the colon or dash before it.
-            let span = if span.is_empty() { span.start.saturating_sub(1)..span.end } else { span };
+            let span = if span.is_empty() {
+                span.start.saturating_sub(1)..span.end
+            } else {
+                span
+            };
             EndpointError::new(Problem::Port(written.into()), span)
         })
     }
@@ -274,7 +329,11 @@ impl Grammar<'_> {
 fn number(text: &str) -> Option<u32> {
     let plain = (1..=5).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit());
     let leading_zero = text.len() > 1 && text.starts_with('0');
-    if plain && !leading_zero { text.parse().ok() } else { None }
+    if plain && !leading_zero {
+        text.parse().ok()
+    } else {
+        None
+    }
 }
 
 #[cfg(test)]

@@ -27,7 +27,11 @@ pub(super) enum Classified {
 
 /// Reads an unbracketed host that stands at `at` of its token. Not empty.
 pub(super) fn classify(written: &str, at: Range<usize>) -> Result<Classified, EndpointError> {
-    let reader = Reader { written, at, mapped: !written.is_ascii() };
+    let reader = Reader {
+        written,
+        at,
+        mapped: !written.is_ascii(),
+    };
     let ascii = reader.to_ascii()?;
     let name = ascii.strip_suffix('.').unwrap_or(&ascii);
     if let Some(address) = reader.address(name)? {
@@ -73,8 +77,15 @@ impl<'a> Reader<'a> {
     }
 
     fn idna(&self, text: &str) -> Result<String, EndpointError> {
-        let mapped = Uts46::new().to_ascii(text.as_bytes(), AsciiDenyList::EMPTY, Hyphens::Allow, DnsLength::Ignore);
-        let ascii = mapped.map_err(|_| self.error(Problem::Idna(text.into()), 0..0))?.into_owned();
+        let mapped = Uts46::new().to_ascii(
+            text.as_bytes(),
+            AsciiDenyList::EMPTY,
+            Hyphens::Allow,
+            DnsLength::Ignore,
+        );
+        let ascii = mapped
+            .map_err(|_| self.error(Problem::Idna(text.into()), 0..0))?
+            .into_owned();
         // U+FF0A and others map to `*`; a wildcard must be visible as one.
         if ascii.contains('*') {
             return Err(self.error(Problem::WildcardNotAscii, 0..0));
@@ -86,24 +97,38 @@ impl<'a> Reader<'a> {
     /// `1.2.3`, `0x7f.1` and `256.0.0.1` are addresses to some clients and must not pass as names.
     fn address(&self, name: &str) -> Result<Option<Ipv4Addr>, EndpointError> {
         let last = name.rsplit('.').next().unwrap_or_default();
-        let hex = last.strip_prefix("0x").is_some_and(|rest| rest.bytes().all(|b| b.is_ascii_hexdigit()));
+        let hex = last
+            .strip_prefix("0x")
+            .is_some_and(|rest| rest.bytes().all(|b| b.is_ascii_hexdigit()));
         let digits = !last.is_empty() && last.bytes().all(|b| b.is_ascii_digit());
         let stars = name.contains('*')
             && name.bytes().any(|b| b.is_ascii_digit())
-            && name.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'.' | b'*'));
+            && name
+                .bytes()
+                .all(|b| b.is_ascii_digit() || matches!(b, b'.' | b'*'));
         if !(hex || digits || stars) {
             return Ok(None);
         }
         if let Ok(address) = name.parse() {
             return Ok(Some(address));
         }
-        let problem = Problem::NotAnAddress { v6: false, text: name.into() };
+        let problem = Problem::NotAnAddress {
+            v6: false,
+            text: name.into(),
+        };
         let error = self.error(problem, 0..self.written.len());
-        Err(if stars { error.with_hint("write a range of addresses as a prefix, like `10.0.0.0/8`") } else { error })
+        Err(if stars {
+            error.with_hint("write a range of addresses as a prefix, like `10.0.0.0/8`")
+        } else {
+            error
+        })
     }
 
     fn pattern(&self, name: &str) -> Result<NamePattern, EndpointError> {
-        let mut pattern = NamePattern { below: false, labels: Vec::new() };
+        let mut pattern = NamePattern {
+            below: false,
+            labels: Vec::new(),
+        };
         let mut start = 0;
         for (index, label) in name.split('.').enumerate() {
             let span = start..start + label.len();
@@ -125,13 +150,17 @@ impl<'a> Reader<'a> {
             // Underline the dots around the gap.
             let around = span.start.saturating_sub(1)..(span.end + 1).min(self.written.len());
             let error = self.error(Problem::EmptyLabel, around);
-            let rest = name.strip_prefix('.').filter(|rest| !rest.is_empty() && span.start == 0);
+            let rest = name
+                .strip_prefix('.')
+                .filter(|rest| !rest.is_empty() && span.start == 0);
             return Err(match rest {
                 Some(rest) => error.with_hint(format!("every name below it is written `*.{rest}`")),
                 None => error,
             });
         }
-        let odd = label.char_indices().find(|(_, c)| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '*')));
+        let odd = label
+            .char_indices()
+            .find(|(_, c)| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '*')));
         if let Some((offset, odd)) = odd {
             let at = span.start + offset;
             return Err(self.error(Problem::BadCharacter(odd), at..at + odd.len_utf8()));
@@ -157,13 +186,23 @@ impl<'a> Reader<'a> {
 
 /// Says when a pattern is wider than one registrable domain, with a hint when a narrower one is meant.
 pub(super) fn breadth(pattern: &NamePattern, role: Role) -> Option<(NoticeKind, Option<String>)> {
-    let wild = pattern.labels.iter().rposition(|label| !matches!(label, LabelPattern::Literal(_)));
+    let wild = pattern
+        .labels
+        .iter()
+        .rposition(|label| !matches!(label, LabelPattern::Literal(_)));
     let (rightmost, fixed) = match wild {
-        Some(index) => (pattern.labels.get(index), pattern.labels.get(index + 1..).unwrap_or_default()),
+        Some(index) => (
+            pattern.labels.get(index),
+            pattern.labels.get(index + 1..).unwrap_or_default(),
+        ),
         None if pattern.below => (None, pattern.labels.as_slice()),
         None => return None,
     };
-    let suffix = NamePattern { below: false, labels: fixed.to_vec() }.to_string();
+    let suffix = NamePattern {
+        below: false,
+        labels: fixed.to_vec(),
+    }
+    .to_string();
     let public = is_public_suffix(&suffix);
     if let (Some(LabelPattern::Glob(glob)), Some(0), false) = (rightmost, wild, pattern.below)
         && let Some(kind) = leading_glob(pattern, glob, &suffix, public)
@@ -199,7 +238,11 @@ fn leading_glob(pattern: &NamePattern, glob: &[u8], suffix: &str, public: bool) 
     let base = format!("{}.{suffix}", String::from_utf8_lossy(rest));
     let written = pattern.to_string();
     Some(if public {
-        NoticeKind::GlobbedDomain { written, example: format!("evil{base}"), base }
+        NoticeKind::GlobbedDomain {
+            written,
+            example: format!("evil{base}"),
+            base,
+        }
     } else {
         NoticeKind::LeadingGlob { written, base }
     })
@@ -209,7 +252,8 @@ fn leading_glob(pattern: &NamePattern, glob: &[u8], suffix: &str, public: bool) 
 /// suffix (its `*.` rules). Top-level domains that the list doesn't know, an organization's own, are not.
 fn is_public_suffix(suffix: &str) -> bool {
     let listed = |name: &str| {
-        psl::suffix(name.as_bytes()).is_some_and(|found| found.is_known() && found.as_bytes() == name.as_bytes())
+        psl::suffix(name.as_bytes())
+            .is_some_and(|found| found.is_known() && found.as_bytes() == name.as_bytes())
     };
     !suffix.is_empty() && (listed(suffix) || listed(&format!("x.{suffix}")))
 }

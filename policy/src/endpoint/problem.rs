@@ -22,7 +22,11 @@ pub struct EndpointError {
 
 impl EndpointError {
     pub(crate) fn new(problem: Problem, span: Range<usize>) -> Self {
-        Self { problem, span, hint: None }
+        Self {
+            problem,
+            span,
+            hint: None,
+        }
     }
 
     pub(crate) fn with_hint(mut self, hint: impl Into<String>) -> Self {

@@ -1,0 +1,161 @@
+//! Diagnostics: what is wrong with a document, where exactly, and how to mend it.
+
+use serde::Serialize;
+
+pub use crate::endpoint::problem::Severity;
+
+/// Diagnostics kept for one document; the rest is counted in one last error.
+pub const MAX_DIAGNOSTICS: usize = 500;
+
+/// One remark about a document. Lines and columns count from 1, in characters.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Diagnostic {
+    /// How loud.
+    pub severity: Severity,
+    /// Line.
+    pub line: u32,
+    /// Column of the first character that it is about.
+    pub column: u32,
+    /// How many characters it is about, at least 1, all on `line`.
+    pub length: u32,
+    /// What is wrong and what was expected.
+    pub message: String,
+    /// How to mend it, when that can be told.
+    pub hint: Option<String>,
+    /// The token that it is about, as written; may be longer than `length`.
+    pub token: String,
+}
+
+/// Characters of a document that a diagnostic is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) line: u32,
+    pub(crate) column: u32,
+    pub(crate) length: u32,
+}
+
+impl Diagnostic {
+    pub(crate) fn new(severity: Severity, place: Place, message: impl Into<String>) -> Self {
+        Self {
+            severity,
+            line: place.line,
+            column: place.column,
+            length: place.length.max(1),
+            message: message.into(),
+            hint: None,
+            token: String::new(),
+        }
+    }
+
+    pub(crate) fn error(place: Place, message: impl Into<String>) -> Self {
+        Self::new(Severity::Error, place, message)
+    }
+
+    pub(crate) fn note(place: Place, message: impl Into<String>) -> Self {
+        Self::new(Severity::Note, place, message)
+    }
+
+    pub(crate) fn warning(place: Place, message: impl Into<String>) -> Self {
+        Self::new(Severity::Warning, place, message)
+    }
+
+    pub(crate) fn token(mut self, token: impl Into<String>) -> Self {
+        self.token = token.into();
+        self
+    }
+
+    pub(crate) fn hint(mut self, hint: Option<impl Into<String>>) -> Self {
+        self.hint = hint.map(Into::into);
+        self
+    }
+}
+
+/// The outcome of reading a document.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Parsed<T> {
+    /// The document; absent when any diagnostic is an error.
+    pub document: Option<T>,
+    /// Everything there is to say, in the order of the text.
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+impl<T> Parsed<T> {
+    /// How many diagnostics have this severity.
+    pub fn count(&self, severity: Severity) -> usize {
+        self.diagnostics
+            .iter()
+            .filter(|one| one.severity == severity)
+            .count()
+    }
+
+    /// The diagnostics that refuse the document.
+    pub fn errors(&self) -> impl Iterator<Item = &Diagnostic> {
+        self.diagnostics
+            .iter()
+            .filter(|one| one.severity == Severity::Error)
+    }
+}
+
+/// Collects diagnostics up to [`MAX_DIAGNOSTICS`].
+#[derive(Debug, Default)]
+pub(crate) struct Sink {
+    kept: Vec<Diagnostic>,
+    dropped: usize,
+    failed: bool,
+}
+
+impl Sink {
+    pub(crate) fn push(&mut self, diagnostic: Diagnostic) {
+        self.failed |= diagnostic.severity == Severity::Error;
+        if self.kept.len() < MAX_DIAGNOSTICS {
+            self.kept.push(diagnostic);
+        } else {
+            self.dropped += 1;
+        }
+    }
+
+    /// True when further diagnostics are only counted, so that nobody needs to make them.
+    pub(crate) fn is_full(&self) -> bool {
+        self.kept.len() >= MAX_DIAGNOSTICS
+    }
+
+    /// Counts a diagnostic that nobody made because the sink is full.
+    pub(crate) fn count(&mut self, severity: Severity) {
+        self.failed |= severity == Severity::Error;
+        self.dropped += 1;
+    }
+
+    /// Sorts by place, tells how many were dropped, and withholds the document after an error.
+    pub(crate) fn finish<T>(self, document: T) -> Parsed<T> {
+        let failed = self.failed;
+        Parsed {
+            document: (!failed).then_some(document),
+            diagnostics: self.into_diagnostics(),
+        }
+    }
+
+    /// The diagnostics alone.
+    pub(crate) fn into_diagnostics(mut self) -> Vec<Diagnostic> {
+        self.kept
+            .sort_by_key(|one| (one.line, one.column, std::cmp::Reverse(one.severity)));
+        if self.dropped > 0 {
+            let last = self.kept.last().map_or((1, 1), |one| (one.line, one.column));
+            let severity = if self.failed {
+                Severity::Error
+            } else {
+                Severity::Warning
+            };
+            let place = Place {
+                line: last.0,
+                column: last.1,
+                length: 1,
+            };
+            self.kept.push(Diagnostic::new(
+                severity,
+                place,
+                format!("… and {} more like these", self.dropped),
+            ));
+        }
+        self.kept
+    }
+}
