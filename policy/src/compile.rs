@@ -11,3 +11,4 @@ pub mod matcher;
 pub mod names;
 pub mod nets;
 pub mod rules;
+mod trie;

@@ -1,8 +1,16 @@
 //! One allow or deny list, compiled: names and addresses.
+//!
+//! Owns the question that needs two lists at once: is anything left of a name's ports once the denied ones are
+//! taken away. Built by [`crate::rulebook`], asked by [`crate::judge`].
+
+#[cfg(test)]
+mod tests;
 
 use std::net::IpAddr;
 
-use crate::compile::names::NameTrie;
+use smallvec::SmallVec;
+
+use crate::compile::names::{NameTrie, Rank};
 use crate::compile::nets::NetTrie;
 use crate::compile::rules::RuleId;
 use crate::endpoint::{Endpoint, Host, Ports, Protocols, Transport};
@@ -42,23 +50,53 @@ impl Matcher {
         self.nets.find(address, port, transport)
     }
 
-    /// A rule by which some port and transport is allowed for this name and not denied by `denied`;
-    /// `None` when nothing is left (policy-semantics.md, DNS: the first row).
+    /// The most specific rule by which some port and transport is allowed for this name and not denied by
+    /// `denied`; `None` when nothing is left (policy-semantics.md, DNS: the first row).
     pub fn any_port_permitted(&self, name: &DnsName, denied: &Self) -> Option<RuleId> {
-        let mut refused: Vec<(Ports, Protocols)> = Vec::new();
+        let mut refused: SmallVec<[(Ports, Protocols); 8]> = SmallVec::new();
         denied.names.for_each_match(name, |_, ports, protocols| refused.push((ports, protocols)));
+        let refused = [Transport::Tcp, Transport::Udp, Transport::Quic].map(|transport| Refused::of(transport, &refused));
         let mut best = None;
-        self.names.for_each_match(name, |rule, ports, protocols| {
-            let left = (ports.first..=ports.last).any(|port| {
-                [Transport::Tcp, Transport::Udp, Transport::Quic].into_iter().any(|transport| {
-                    protocols.cover(transport)
-                        && !refused.iter().any(|(ports, protocols)| ports.contain(port) && protocols.cover(transport))
-                })
-            });
-            if left && best.is_none() {
-                best = Some(rule);
+        self.names.for_each_ranked(name, |rank, ports, protocols| {
+            if best < Some(rank) && refused.iter().any(|refused| refused.leaves_some(ports, protocols)) {
+                best = Some(rank);
             }
         });
-        best
+        best.map(Rank::rule)
+    }
+
+    /// Heap memory in bytes.
+    pub fn heap_bytes(&self) -> usize {
+        self.names.heap_bytes() + self.nets.heap_bytes()
+    }
+}
+
+/// What is refused of one transport: sorted ranges with a gap between each two.
+struct Refused {
+    transport: Transport,
+    ranges: SmallVec<[Ports; 8]>,
+}
+
+impl Refused {
+    fn of(transport: Transport, all: &[(Ports, Protocols)]) -> Self {
+        let mut sorted: SmallVec<[Ports; 8]> =
+            all.iter().filter(|(_, protocols)| protocols.cover(transport)).map(|(ports, _)| *ports).collect();
+        sorted.sort_unstable();
+        let mut ranges: SmallVec<[Ports; 8]> = SmallVec::new();
+        for next in sorted {
+            match ranges.last_mut() {
+                Some(last) if next.first <= last.last.saturating_add(1) => last.last = last.last.max(next.last),
+                Some(_) | None => ranges.push(next),
+            }
+        }
+        Self { transport, ranges }
+    }
+
+    /// True when a port of an allowed range stays open. The gaps being real, a range that is wholly refused lies
+    /// in one refused range.
+    fn leaves_some(&self, ports: Ports, protocols: Protocols) -> bool {
+        let after = self.ranges.partition_point(|refused| refused.first <= ports.first);
+        let around = after.checked_sub(1).and_then(|at| self.ranges.get(at));
+        protocols.cover(self.transport) && around.is_none_or(|refused| refused.last < ports.last)
     }
 }

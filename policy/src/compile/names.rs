@@ -1,73 +1,236 @@
-//! Names against many patterns at once.
+//! Names against a million patterns at once.
+//!
+//! Owns what a match of a name means: which rules cover it, and which of them is the most specific. It
+//! stands on the label trie ([`super::trie`]) and adds ports, protocols and rule ids; [`nearest`] answers the
+//! question that only an explanation asks. Built once per list, then read by every worker; it never decides.
+
+mod nearest;
+#[cfg(test)]
+mod tests;
+
+use std::cmp::Reverse;
+
+use foldhash::HashMap;
 
 use crate::compile::rules::RuleId;
-use crate::endpoint::{NamePattern, Ports, Protocols, Transport};
+use crate::compile::trie::{Builder, Element, LabelTrie, NameView, NodeId, Place};
+use crate::endpoint::{LabelPattern, NamePattern, Ports, Protocols, Transport};
 use crate::name::DnsName;
 
+/// Exact names that [`NameTrie::exact_names_on_port`] knows for each distinct pair of ports and protocols.
+pub const LISTED_NAMES: usize = 64;
+
+/// A rule's ports and protocols; few distinct ones exist, so rules carry their number.
+type Grant = (Ports, Protocols);
+
+/// Bit of a [`Slot::grant`] that says that `rule` and the rest are a range of `NameTrie::shared`.
+const SHARED: u32 = 1 << 31;
+
+/// The rules of a trie node: one rule itself, or a range of [`NameTrie::shared`].
+#[derive(Clone, Copy, Default)]
+struct Slot {
+    /// The rule's id; or where the range starts.
+    rule: u32,
+    /// The number of its grant; or [`SHARED`] and the range's length.
+    grant: u32,
+}
+
+/// One of several rules that end at one node.
+#[derive(Clone, Copy, Debug)]
+struct Shared {
+    below: bool,
+    rule: RuleId,
+    grant: u32,
+}
+
+/// How specific a match is: exact before wildcards, then more labels in the pattern, then the lowest id.
+/// The greatest is the most specific.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Rank {
+    exact: bool,
+    labels: usize,
+    rule: Reverse<RuleId>,
+}
+
+impl Rank {
+    /// The rule that matched.
+    pub(super) fn rule(self) -> RuleId {
+        self.rule.0
+    }
+}
+
 /// Immutable matcher of name patterns, each with ports, protocols and the rule it came from.
-#[derive(Debug, Default)]
+///
+/// A node takes 32 bytes and six of hash table; a list of names below many different domains takes 1.0 to
+/// 1.5 nodes a rule.
+#[derive(Debug)]
 pub struct NameTrie {
-    rules: Vec<(NamePattern, Ports, Protocols, RuleId)>,
+    trie: LabelTrie<Slot, 20>,
+    shared: Box<[Shared]>,
+    grants: Box<[Grant]>,
+    /// For each grant, the first exact names that have it.
+    listed: Box<[Vec<(DnsName, RuleId)>]>,
+}
+
+impl Default for NameTrie {
+    fn default() -> Self {
+        Self::build([])
+    }
 }
 
 impl NameTrie {
-    /// Compiles the patterns.
+    /// Compiles the patterns. A pattern that can match no name (a label over 63 octets, say, which the grammar
+    /// refuses) is left out.
     pub fn build(rules: impl IntoIterator<Item = (NamePattern, Ports, Protocols, RuleId)>) -> Self {
-        Self { rules: rules.into_iter().collect() }
+        let mut builder = Builder::new();
+        let mut numbers: HashMap<Grant, u32> = HashMap::default();
+        let mut listed: Vec<Vec<(DnsName, RuleId)>> = Vec::new();
+        for (pattern, ports, protocols, rule) in rules {
+            let grant = *numbers.entry((ports, protocols)).or_insert(listed.len() as u32);
+            if grant as usize == listed.len() {
+                listed.push(Vec::new());
+            }
+            let names = &mut listed[grant as usize];
+            if names.len() < LISTED_NAMES
+                && let Some(name) = pattern.as_exact()
+            {
+                names.push((name, rule));
+            }
+            let labels = pattern.labels.iter().rev().map(|label| match label {
+                LabelPattern::Literal(label) => Element::Literal(label),
+                LabelPattern::One => Element::One,
+                LabelPattern::Glob(glob) => Element::Glob(glob),
+            });
+            builder.push(labels, pattern.below, (rule, grant));
+        }
+        let mut shared = Vec::new();
+        let trie = builder.build(|endings| slot(endings, &mut shared));
+        let mut grants: Vec<(Grant, u32)> = numbers.into_iter().collect();
+        grants.sort_unstable_by_key(|(_, number)| *number);
+        listed.iter_mut().for_each(Vec::shrink_to_fit);
+        Self {
+            trie,
+            shared: shared.into(),
+            grants: grants.into_iter().map(|(grant, _)| grant).collect(),
+            listed: listed.into(),
+        }
     }
 
-    /// The rule that covers this name on this port: an exact name before wildcards, a pattern with more
-    /// labels before one with fewer, then the lowest id.
+    /// The rule that covers this name on this port: an exact name before wildcards, a pattern with more labels
+    /// before one with fewer, then the lowest id.
     pub fn find(&self, name: &DnsName, port: u16, transport: Transport) -> Option<RuleId> {
-        self.rules
-            .iter()
-            .filter(|(pattern, ports, protocols, _)| {
-                ports.contain(port) && protocols.cover(transport) && pattern.matches(name)
-            })
-            .max_by_key(|(pattern, _, _, rule)| {
-                (pattern.as_exact().is_some(), pattern.labels.len(), std::cmp::Reverse(*rule))
-            })
-            .map(|(_, _, _, rule)| *rule)
+        let mut best = None;
+        self.for_each_ranked(name, |rank, ports, protocols| {
+            if ports.contain(port) && protocols.cover(transport) {
+                best = best.max(Some(rank));
+            }
+        });
+        best.map(Rank::rule)
     }
 
     /// Calls `seen` for every rule whose pattern matches the name, in no particular order.
     pub fn for_each_match(&self, name: &DnsName, mut seen: impl FnMut(RuleId, Ports, Protocols)) {
-        for (pattern, ports, protocols, rule) in &self.rules {
-            if pattern.matches(name) {
-                seen(*rule, *ports, *protocols);
+        self.for_each_ranked(name, |rank, ports, protocols| seen(rank.rule(), ports, protocols));
+    }
+
+    /// Calls `seen` for every rule whose pattern matches the name, with how specific that is.
+    pub(super) fn for_each_ranked(&self, name: &DnsName, mut seen: impl FnMut(Rank, Ports, Protocols)) {
+        let view = NameView::new(name);
+        let arrive = |place: Place| {
+            let whole = place.left == 0;
+            if !(whole && self.trie.is_exact(place.node) || !whole && self.trie.is_below(place.node)) {
+                return;
             }
+            self.for_each_rule(place.node, |below, rule, (ports, protocols)| {
+                if below != whole {
+                    let labels = view.len() - place.left;
+                    let rank = Rank { exact: whole && place.plain, labels, rule: Reverse(rule) };
+                    seen(rank, ports, protocols);
+                }
+            });
+        };
+        self.trie.walk(&view, arrive, |_| ());
+    }
+
+    /// The rules that end at a node, exact ones first, then by id.
+    fn for_each_rule(&self, node: NodeId, mut seen: impl FnMut(bool, RuleId, Grant)) {
+        let slot = self.trie.value(node);
+        if slot.grant & SHARED == 0 {
+            if let Some(grant) = self.grants.get(slot.grant as usize) {
+                seen(self.trie.is_below(node), RuleId(slot.rule), *grant);
+            }
+            return;
+        }
+        let start = slot.rule as usize;
+        for one in &self.shared[start..start + (slot.grant & !SHARED) as usize] {
+            seen(one.below, one.rule, self.grants[one.grant as usize]);
         }
     }
 
-    /// True when the name is a proper ancestor of a pattern: `*.example.com` has `example.com`, `com` and
-    /// the root; `ec2.*.amazonaws.com` has any `x.amazonaws.com` too; `*` has the root only.
+    /// True when the name is a proper ancestor of a pattern: `*.example.com` has `example.com`, `com` and the
+    /// root; `ec2.*.amazonaws.com` has any `x.amazonaws.com` too; `*` has the root only.
     pub fn has_descendant(&self, name: &DnsName) -> bool {
-        let labels = name.labels();
-        self.rules.iter().any(|(pattern, ..)| {
-            labels.len() < pattern.labels.len() + usize::from(pattern.below)
-                && pattern.labels.iter().rev().zip(labels.iter().rev()).all(|(pattern, label)| pattern.matches(label))
-        })
+        let view = NameView::new(name);
+        let mut found = false;
+        let stuck = |place: Place| {
+            found = found
+                || if place.left == 0 {
+                    let (first, end) = self.trie.children(place.node);
+                    first < end || self.trie.is_below(place.node)
+                } else {
+                    self.inside_edge(place, &view).is_some_and(|(_, shared)| shared == place.left)
+                };
+        };
+        self.trie.walk(&view, |_| (), stuck);
+        found
     }
 
-    /// The rule that a reader would call the nearest to a refused name; `None` when nothing is near.
-    pub fn nearest(&self, name: &DnsName) -> Option<RuleId> {
-        let labels = name.labels();
-        self.rules
-            .iter()
-            .map(|(pattern, _, _, rule)| {
-                let pairs = pattern.labels.iter().rev().zip(labels.iter().rev());
-                (pairs.take_while(|(pattern, label)| pattern.matches(label)).count(), *rule)
-            })
-            .filter(|(shared, _)| *shared >= 2)
-            .max_by_key(|(shared, rule)| (*shared, std::cmp::Reverse(*rule)))
-            .map(|(_, rule)| rule)
+    /// The child of a place where a name got stuck whose edge begins like the rest of the name, and how many
+    /// labels they share (one at least; not all of the edge's, or the name would have passed).
+    fn inside_edge(&self, place: Place, name: &NameView<'_>) -> Option<(NodeId, usize)> {
+        let last = place.left.checked_sub(1)?;
+        let child = self.trie.child_by_label(place.node, name.label(last))?;
+        let asked = (0..place.left).rev().map(|at| Element::Literal(name.label(at)));
+        let shared = self.trie.edge_labels(child).into_iter().zip(asked).take_while(|(edge, asked)| edge == asked);
+        Some((child, shared.count()))
     }
 
-    /// Exact (not wildcard) names allowed on this port; the caller bounds how many it takes.
-    pub fn exact_names_on_port(&self, port: u16, transport: Transport) -> impl Iterator<Item = (DnsName, RuleId)> + '_ {
-        self.rules
+    /// Exact (not wildcard) names allowed on this port, at most [`LISTED_NAMES`] for each distinct pair of ports
+    /// and protocols; the caller bounds how many it takes.
+    pub fn exact_names_on_port(&self, port: u16, transport: Transport) -> impl Iterator<Item = (DnsName, RuleId)> {
+        self.grants
             .iter()
-            .filter(move |(_, ports, protocols, _)| ports.contain(port) && protocols.cover(transport))
-            .filter_map(|(pattern, _, _, rule)| Some((pattern.as_exact()?, *rule)))
+            .zip(&self.listed)
+            .filter(move |((ports, protocols), _)| ports.contain(port) && protocols.cover(transport))
+            .flat_map(|(_, names)| names.iter().cloned())
     }
+
+    /// Number of trie nodes, the root included.
+    pub fn nodes(&self) -> usize {
+        self.trie.len()
+    }
+
+    /// Heap memory in bytes.
+    pub fn heap_bytes(&self) -> usize {
+        let listed = self.listed.iter().flatten().map(|(name, _)| name.as_wire().len() + 2 * size_of::<usize>());
+        self.trie.heap_bytes()
+            + size_of_val(&*self.shared)
+            + size_of_val(&*self.grants)
+            + size_of_val(&*self.listed)
+            + self.listed.iter().map(|names| names.capacity() * size_of::<(DnsName, RuleId)>()).sum::<usize>()
+            + listed.sum::<usize>()
+    }
+}
+
+/// Packs the rules that end at one node.
+fn slot(endings: &mut dyn Iterator<Item = (bool, (RuleId, u32))>, shared: &mut Vec<Shared>) -> Slot {
+    let Some((below, (rule, grant))) = endings.next() else { return Slot::default() };
+    let start = shared.len();
+    shared.push(Shared { below, rule, grant });
+    shared.extend(endings.map(|(below, (rule, grant))| Shared { below, rule, grant }));
+    if shared.len() == start + 1 {
+        shared.truncate(start);
+        return Slot { rule: rule.0, grant };
+    }
+    Slot { rule: start as u32, grant: SHARED | (shared.len() - start) as u32 }
 }

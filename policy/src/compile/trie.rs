@@ -1,0 +1,335 @@
+//! The label trie: names from the right-hand label to the left, immutable, packed into two arrays.
+//!
+//! Owns the shape that [`super::names`] and [`super::block`] share; [`build`] makes it, [`wild`] indexes
+//! its wildcard edges. It knows positions and edges, never ports or rules.
+//!
+//! Nodes stand in breadth-first order, so the children of a node are neighbours, sorted, and a node needs
+//! one number to name them all. An edge is one wildcard label or a run of literal labels (a chain without
+//! branches or rules is one edge), kept in wire form inside of the node when it is short. Literal edges are
+//! found through one open-addressed table, keyed by a seeded hash of the whole suffix: the hashes of a name's
+//! suffixes depend on the name alone, so the probes of one lookup wait for memory together and not one after
+//! the other. A slot is a node's number plus a few bits of its hash; what it names is always compared byte by
+//! byte, so a hash collision costs time and never a wrong match. The seed is random per process and per
+//! trie: who writes a policy can't choose names that collide.
+
+mod build;
+mod wild;
+
+pub(super) use build::{Builder, Element};
+
+use std::fmt;
+use std::hash::{BuildHasher, Hasher};
+
+use foldhash::SharedSeed;
+use foldhash::fast::{FoldHasher, RandomState};
+use hashbrown::HashMap;
+use smallvec::{SmallVec, smallvec};
+
+use crate::name::DnsName;
+use wild::WildEdges;
+
+/// Node has wildcard children.
+const WILD: u32 = 1;
+/// Some pattern ends here and matches exactly this.
+const EXACT: u32 = 2;
+/// Some pattern `*.here` matches everything below.
+const BELOW: u32 = 4;
+/// Bits of [`Node::head`] that hold flags; the rest is a node's number, up to 2^29.
+const FLAG_BITS: u32 = 3;
+
+/// First octet of a glob edge: this bit, plus the length of the glob (1 to 63).
+const GLOB: u8 = 0x40;
+/// The only octet of an edge that takes any one label.
+const ONE: u8 = 0x80;
+/// First octet of an edge too long for its node: total length in the second,
+/// first octet of its rightmost label in the third, offset in 4 to 7.
+const OUT_OF_LINE: u8 = 0xc0;
+
+/// Number of a node; 0 is the root.
+pub(super) type NodeId = u32;
+
+/// A node: its edge from its parent, its value, and where its children begin.
+#[derive(Clone, Copy)]
+struct Node<V, const N: usize> {
+    /// First child's number and the flags. The children end where those of the next node begin.
+    head: u32,
+    value: V,
+    /// The edge's labels as on the wire, leftmost first, zero-padded; or [`OUT_OF_LINE`].
+    edge: [u8; N],
+}
+
+/// Immutable trie with a value of type `V` at each node; edges up to `N` octets (at least 8) stay in the node.
+pub(super) struct LabelTrie<V, const N: usize> {
+    /// All nodes and one sentinel, whose children begin at the end.
+    nodes: Box<[Node<V, N>]>,
+    /// 0 for empty, else a node's number (`index_mask`) and bits of its suffix hash (the others).
+    slots: Box<[u32]>,
+    index_mask: u32,
+    long_edges: Box<[u8]>,
+    wild: HashMap<NodeId, WildEdges, RandomState>,
+    hashing: Hashing,
+}
+
+/// The seeded hash of suffixes.
+#[derive(Clone, Copy)]
+struct Hashing {
+    seed: u64,
+    shared: &'static SharedSeed,
+}
+
+impl Hashing {
+    fn random() -> Self {
+        // Building a hasher first initializes the shared seed.
+        let seed = RandomState::default().build_hasher().finish();
+        Self { seed, shared: SharedSeed::global_random() }
+    }
+
+    /// Where the hash of literal labels starts that follow a node reached by a wildcard (or the root).
+    fn context(self, node: NodeId) -> u64 {
+        let mut hasher = FoldHasher::with_seed(self.seed, self.shared);
+        hasher.write_u32(node);
+        hasher.finish()
+    }
+
+    /// The hash of a suffix with one more label to its left.
+    fn extend(self, suffix: u64, label: &[u8]) -> u64 {
+        let mut hasher = FoldHasher::with_seed(suffix, self.shared);
+        hasher.write(label);
+        hasher.finish()
+    }
+
+    /// Home slot of a suffix hash in a table of `slots`: the high bits, by multiplication.
+    fn home(hash: u64, slots: usize) -> usize {
+        let mixed = hash.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        ((u128::from(mixed) * slots as u128) >> 64) as usize
+    }
+}
+
+/// A name cut into labels once for a lookup.
+pub(super) struct NameView<'a> {
+    wire: &'a [u8],
+    /// Where each label's length octet stands, leftmost first, then the end.
+    starts: [u8; 128],
+    count: usize,
+}
+
+impl<'a> NameView<'a> {
+    /// Cuts the name; a name has at most 127 labels and 254 octets ([`DnsName`] holds that).
+    pub(super) fn new(name: &'a DnsName) -> Self {
+        let wire = name.as_wire();
+        let (mut starts, mut count, mut at) = ([0; 128], 0, 0);
+        while let Some(len) = wire.get(at) {
+            starts[count] = at as u8;
+            count += 1;
+            at += 1 + usize::from(*len);
+        }
+        starts[count] = at as u8;
+        Self { wire, starts, count }
+    }
+
+    /// Number of labels.
+    pub(super) fn len(&self) -> usize {
+        self.count
+    }
+
+    /// The label at `index`, counted from the left.
+    pub(super) fn label(&self, index: usize) -> &'a [u8] {
+        &self.wire[usize::from(self.starts[index]) + 1..usize::from(self.starts[index + 1])]
+    }
+
+    /// The labels `first` up to before `end` in wire form.
+    fn slice(&self, first: usize, end: usize) -> &'a [u8] {
+        &self.wire[usize::from(self.starts[first])..usize::from(self.starts[end])]
+    }
+}
+
+/// A node that a name reaches, and how much of the name is left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    /// The node.
+    pub(super) node: NodeId,
+    /// Labels of the name that stand to the left of it.
+    pub(super) left: usize,
+    /// Only literal edges lead here.
+    pub(super) plain: bool,
+}
+
+impl<V: Copy, const N: usize> LabelTrie<V, N> {
+    /// Follows a name through every path that matches it. `arrive` sees each node reached, ancestors before
+    /// what lies below them; `stuck` sees the last node of each literal path.
+    pub(super) fn walk(&self, name: &NameView<'_>, mut arrive: impl FnMut(Place), mut stuck: impl FnMut(Place)) {
+        let mut pending: SmallVec<[Place; 4]> = smallvec![Place { node: 0, left: name.len(), plain: true }];
+        while let Some(start) = pending.pop() {
+            let (mut at, mut left) = (start, start.left);
+            let mut hash = self.hashing.context(start.node);
+            arrive(at);
+            self.enter_wild(at, name, &mut pending);
+            let mut children = self.children(at.node);
+            while left > 0 && children.0 < children.1 {
+                left -= 1;
+                hash = self.hashing.extend(hash, name.label(left));
+                if let Some(node) = self.literal_child(children, hash, name.slice(left, at.left)) {
+                    at = Place { node, left, plain: start.plain };
+                    arrive(at);
+                    self.enter_wild(at, name, &mut pending);
+                    children = self.children(node);
+                }
+            }
+            stuck(at);
+        }
+    }
+
+    fn enter_wild(&self, at: Place, name: &NameView<'_>, pending: &mut SmallVec<[Place; 4]>) {
+        if self.nodes[at.node as usize].head & WILD == 0 || at.left == 0 {
+            return;
+        }
+        if let Some(edges) = self.wild.get(&at.node) {
+            let left = at.left - 1;
+            edges.for_each_match(self, name.label(left), |node| pending.push(Place { node, left, plain: false }));
+        }
+    }
+
+    /// The child among `children` behind the literal edge `slice`, whose whole suffix hashes to `hash`.
+    fn literal_child(&self, children: (NodeId, NodeId), hash: u64, slice: &[u8]) -> Option<NodeId> {
+        let fingerprint = hash as u32 & !self.index_mask;
+        let mut at = Hashing::home(hash, self.slots.len());
+        loop {
+            let slot = self.slots[at];
+            if slot == 0 {
+                return None;
+            }
+            let node = slot & self.index_mask;
+            if slot & !self.index_mask == fingerprint
+                && (children.0..children.1).contains(&node)
+                && self.edge_is(node, slice)
+            {
+                return Some(node);
+            }
+            at += 1;
+            if at == self.slots.len() {
+                at = 0;
+            }
+        }
+    }
+
+    fn edge_is(&self, node: NodeId, slice: &[u8]) -> bool {
+        let edge = &self.nodes[node as usize].edge;
+        let len = slice.len();
+        if len <= N {
+            edge[..len] == *slice && (len == N || edge[len] == 0)
+        } else {
+            edge[0] == OUT_OF_LINE && self.edge(node) == slice
+        }
+    }
+
+    /// Numbers of a node's children: first, and one after the last; literal edges before wild ones, each
+    /// kind sorted by the octets of its rightmost label, length octet first.
+    pub(super) fn children(&self, node: NodeId) -> (NodeId, NodeId) {
+        let at = node as usize;
+        (self.nodes[at].head >> FLAG_BITS, self.nodes[at + 1].head >> FLAG_BITS)
+    }
+
+    /// True when an exact pattern ends at the node.
+    pub(super) fn is_exact(&self, node: NodeId) -> bool {
+        self.nodes[node as usize].head & EXACT != 0
+    }
+
+    /// True when a pattern `*.` and this node exists.
+    pub(super) fn is_below(&self, node: NodeId) -> bool {
+        self.nodes[node as usize].head & BELOW != 0
+    }
+
+    /// The value at a node.
+    pub(super) fn value(&self, node: NodeId) -> V {
+        self.nodes[node as usize].value
+    }
+
+    /// The edge to a node in wire form, leftmost label first; wildcard edges have their own first octet.
+    fn edge(&self, node: NodeId) -> &[u8] {
+        let edge = &self.nodes[node as usize].edge;
+        if edge[0] == OUT_OF_LINE {
+            let offset = u32::from_le_bytes([edge[4], edge[5], edge[6], edge[7]]) as usize;
+            return &self.long_edges[offset..offset + usize::from(edge[1])];
+        }
+        let mut end = 0;
+        while end < N && edge[end] != 0 {
+            end += element_len(edge[end]);
+        }
+        &edge[..end]
+    }
+
+    /// The labels of the edge to a node, rightmost first.
+    pub(super) fn edge_labels(&self, node: NodeId) -> SmallVec<[Element<'_>; 4]> {
+        let mut labels = SmallVec::new();
+        let mut rest = self.edge(node);
+        while let Some(kind) = rest.first() {
+            let (element, tail) = rest.split_at(element_len(*kind));
+            labels.push(Element::read(element));
+            rest = tail;
+        }
+        labels.reverse();
+        labels
+    }
+
+    /// The child whose edge has this literal label rightmost.
+    pub(super) fn child_by_label(&self, node: NodeId, label: &[u8]) -> Option<NodeId> {
+        let at = self.children_before(node, label);
+        let (_, end) = self.children(node);
+        (at < end && self.rightmost(at) == (label.len() as u8, label)).then_some(at)
+    }
+
+    /// The first child whose rightmost label is not before `label`; labels sort by length, then octets.
+    pub(super) fn children_before(&self, node: NodeId, label: &[u8]) -> NodeId {
+        let (mut low, mut high) = self.children(node);
+        while low < high {
+            let middle = low.midpoint(high);
+            if self.rightmost(middle) < (label.len() as u8, label) {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        low
+    }
+
+    /// First octet and bytes of the rightmost label of an edge: what its siblings are sorted by.
+    fn rightmost(&self, node: NodeId) -> (u8, &[u8]) {
+        let mut rest = self.edge(node);
+        loop {
+            let kind = rest.first().copied().unwrap_or_default();
+            let (element, tail) = rest.split_at(element_len(kind).min(rest.len()));
+            if tail.is_empty() {
+                return (kind, element.get(1..).unwrap_or_default());
+            }
+            rest = tail;
+        }
+    }
+
+    /// Number of nodes.
+    pub(super) fn len(&self) -> usize {
+        self.nodes.len() - 1
+    }
+
+    /// Heap memory in bytes.
+    pub(super) fn heap_bytes(&self) -> usize {
+        size_of_val(&*self.nodes)
+            + size_of_val(&*self.slots)
+            + self.long_edges.len()
+            + self.wild.allocation_size()
+            + self.wild.values().map(WildEdges::heap_bytes).sum::<usize>()
+    }
+}
+
+impl<V, const N: usize> fmt::Debug for LabelTrie<V, N> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "LabelTrie({} nodes)", self.nodes.len() - 1)
+    }
+}
+
+/// Octets of an edge's element that begins with this octet.
+fn element_len(kind: u8) -> usize {
+    match kind {
+        ONE => 1,
+        literal_or_glob => 1 + usize::from(literal_or_glob & 0x3f),
+    }
+}
