@@ -6,15 +6,18 @@
 //! it from their sockets, `cli` from files.
 //!
 //! Read in this order: [`name`] and [`endpoint`] (what is matched), [`document`] (what people write),
-//! [`compile`] (what lookups run on), [`rulebook`] (everything one job is judged by), [`judge`] (the
-//! order of decision), [`ticket`] and [`lease`] (who holds what), [`event`] (the record).
+//! [`compile`] (what lookups run on), [`rulebook`] (everything one job is judged by), [`effective`] (which
+//! policy governs it), [`judge`] (the order of decision), [`ticket`] and [`lease`] (who holds what),
+//! [`event`] (the record).
 
 pub mod compile;
 pub mod detection;
 pub mod document;
 pub mod ech;
+pub mod effective;
 pub mod endpoint;
 pub mod event;
+pub mod explain;
 pub mod job;
 pub mod judge;
 pub mod lease;

@@ -1,0 +1,1 @@
+//! What precedence yields.
