@@ -100,12 +100,7 @@ fn tcp(what: &'static str, address: SocketAddr) -> Result<TcpListener, ListenErr
 
 fn udp(what: &'static str, address: SocketAddr) -> Result<UdpSocket, ListenError> {
     let socket = bound(what, address, Type::DGRAM)?;
-    at(
-        "size",
-        what,
-        address,
-        socket.set_recv_buffer_size(RECEIVE_BUFFER),
-    )?;
+    at("size", what, address, socket.set_recv_buffer_size(RECEIVE_BUFFER))?;
     at(
         "ask for control messages on",
         what,

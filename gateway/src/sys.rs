@@ -2,27 +2,28 @@
 //! `socket2` nor `nix` offers. Owns nothing; never keeps a descriptor. Driven by
 //! `listen` and `raw`.
 
-use std::{io, mem::size_of, os::fd::AsRawFd};
+use std::{
+    io,
+    mem::size_of,
+    os::fd::{AsRawFd, OwnedFd},
+};
+
+use tokio::io::unix::AsyncFd;
+
+/// Registers a descriptor with the current runtime's reactor.
+pub(crate) fn async_fd(descriptor: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: an `OwnedFd` owns its open descriptor, always returns the same one,
+    // and nobody can replace or close it while `AsyncFd` owns it.
+    Ok(unsafe { AsyncFd::register(descriptor) }?)
+}
 
 /// Sets a socket option whose value is a C `int`.
-pub(crate) fn set_int_option(
-    socket: &impl AsRawFd,
-    level: i32,
-    name: i32,
-    value: i32,
-) -> io::Result<()> {
+pub(crate) fn set_int_option(socket: &impl AsRawFd, level: i32, name: i32, value: i32) -> io::Result<()> {
     let length = size_of::<i32>() as libc::socklen_t;
     // SAFETY: the descriptor is open for the call (`socket` is borrowed), and the
     // kernel reads `length` bytes from a live `i32`.
-    let result = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            level,
-            name,
-            (&raw const value).cast(),
-            length,
-        )
-    };
+    let result =
+        unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, (&raw const value).cast(), length) };
     if result == 0 {
         Ok(())
     } else {

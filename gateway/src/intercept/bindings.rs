@@ -29,11 +29,7 @@ pub struct BindingTable {
 impl BindingTable {
     /// Binds, rebinds (`Some`) or unbinds (`None`) an address. Returns the nft
     /// script that does the same to the installed table, `None` if nothing changed.
-    pub fn set(
-        &mut self,
-        address: IpAddr,
-        mac: Option<Mac>,
-    ) -> Result<Option<String>, BindingsFull> {
+    pub fn set(&mut self, address: IpAddr, mac: Option<Mac>) -> Result<Option<String>, BindingsFull> {
         let old = self.bound.get(&address).copied();
         if old == mac {
             return Ok(None);
@@ -85,10 +81,7 @@ impl BindingTable {
                     script,
                     "add element inet {TABLE} bound_sources{family} {{ {sources}}}"
                 );
-                let _ = writeln!(
-                    script,
-                    "add element inet {TABLE} bound{family} {{ {pairs}}}"
-                );
+                let _ = writeln!(script, "add element inet {TABLE} bound{family} {{ {pairs}}}");
             }
         }
         script

@@ -7,20 +7,21 @@
 //! routing rules (whose blackhole closes as well), then the ruleset in one
 //! transaction. Every interruption leaves "nothing crosses".
 
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc};
 
+use nix::net::if_::if_nametoindex;
 use parking_lot::Mutex;
 use serde_json::Value;
 
 use super::{
     bindings::{BindingTable, BindingsFull},
     nft::{self, NftError},
-    plan::{InterceptPlan, PlanError},
-    routing::{self, Netlink, Routing, RoutingError},
+    plan::{InterceptPlan, InterfaceName, PlanError},
+    routing::{self, Routing, RoutingError},
     ruleset::Ruleset,
     sysctl::{self, Setting, SysctlError},
 };
-use crate::link::Mac;
+use crate::link::{Mac, netlink::Netlink};
 
 /// Why interception is not in place. Runner traffic is closed nevertheless.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +41,9 @@ pub enum InstallError {
     /// Something undid the ruleset while it was being read back.
     #[error("the ruleset vanished while it was installed")]
     Vanished,
+    /// A runner interface does not exist; everything else is in place.
+    #[error("there is no interface {0}")]
+    NoInterface(InterfaceName),
     /// See [`BindingsFull`].
     #[error("an address can't be bound to its machine")]
     Bindings(#[from] BindingsFull),
@@ -60,10 +64,7 @@ pub enum Condition {
 /// nowhere, which is closed. [`Guard::remove`] is the orderly end.
 #[derive(Debug)]
 pub struct Guard {
-    plan: InterceptPlan,
-    ruleset: Ruleset,
-    routing: Routing,
-    settings: Vec<Setting>,
+    wanted: Mutex<Arc<Wanted>>,
     bindings: Mutex<BindingTable>,
     /// The table as nft read it back after the last installation.
     installed: Mutex<Option<Value>>,
@@ -72,16 +73,38 @@ pub struct Guard {
     turn: tokio::sync::Mutex<()>,
 }
 
+/// A plan and what it means for each part of the kernel.
+#[derive(Debug)]
+struct Wanted {
+    plan: InterceptPlan,
+    ruleset: Ruleset,
+    routing: Routing,
+}
+
+impl Wanted {
+    fn compile(plan: InterceptPlan) -> Result<Arc<Self>, PlanError> {
+        Ok(Arc::new(Self {
+            ruleset: Ruleset::compile(&plan)?,
+            routing: Routing::compile(&plan),
+            plan,
+        }))
+    }
+
+    /// The settings of the interfaces that exist, and the first that doesn't.
+    fn settings(&self) -> (Vec<Setting>, Option<&InterfaceName>) {
+        let exists = |name: &&InterfaceName| if_nametoindex(name.as_str()).is_ok();
+        let missing = self.plan.interfaces().find(|name| !exists(name));
+        (sysctl::settings(self.plan.interfaces().filter(exists)), missing)
+    }
+}
+
 /// Puts a plan in place, over whatever a dead predecessor left.
 pub async fn install(plan: InterceptPlan) -> Result<Guard, InstallError> {
     let guard = Guard {
-        ruleset: Ruleset::compile(&plan)?,
-        routing: Routing::compile(&plan),
-        settings: sysctl::settings(plan.interfaces()),
+        wanted: Mutex::new(Wanted::compile(plan)?),
         bindings: Mutex::default(),
         installed: Mutex::default(),
         turn: tokio::sync::Mutex::default(),
-        plan,
     };
     guard.restore().await?;
     Ok(guard)
@@ -90,14 +113,24 @@ pub async fn install(plan: InterceptPlan) -> Result<Guard, InstallError> {
 /// Removes the table, the rules and the routes of any plan. Forwarding stays off.
 pub async fn cleanup() -> Result<(), InstallError> {
     nft::apply(&Ruleset::removal()).await?;
-    routing::remove_all(&Netlink::open()?).await?;
+    routing::remove_all(&Netlink::open().map_err(RoutingError::from)?).await?;
     Ok(())
 }
 
 impl Guard {
     /// The plan that is in place.
-    pub fn plan(&self) -> &InterceptPlan {
-        &self.plan
+    pub fn plan(&self) -> InterceptPlan {
+        self.wanted.lock().plan.clone()
+    }
+
+    /// Changes to another plan; open flows of networks that stay live on. A plan
+    /// that can't be compiled leaves the old one. Interfaces that are no longer
+    /// intercepted stay closed.
+    pub async fn replace(&self, plan: InterceptPlan) -> Result<(), InstallError> {
+        let wanted = Wanted::compile(plan)?;
+        let _turn = self.turn.lock().await;
+        *self.wanted.lock() = wanted;
+        self.put_in_place().await
     }
 
     /// Puts everything in place (again). Harmless when nothing was missing.
@@ -106,35 +139,48 @@ impl Guard {
         self.put_in_place().await
     }
 
-    /// The caller holds `turn`.
+    /// The caller holds `turn`. An interface that is gone doesn't keep the others
+    /// from being mended; it is the error at the end.
     async fn put_in_place(&self) -> Result<(), InstallError> {
-        sysctl::apply(&self.settings)?;
-        self.routing.apply(&Netlink::open()?).await?;
-        let script = self.ruleset.script(&self.bindings.lock());
+        let wanted = Arc::clone(&self.wanted.lock());
+        let (settings, missing) = wanted.settings();
+        sysctl::apply(&settings)?;
+        wanted
+            .routing
+            .apply(&Netlink::open().map_err(RoutingError::from)?)
+            .await?;
+        let script = wanted.ruleset.script(&self.bindings.lock());
         nft::apply(&script).await?;
         let reading = nft::read_back().await?.ok_or(InstallError::Vanished)?;
         *self.installed.lock() = Some(reading);
-        Ok(())
+        missing.map_or(Ok(()), |name| Err(InstallError::NoInterface(name.clone())))
     }
 
     /// Compares what is in place with what was installed.
     pub async fn verify(&self) -> Result<Condition, InstallError> {
         let _turn = self.turn.lock().await;
-        if let Some(what) = sysctl::first_deviation(&self.settings)? {
+        let wanted = Arc::clone(&self.wanted.lock());
+        let (settings, missing) = wanted.settings();
+        if let Some(what) = sysctl::first_deviation(&settings)? {
             return Ok(Condition::Deviates(what));
         }
-        if let Some(what) = self.routing.first_deviation(&Netlink::open()?).await? {
+        if let Some(what) = wanted
+            .routing
+            .first_deviation(&Netlink::open().map_err(RoutingError::from)?)
+            .await?
+        {
             return Ok(Condition::Deviates(what));
         }
-        let reading = nft::read_back().await?;
-        let deviation = match reading {
+        let deviation = match nft::read_back().await? {
             None => Some("the table is gone"),
-            Some(_) if reading != *self.installed.lock() => Some("the table was changed"),
+            reading if reading != *self.installed.lock() => Some("the table was changed"),
             Some(_) => None,
         };
-        Ok(deviation.map_or(Condition::Intact, |what| {
-            Condition::Deviates(what.to_owned())
-        }))
+        match (deviation, missing) {
+            (Some(what), _) => Ok(Condition::Deviates(what.to_owned())),
+            (None, Some(name)) => Err(InstallError::NoInterface(name.clone())),
+            (None, None) => Ok(Condition::Intact),
+        }
     }
 
     /// Tells the kernel which machine may use an address (`None`: any again). If
@@ -150,6 +196,11 @@ impl Guard {
             Err(NftError::Refused(_)) => self.put_in_place().await,
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// How many addresses are bound to a machine.
+    pub fn bound(&self) -> usize {
+        self.bindings.lock().len()
     }
 
     /// The named counters of what was dropped: (name, packets) since the last installation.

@@ -1,16 +1,24 @@
 //! Interception: owns everything by which packets of runners reach the gateway's
 //! sockets and nothing else (kernel settings, routing rules, the nftables table)
 //! and its repair; never reads a packet. The appliance's start drives
-//! [`install`](install::install), then [`watch`](watch::watch) for as long as it runs.
+//! [`install`], then [`watch`] for as long as it runs; `tidegate gateway
+//! --cleanup` drives [`cleanup`].
 
-pub mod bindings;
-pub mod install;
-pub mod nft;
-pub mod plan;
-pub mod routing;
-pub mod ruleset;
-pub mod sysctl;
+mod bindings;
+mod changes;
+mod install;
+mod nft;
+mod plan;
+mod routing;
+mod ruleset;
+mod sysctl;
+mod watch;
 
-pub use install::{Guard, cleanup, install};
-pub use plan::{InterceptPlan, InterfaceName, NetworkPlan, PlanError, Steering};
-pub use ruleset::Ruleset;
+pub use bindings::{BindingTable, BindingsFull, MAX_BINDINGS};
+pub use install::{Condition, Guard, InstallError, cleanup, install};
+pub use nft::NftError;
+pub use plan::{InterceptPlan, InterfaceName, MAX_NETWORKS, NetworkPlan, PlanError, Steering};
+pub use routing::RoutingError;
+pub use ruleset::{Ruleset, TABLE};
+pub use sysctl::SysctlError;
+pub use watch::{InterceptState, watch};

@@ -50,9 +50,7 @@ pub(super) async fn read_back() -> Result<Option<Value>, NftError> {
         Ok(text) => serde_json::from_str(&text)
             .map(|listing| Some(normalise(listing)))
             .map_err(NftError::Output),
-        Err(NftError::Refused(complaint)) if complaint.contains("No such file or directory") => {
-            Ok(None)
-        }
+        Err(NftError::Refused(complaint)) if complaint.contains("No such file or directory") => Ok(None),
         Err(error) => Err(error),
     }
 }
@@ -73,10 +71,7 @@ fn counters_in(listing: &Value) -> Vec<(String, u64)> {
         .iter()
         .filter_map(|object| {
             let counter = object.get("counter")?;
-            Some((
-                counter["name"].as_str()?.to_owned(),
-                counter["packets"].as_u64()?,
-            ))
+            Some((counter["name"].as_str()?.to_owned(), counter["packets"].as_u64()?))
         })
         .collect()
 }

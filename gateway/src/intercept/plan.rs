@@ -156,6 +156,10 @@ pub struct InterceptPlan {
     pub udp_port: u16,
     /// Where the runner API listens (TCP).
     pub runner_api: Vec<SocketAddr>,
+    /// Whether IPv6 connections to elsewhere are refused before they are accepted:
+    /// the gateway has no usable IPv6 upstream, and only a refused connection makes
+    /// clients fall back to IPv4.
+    pub refuse_v6_tcp: bool,
     /// Marks, table and priority.
     pub steering: Steering,
 }
@@ -216,10 +220,7 @@ impl InterceptPlan {
 impl Steering {
     fn check(&self) -> Result<(), PlanError> {
         let single = |mark: u32| mark.is_power_of_two();
-        if !single(self.divert_mark)
-            || !single(self.spoof_mark)
-            || self.divert_mark == self.spoof_mark
-        {
+        if !single(self.divert_mark) || !single(self.spoof_mark) || self.divert_mark == self.spoof_mark {
             return Err(PlanError::Marks(self.divert_mark, self.spoof_mark));
         }
         if matches!(self.table, 0 | 253..=255) {
@@ -247,6 +248,7 @@ mod tests {
             tcp_port: 15001,
             udp_port: 15001,
             runner_api: Vec::new(),
+            refuse_v6_tcp: false,
             steering: Steering::default(),
         }
     }
@@ -299,10 +301,7 @@ mod tests {
 
         let mut shared = plan();
         shared.networks[1].interface = shared.networks[0].interface.clone();
-        assert!(matches!(
-            shared.check(),
-            Err(PlanError::SharedInterface(..))
-        ));
+        assert!(matches!(shared.check(), Err(PlanError::SharedInterface(..))));
 
         let mut loopback = plan();
         loopback.networks[0].interface = InterfaceName::parse("lo").unwrap();

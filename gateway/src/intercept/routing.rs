@@ -14,60 +14,34 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+use super::plan::{InterceptPlan, Steering};
+use crate::link::{NetlinkError, netlink::Netlink};
 use futures_util::TryStreamExt;
 use rtnetlink::{
-    Handle, IpVersion, RouteMessageBuilder,
+    IpVersion, RouteMessageBuilder,
     packet_route::{
         AddressFamily,
         route::{RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType},
         rule::{RuleAction, RuleAttribute, RuleMessage},
     },
 };
-use tokio::task::JoinHandle;
-
-use super::plan::{InterceptPlan, Steering};
 
 /// Who made the rule or route, as `ip rule` shows it: unassigned in iproute2's
 /// list, so that clean-up knows ours without knowing the plan that made them.
-pub const PROTOCOL: u8 = 84;
+pub(super) const PROTOCOL: u8 = 84;
 
 /// Why a rule or route could not be read or changed.
 #[derive(Debug, thiserror::Error)]
 pub enum RoutingError {
-    /// No netlink socket.
-    #[error("cannot open a netlink socket")]
-    Socket(#[source] std::io::Error),
+    /// The kernel can't be asked.
+    #[error("the kernel's routing can't be reached")]
+    Netlink(#[from] NetlinkError),
     /// The loopback interface is missing, so that nothing could be delivered.
     #[error("cannot find the loopback interface")]
     NoLoopback(#[source] nix::Error),
     /// The kernel refused.
     #[error("cannot {0}")]
     Kernel(&'static str, #[source] rtnetlink::Error),
-}
-
-/// A netlink connection and the task that drives it, ended on drop.
-pub(crate) struct Netlink {
-    pub(crate) handle: Handle,
-    driver: JoinHandle<()>,
-}
-
-impl Netlink {
-    /// Opens a connection in the caller's network namespace, with strict checks:
-    /// the kernel then filters dumps instead of returning all of a full table.
-    pub(crate) fn open() -> Result<Self, RoutingError> {
-        let (connection, handle, _no_multicast) =
-            rtnetlink::new_connection_with_strict_check().map_err(RoutingError::Socket)?;
-        Ok(Self {
-            handle,
-            driver: tokio::spawn(connection),
-        })
-    }
-}
-
-impl Drop for Netlink {
-    fn drop(&mut self) {
-        self.driver.abort();
-    }
 }
 
 /// What the rules and routes must be for one plan.
@@ -121,10 +95,7 @@ impl Routing {
     }
 
     /// What is missing, in words; `None` when all is there.
-    pub(super) async fn first_deviation(
-        &self,
-        netlink: &Netlink,
-    ) -> Result<Option<String>, RoutingError> {
+    pub(super) async fn first_deviation(&self, netlink: &Netlink) -> Result<Option<String>, RoutingError> {
         let present = our_rules(netlink).await?;
         for wanted in &self.rules {
             if !present.iter().any(|rule| same_rule(rule, wanted)) {
@@ -194,18 +165,12 @@ async fn our_rules(netlink: &Netlink) -> Result<Vec<RuleMessage>, RoutingError> 
             .await
             .map_err(|e| RoutingError::Kernel("list routing rules", e))?;
         let tag = RuleAttribute::Protocol(RouteProtocol::Other(PROTOCOL));
-        ours.extend(
-            dump.into_iter()
-                .filter(|rule| rule.attributes.contains(&tag)),
-        );
+        ours.extend(dump.into_iter().filter(|rule| rule.attributes.contains(&tag)));
     }
     Ok(ours)
 }
 
-async fn our_routes(
-    netlink: &Netlink,
-    family: AddressFamily,
-) -> Result<Vec<RouteMessage>, RoutingError> {
+async fn our_routes(netlink: &Netlink, family: AddressFamily) -> Result<Vec<RouteMessage>, RoutingError> {
     let mut filter = RouteMessage::default();
     filter.header.address_family = family;
     filter.header.protocol = RouteProtocol::Other(PROTOCOL);
@@ -306,6 +271,7 @@ mod tests {
             tcp_port: 1,
             udp_port: 1,
             runner_api: Vec::new(),
+            refuse_v6_tcp: false,
             steering: Steering::default(),
         })
     }
@@ -324,14 +290,9 @@ mod tests {
     fn a_dumped_rule_is_recognised_with_the_kernels_additions_and_not_when_narrowed() {
         let wanted = &routing().rules[0];
         let mut found = wanted.clone();
-        found
-            .attributes
-            .push(RuleAttribute::SuppressPrefixLen(u32::MAX));
+        found.attributes.push(RuleAttribute::SuppressPrefixLen(u32::MAX));
         assert!(same_rule(&found, wanted));
         found.header.src_len = 32;
-        assert!(
-            !same_rule(&found, wanted),
-            "a rule for one source is not ours"
-        );
+        assert!(!same_rule(&found, wanted), "a rule for one source is not ours");
     }
 }

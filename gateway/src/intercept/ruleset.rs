@@ -35,6 +35,12 @@ pub const TABLE: &str = "tidegate";
 /// all runners: enough for every `ping` of a fleet, too few to amplify.
 const OWN_ECHO_PER_SECOND: u32 = 500;
 
+/// The errors that open sockets act on. Redirects are not among them.
+const ICMP_ERRORS: &str = "{ destination-unreachable, time-exceeded, parameter-problem }";
+
+/// As [`ICMP_ERRORS`].
+const ICMPV6_ERRORS: &str = "{ destination-unreachable, packet-too-big, time-exceeded, parameter-problem }";
+
 /// Errors from runner-side routers that reach the gateway's sockets a second.
 /// The kernel checks each against an open connection; this bounds the checking.
 const ICMP_ERRORS_PER_SECOND: u32 = 10_000;
@@ -84,10 +90,7 @@ struct Writer<'a> {
 
 impl<'a> Writer<'a> {
     fn new(plan: &'a InterceptPlan) -> Self {
-        let interfaces: Vec<_> = plan
-            .interfaces()
-            .map(|name| format!("\"{name}\""))
-            .collect();
+        let interfaces: Vec<_> = plan.interfaces().map(|name| format!("\"{name}\"")).collect();
         let mark = plan.steering.divert_mark;
         Self {
             plan,
@@ -116,13 +119,7 @@ impl<'a> Writer<'a> {
     /// Counters are named for what was dropped; sets are filled at run time.
     fn objects() -> String {
         let mut text = String::new();
-        for counter in [
-            "forged_source",
-            "spoofed",
-            "not_diverted",
-            "closed",
-            "forwarded",
-        ] {
+        for counter in ["forged_source", "spoofed", "not_diverted", "closed", "forwarded"] {
             let _ = writeln!(text, "\tcounter {counter} {{\n\t}}");
         }
         for (family, kind) in [(4, "ipv4_addr"), (6, "ipv6_addr")] {
@@ -152,10 +149,7 @@ impl<'a> Writer<'a> {
         chain(
             "divert",
             Some("prerouting priority mangle"),
-            &[format!(
-                "iifname {{ {} }} goto from_runner",
-                self.interfaces
-            )],
+            &[format!("iifname {{ {} }} goto from_runner", self.interfaces)],
         )
     }
 
@@ -231,21 +225,16 @@ impl<'a> Writer<'a> {
     }
 
     fn steered(&self) -> Vec<String> {
-        let Self {
-            set_divert, plan, ..
-        } = self;
-        let (tcp, udp) = (plan.tcp_port, plan.udp_port);
+        let Self { set_divert, plan, .. } = self;
         let dns: Vec<_> = plan.networks.iter().enumerate().map(dns_verdict).collect();
         let dns = dns.join(", ");
         let errors = format!(
-            "limit rate {ICMP_ERRORS_PER_SECOND}/second burst {ICMP_ERRORS_PER_SECOND} packets"
+            "limit rate {ICMP_ERRORS_PER_SECOND}/second burst {ICMP_ERRORS_PER_SECOND} packets {set_divert} accept"
         );
-        vec![
+        let mut rules = vec![
             // Open connections first. A SYN is left to `tproxy`, which alone hands a
             // reused tuple in TIME-WAIT to the listener.
-            format!(
-                "tcp flags & (fin | syn | rst | ack) != syn socket transparent 1 {set_divert} accept"
-            ),
+            format!("tcp flags & (fin | syn | rst | ack) != syn socket transparent 1 {set_divert} accept"),
             "fib daddr type { broadcast, multicast, anycast } accept".to_owned(),
             "ip6 daddr ff00::/8 accept".to_owned(),
             format!("udp dport 53 iifname vmap {{ {dns} }}"),
@@ -254,25 +243,27 @@ impl<'a> Writer<'a> {
             "fib daddr type local accept".to_owned(),
             // The gateway's sockets speak to runners from foreign addresses, so that errors
             // about their packets (path MTU above all) are addressed to those.
-            format!(
-                "icmp type {{ destination-unreachable, time-exceeded, parameter-problem }} {errors} {set_divert} accept"
-            ),
-            format!(
-                "icmpv6 type {{ destination-unreachable, packet-too-big, time-exceeded, parameter-problem }} {errors} {set_divert} accept"
-            ),
-            format!(
-                "meta nfproto ipv4 meta l4proto tcp tproxy ip to 127.0.0.1:{tcp} {set_divert} accept"
-            ),
-            format!(
-                "meta nfproto ipv6 meta l4proto tcp tproxy ip6 to [::1]:{tcp} {set_divert} accept"
-            ),
-            format!(
-                "meta nfproto ipv4 meta l4proto udp tproxy ip to 127.0.0.1:{udp} {set_divert} accept"
-            ),
-            format!(
-                "meta nfproto ipv6 meta l4proto udp tproxy ip6 to [::1]:{udp} {set_divert} accept"
-            ),
-        ]
+            format!("icmp type {ICMP_ERRORS} {errors}"),
+            format!("icmpv6 type {ICMPV6_ERRORS} {errors}"),
+        ];
+        rules.extend(self.to_proxy());
+        rules
+    }
+
+    fn to_proxy(&self) -> Vec<String> {
+        let Self { set_divert, plan, .. } = self;
+        let (tcp, udp) = (plan.tcp_port, plan.udp_port);
+        let mut rules = Vec::new();
+        if plan.refuse_v6_tcp {
+            rules.push("meta nfproto ipv6 meta l4proto tcp reject with tcp reset".to_owned());
+        }
+        rules.extend([
+            format!("meta nfproto ipv4 meta l4proto tcp tproxy ip to 127.0.0.1:{tcp} {set_divert} accept"),
+            format!("meta nfproto ipv6 meta l4proto tcp tproxy ip6 to [::1]:{tcp} {set_divert} accept"),
+            format!("meta nfproto ipv4 meta l4proto udp tproxy ip to 127.0.0.1:{udp} {set_divert} accept"),
+            format!("meta nfproto ipv6 meta l4proto udp tproxy ip6 to [::1]:{udp} {set_divert} accept"),
+        ]);
+        rules
     }
 
     fn input(&self) -> String {
@@ -292,9 +283,8 @@ impl<'a> Writer<'a> {
             "ip protocol igmp accept".to_owned(),
             "udp sport 68 udp dport 67 accept".to_owned(),
             "udp sport 546 udp dport 547 accept".to_owned(),
-            "icmp type { destination-unreachable, time-exceeded, parameter-problem } accept".to_owned(),
-            "icmpv6 type { destination-unreachable, packet-too-big, time-exceeded, parameter-problem } accept"
-                .to_owned(),
+            format!("icmp type {ICMP_ERRORS} accept"),
+            format!("icmpv6 type {ICMPV6_ERRORS} accept"),
         ];
         rules.extend(self.runner_api());
         rules.extend(self.own_echo());
@@ -304,11 +294,7 @@ impl<'a> Writer<'a> {
 
     fn runner_api(&self) -> Vec<String> {
         let listens = |v4: bool| {
-            let of_family = self
-                .plan
-                .runner_api
-                .iter()
-                .filter(move |at| at.is_ipv4() == v4);
+            let of_family = self.plan.runner_api.iter().filter(move |at| at.is_ipv4() == v4);
             let pairs: Vec<_> = of_family
                 .map(|at: &SocketAddr| format!("{} . {}", at.ip(), at.port()))
                 .collect();
@@ -332,8 +318,7 @@ impl<'a> Writer<'a> {
                 .collect();
             addresses.join(", ")
         };
-        let limit =
-            format!("limit rate {OWN_ECHO_PER_SECOND}/second burst {OWN_ECHO_PER_SECOND} packets");
+        let limit = format!("limit rate {OWN_ECHO_PER_SECOND}/second burst {OWN_ECHO_PER_SECOND} packets");
         [
             ("ip", "icmp", of_family(true)),
             ("ip6", "icmpv6", of_family(false)),

@@ -80,9 +80,8 @@ pub(super) fn settings<'a>(interfaces: impl Iterator<Item = &'a InterfaceName>) 
     for interface in interfaces {
         for (family, list) in [("ipv4", V4), ("ipv6", V6)] {
             all.extend(
-                list.iter().map(|(name, value)| {
-                    setting(format!("{family}/conf/{interface}/{name}"), value)
-                }),
+                list.iter()
+                    .map(|(name, value)| setting(format!("{family}/conf/{interface}/{name}"), value)),
             );
         }
     }
@@ -170,10 +169,7 @@ mod tests {
             "ipv6/conf/all/forwarding",
             "ipv6/conf/br0.7/accept_ra",
         ] {
-            assert!(
-                all.iter().any(|s| s.name == name && s.value == "0"),
-                "{name}"
-            );
+            assert!(all.iter().any(|s| s.name == name && s.value == "0"), "{name}");
         }
         assert_eq!(all.len(), NAMESPACE.len() + V4.len() + V6.len());
     }

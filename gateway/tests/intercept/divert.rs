@@ -1,13 +1,20 @@
 //! What is diverted, and what the gateway's sockets see of it.
 
 use std::{
-    io::{Read, Write},
-    net::{SocketAddr, TcpStream},
+    io::{ErrorKind, Read, Write},
+    net::{SocketAddr, TcpStream, UdpSocket},
 };
 
-use tidegate_gateway::{intercept, listen};
+use tidegate_gateway::{
+    intercept::{self, InterceptPlan, Steering},
+    listen::{self, Family},
+};
+use tokio::io::AsyncWriteExt;
 
-use crate::lab::{Lab, PATIENCE, PROXY_PORT, addr, plan};
+use crate::{
+    lab::{Lab, PATIENCE, PROXY_PORT, addr, from, plan, sh, until},
+    udp,
+};
 
 /// Connects from a runner; the answer is what the "proxy" wrote.
 pub(crate) fn ask_tcp(to: SocketAddr) -> std::io::Result<String> {
@@ -19,7 +26,7 @@ pub(crate) fn ask_tcp(to: SocketAddr) -> std::io::Result<String> {
 }
 
 /// Accepts for ever and tells each client whom it believes to speak to.
-pub(crate) async fn serve_tcp(family: listen::Family) {
+pub(crate) async fn serve_tcp(family: Family) {
     let listener = listen::proxy_tcp(family, PROXY_PORT).expect("a listener");
     let listener = tokio::net::TcpListener::from_std(listener).expect("a listener");
     loop {
@@ -37,8 +44,8 @@ fn tcp_on_any_port_arrives_with_its_original_destination() {
     let namespace = lab.ns("a");
     lab.gateway(move || async move {
         let guard = intercept::install(plan()).await.expect("installs");
-        tokio::spawn(serve_tcp(listen::Family::V4));
-        tokio::spawn(serve_tcp(listen::Family::V6));
+        tokio::spawn(serve_tcp(Family::V4));
+        tokio::spawn(serve_tcp(Family::V6));
         for to in [
             "203.0.113.9:443",
             "203.0.113.9:53",
@@ -46,11 +53,8 @@ fn tcp_on_any_port_arrives_with_its_original_destination() {
             "10.88.0.2:65535",
             "169.254.169.254:80",
         ] {
-            let answer = crate::lab::from(&namespace, move || ask_tcp(addr(to))).await;
-            assert_eq!(
-                answer.expect("diverted"),
-                format!("10.77.1.2 asked for {to}")
-            );
+            let answer = from(&namespace, move || ask_tcp(addr(to))).await;
+            assert_eq!(answer.expect("diverted"), format!("10.77.1.2 asked for {to}"));
         }
         for to in [
             "[2001:db8::9]:443",
@@ -58,12 +62,161 @@ fn tcp_on_any_port_arrives_with_its_original_destination() {
             "[fd88::2]:9",
             "[64:ff9b::a9fe:a9fe]:80",
         ] {
-            let answer = crate::lab::from(&namespace, move || ask_tcp(addr(to))).await;
-            assert_eq!(
-                answer.expect("diverted"),
-                format!("fd77:1::2 asked for {to}")
-            );
+            let answer = from(&namespace, move || ask_tcp(addr(to))).await;
+            assert_eq!(answer.expect("diverted"), format!("fd77:1::2 asked for {to}"));
         }
         guard.remove().await.expect("removes");
     });
+}
+
+#[test]
+fn udp_arrives_with_its_destination_and_is_answered_from_it() {
+    let lab = Lab::new();
+    let runner = lab.ns("a");
+    lab.gateway(move || async move {
+        let _guard = intercept::install(plan()).await.expect("installs");
+        for (family, far) in [
+            (Family::V4, "198.51.100.7:3478"),
+            (Family::V6, "[2001:db8::7]:443"),
+        ] {
+            let first = listen::proxy_udp(family, PROXY_PORT).expect("a socket");
+            let far = addr(far);
+            let client = from(&runner, move || connected_udp(far)).await;
+            client.send(b"one").expect("sent");
+            let seen = udp::receive(&first).await;
+            assert_eq!((seen.to, &seen.payload[..]), (far, &b"one"[..]));
+            assert_eq!(seen.mark & Steering::default().spoof_mark, 0);
+
+            let association = listen::udp_association(far, seen.from).expect("a socket");
+            association.send(b"two").expect("answered");
+            assert_eq!(
+                hear(&client),
+                b"two",
+                "from {far}, or the connected client would not hear it"
+            );
+            client.send(b"three").expect("sent");
+            let mut buffer = [0; 16];
+            let length = until(|| association.recv(&mut buffer), Result::is_ok).expect("heard");
+            assert_eq!(&buffer[..length], b"three");
+            assert!(udp::try_receive(&first).is_none(), "the association has it");
+        }
+    });
+}
+
+#[test]
+fn l07_fragments_are_judged_whole() {
+    let lab = Lab::new();
+    let runner = lab.ns("a");
+    lab.gateway(move || async move {
+        let _guard = intercept::install(plan()).await.expect("installs");
+        for (family, far) in [
+            (Family::V4, "198.51.100.7:3478"),
+            (Family::V6, "[2001:db8::7]:443"),
+        ] {
+            let socket = listen::proxy_udp(family, PROXY_PORT).expect("a socket");
+            let client = from(&runner, move || connected_udp(addr(far))).await;
+            let payload: Vec<u8> = (0..5_000_u32).map(|n| n as u8).collect();
+            client.send(&payload).expect("sent");
+            let seen = udp::receive(&socket).await;
+            assert_eq!((seen.to, seen.payload), (addr(far), payload));
+        }
+    });
+}
+
+#[test]
+fn without_ipv6_upstream_v6_is_refused_before_it_is_accepted_and_v4_is_not() {
+    let lab = Lab::new();
+    let runner = lab.ns("a");
+    lab.gateway(move || async move {
+        let guard = intercept::install(plan()).await.expect("installs");
+        tokio::spawn(serve_tcp(Family::V4));
+        tokio::spawn(serve_tcp(Family::V6));
+        let v6 = addr("[2001:db8::9]:443");
+        assert!(from(&runner, move || ask_tcp(v6)).await.is_ok());
+        let refusing = InterceptPlan {
+            refuse_v6_tcp: true,
+            ..plan()
+        };
+        guard.replace(refusing).await.expect("replaces");
+        let refused = from(&runner, move || ask_tcp(v6)).await.expect_err("refused");
+        assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
+        assert!(
+            from(&runner, move || ask_tcp(addr("203.0.113.9:443")))
+                .await
+                .is_ok()
+        );
+        guard.replace(plan()).await.expect("replaces");
+        assert!(from(&runner, move || ask_tcp(v6)).await.is_ok());
+    });
+}
+
+/// The runner `a` routes for `out` behind a link of 1 280 bytes: what the gateway
+/// sends from a foreign address is too big, and the router says so to that address.
+#[test]
+fn a_path_mtu_error_to_a_foreign_address_reaches_the_gateways_socket() {
+    let lab = Lab::new();
+    // `b` becomes a client behind the router `a`.
+    sh(&format!(
+        "ip -n {a} link add behind mtu 1500 type veth peer name eth1 netns {b}",
+        a = lab.ns("a"),
+        b = lab.ns("b")
+    ));
+    for (role, line) in [
+        ("a", "ip addr add 10.77.9.1/24 dev behind"),
+        ("a", "ip addr add fd77:9::1/64 dev behind nodad"),
+        ("a", "ip link set behind up mtu 1280"),
+        (
+            "a",
+            "sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1",
+        ),
+        ("b", "ip addr add 10.77.9.2/24 dev eth1"),
+        ("b", "ip addr add fd77:9::2/64 dev eth1 nodad"),
+        ("b", "ip link set eth1 up"),
+        ("b", "ip route replace default via 10.77.9.1"),
+        ("b", "ip -6 route replace default via fd77:9::1"),
+        ("gw", "ip route add 10.77.9.0/24 via 10.77.1.2"),
+        ("gw", "ip -6 route add fd77:9::/64 via fd77:1::2"),
+    ] {
+        lab.exec(role, line);
+    }
+    let client = lab.ns("b");
+    lab.gateway(move || async move {
+        let _guard = intercept::install(plan()).await.expect("installs");
+        for (family, far) in [(Family::V4, "203.0.113.9:80"), (Family::V6, "[2001:db8::9]:80")] {
+            let listener = listen::proxy_tcp(family, PROXY_PORT).expect("a listener");
+            let download = tokio::task::spawn_blocking({
+                let client = client.clone();
+                move || {
+                    crate::lab::spawn(&client, move || ask_tcp(addr(far)))
+                        .join()
+                        .expect("no panic")
+                }
+            });
+            let listener = tokio::net::TcpListener::from_std(listener).expect("a listener");
+            let (mut stream, _) = listener.accept().await.expect("a connection");
+            // Letters: the client reads text.
+            stream.write_all(&[b'x'; 300_000]).await.expect("sent");
+            drop(stream);
+            assert_eq!(
+                download.await.expect("no panic").expect("all of it").len(),
+                300_000,
+                "{far}"
+            );
+        }
+    });
+}
+
+pub(crate) fn connected_udp(to: SocketAddr) -> UdpSocket {
+    let any = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+    let socket = UdpSocket::bind(any).expect("a socket");
+    socket.connect(to).expect("connected");
+    socket.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    socket
+}
+
+pub(crate) fn hear(socket: &UdpSocket) -> Vec<u8> {
+    let mut buffer = vec![0; 2_048];
+    let length = socket.recv(&mut buffer).expect("an answer");
+    buffer.truncate(length);
+    buffer
 }

@@ -61,9 +61,7 @@ impl Lab {
         ));
         for (ns, device, host) in [(&gw, gateway_side, 1), (&peer, "eth0", 2)] {
             sh(&format!("ip -n {ns} addr add {v4}.{host}/24 dev {device}"));
-            sh(&format!(
-                "ip -n {ns} addr add {v6}::{host}/64 dev {device} nodad"
-            ));
+            sh(&format!("ip -n {ns} addr add {v6}::{host}/64 dev {device} nodad"));
             sh(&format!("ip -n {ns} link set {device} up"));
         }
         sh(&format!("ip -n {peer} route add default via {v4}.1"));
@@ -80,11 +78,7 @@ impl Lab {
     }
 
     /// Runs blocking work in a namespace, on a thread of its own.
-    pub(crate) fn run<T: Send + 'static>(
-        &self,
-        role: &str,
-        work: impl FnOnce() -> T + Send + 'static,
-    ) -> T {
+    pub(crate) fn run<T: Send + 'static>(&self, role: &str, work: impl FnOnce() -> T + Send + 'static) -> T {
         spawn(&self.ns(role), work)
             .join()
             .expect("the work does not panic")
@@ -103,9 +97,7 @@ impl Lab {
 impl Drop for Lab {
     fn drop(&mut self) {
         for role in ["gw", "a", "b", "out"] {
-            let _ = Command::new("ip")
-                .args(["netns", "del", &self.ns(role)])
-                .status();
+            let _ = Command::new("ip").args(["netns", "del", &self.ns(role)]).status();
         }
     }
 }
@@ -123,10 +115,7 @@ pub(crate) fn spawn<T: Send + 'static>(
 }
 
 /// [`spawn`], awaited by a test that runs in the gateway.
-pub(crate) async fn from<T: Send + 'static>(
-    namespace: &str,
-    work: impl FnOnce() -> T + Send + 'static,
-) -> T {
+pub(crate) async fn from<T: Send + 'static>(namespace: &str, work: impl FnOnce() -> T + Send + 'static) -> T {
     let (done, result) = tokio::sync::oneshot::channel();
     spawn(namespace, move || done.send(work()).ok());
     result.await.expect("the work does not panic")
@@ -143,15 +132,8 @@ fn block_on<F: Future>(work: F) -> F::Output {
 /// The plan for both runner networks of a [`Lab`].
 pub(crate) fn plan() -> InterceptPlan {
     let network = |name: &str, interface: &str, addresses: [&str; 2]| {
-        let addresses = addresses
-            .iter()
-            .map(|a| a.parse().expect("an address"))
-            .collect();
-        NetworkPlan::new(
-            name,
-            InterfaceName::parse(interface).expect("a name"),
-            addresses,
-        )
+        let addresses = addresses.iter().map(|a| a.parse().expect("an address")).collect();
+        NetworkPlan::new(name, InterfaceName::parse(interface).expect("a name"), addresses)
     };
     InterceptPlan {
         networks: vec![
@@ -161,6 +143,7 @@ pub(crate) fn plan() -> InterceptPlan {
         tcp_port: PROXY_PORT,
         udp_port: PROXY_PORT,
         runner_api: vec![addr("10.77.1.1:443"), addr("[fd77:1::1]:443")],
+        refuse_v6_tcp: false,
         steering: Steering::default(),
     }
 }
@@ -170,10 +153,7 @@ pub(crate) fn addr(text: &str) -> SocketAddr {
 }
 
 /// Asks again until the answer is right; fails with the last one.
-pub(crate) fn until<T: std::fmt::Debug>(
-    mut ask: impl FnMut() -> T,
-    right: impl Fn(&T) -> bool,
-) -> T {
+pub(crate) fn until<T: std::fmt::Debug>(mut ask: impl FnMut() -> T, right: impl Fn(&T) -> bool) -> T {
     let deadline = Instant::now() + PATIENCE;
     loop {
         let answer = ask();
@@ -185,15 +165,28 @@ pub(crate) fn until<T: std::fmt::Debug>(
     }
 }
 
-fn sh(line: &str) -> String {
-    let output = Command::new("sh")
-        .args(["-c", line])
-        .output()
-        .expect("a shell");
+pub(crate) fn sh(line: &str) -> String {
+    let output = Command::new("sh").args(["-c", line]).output().expect("a shell");
     assert!(
         output.status.success(),
         "{line}: {}",
         String::from_utf8_lossy(&output.stderr)
     );
     String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// [`until`] for questions that are asked asynchronously.
+pub(crate) async fn until_async<T: std::fmt::Debug>(
+    mut ask: impl AsyncFnMut() -> T,
+    right: impl Fn(&T) -> bool,
+) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let answer = ask().await;
+        if right(&answer) {
+            return answer;
+        }
+        assert!(Instant::now() < deadline, "last seen: {answer:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }

@@ -1,4 +1,13 @@
 //! Interception on a real kernel, in namespaces: each test builds its own lab.
+#![allow(
+    clippy::wildcard_enum_match_arm,
+    reason = "tests look for one variant of foreign enums"
+)]
 
+mod closed;
 mod divert;
+mod dns;
 mod lab;
+mod repair;
+mod spoof;
+mod udp;
