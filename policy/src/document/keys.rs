@@ -52,7 +52,7 @@ pub(super) const STEP: [&str; 8] = [
 
 /// The known word nearest to `word`, when it is near enough to be meant: a third of its letters, and at
 /// most three, may differ.
-pub(super) fn nearest<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
+pub fn nearest<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
     const LONGEST: usize = 64;
     if word.len() > LONGEST {
         return None;

@@ -74,20 +74,30 @@ impl Grammar<'_> {
         if self.text.is_empty() {
             return Err(EndpointError::new(Problem::Empty, self.whole()));
         }
-        if let Some((_, rest)) = self.text.split_once("://") {
-            let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-            let host = authority.rsplit('@').next().unwrap_or_default();
-            let error = EndpointError::new(Problem::Url, self.whole());
-            return Err(match parse_endpoint(host, self.role) {
-                Ok(_) => error.with_hint(format!("write `{host}`")),
-                Err(_) => error,
-            });
+        if let Some((scheme, rest)) = self.text.split_once("://") {
+            return Err(self.url(scheme, rest));
         }
         if let Some(at) = self.text.find("${{") {
             let hint = "GitHub expressions are not evaluated here: write the endpoint itself";
             return Err(EndpointError::new(Problem::BadCharacter('$'), at..self.text.len()).with_hint(hint));
         }
         Ok(())
+    }
+
+    fn url(&self, scheme: &str, rest: &str) -> EndpointError {
+        let error = EndpointError::new(Problem::Url, self.whole());
+        let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+        let host = authority.rsplit('@').next().unwrap_or_default();
+        let port = if scheme.eq_ignore_ascii_case("http") && !host.ends_with(|c: char| c.is_ascii_digit()) {
+            ":80"
+        } else {
+            ""
+        };
+        let meant = format!("{host}{port}");
+        match parse_endpoint(&meant, self.role) {
+            Ok(_) => error.with_hint(format!("write `{meant}`")),
+            Err(_) => error,
+        }
     }
 
     /// `[v6]`, `[v6/len]`; returns the host and where the rest begins.
