@@ -57,12 +57,19 @@ impl GlobalBlock {
             match entry {
                 BlockEntry::Name { name, below } => {
                     let labels = name.labels();
-                    builder.push(labels.iter().rev().map(|label| Element::Literal(label)), below, ());
+                    builder.push(
+                        labels.iter().rev().map(|label| Element::Literal(label)),
+                        below,
+                        (),
+                    );
                 }
                 BlockEntry::Net(net) => nets.push(net),
             }
         }
-        Self { names: builder.build(|_| ()), nets: Ranges::build(nets.into_iter()) }
+        Self {
+            names: builder.build(|_| ()),
+            nets: Ranges::build(nets.into_iter()),
+        }
     }
 
     /// The entry that covers this name: the exact one, else the deepest wildcard.
@@ -70,19 +77,25 @@ impl GlobalBlock {
         let view = NameView::new(name);
         let mut found = None;
         let arrive = |place: Place| {
-            if place.left == 0 && self.names.is_exact(place.node) || place.left > 0 && self.names.is_below(place.node) {
+            if place.left == 0 && self.names.is_exact(place.node)
+                || place.left > 0 && self.names.is_below(place.node)
+            {
                 found = Some(place.left);
             }
         };
         self.names.walk(&view, arrive, |_| ());
-        found.map(|left| BlockHit { text: entry_text(name, left) })
+        found.map(|left| BlockHit {
+            text: entry_text(name, left),
+        })
     }
 
     /// The narrowest range that covers this address. An address inside of another (v4-mapped, NAT64, 6to4) is
     /// unwrapped by the caller.
     pub fn find_address(&self, address: IpAddr) -> Option<BlockHit> {
         let number = self.nets.containing(address).next()?;
-        Some(BlockHit { text: self.nets.net(number)?.to_string() })
+        Some(BlockHit {
+            text: self.nets.net(number)?.to_string(),
+        })
     }
 
     /// Heap memory in bytes.

@@ -29,15 +29,20 @@ impl Matcher {
     /// Compiles a list of endpoints.
     pub fn build(endpoints: impl IntoIterator<Item = (Endpoint, RuleId)>) -> Self {
         let mut nets = Vec::new();
-        let names = endpoints.into_iter().filter_map(|(endpoint, rule)| match endpoint.host {
-            Host::Name(pattern) => Some((pattern, endpoint.ports, endpoint.protocols, rule)),
-            Host::Net(net) => {
-                nets.push((net, endpoint.ports, endpoint.protocols, rule));
-                None
-            }
-        });
+        let names = endpoints
+            .into_iter()
+            .filter_map(|(endpoint, rule)| match endpoint.host {
+                Host::Name(pattern) => Some((pattern, endpoint.ports, endpoint.protocols, rule)),
+                Host::Net(net) => {
+                    nets.push((net, endpoint.ports, endpoint.protocols, rule));
+                    None
+                }
+            });
         let names = NameTrie::build(names);
-        Self { names, nets: NetTrie::build(nets) }
+        Self {
+            names,
+            nets: NetTrie::build(nets),
+        }
     }
 
     /// The most specific rule for this name on this port (see [`NameTrie::find`]).
@@ -54,11 +59,18 @@ impl Matcher {
     /// `denied`; `None` when nothing is left (policy-semantics.md, DNS: the first row).
     pub fn any_port_permitted(&self, name: &DnsName, denied: &Self) -> Option<RuleId> {
         let mut refused: SmallVec<[(Ports, Protocols); 8]> = SmallVec::new();
-        denied.names.for_each_match(name, |_, ports, protocols| refused.push((ports, protocols)));
-        let refused = [Transport::Tcp, Transport::Udp, Transport::Quic].map(|transport| Refused::of(transport, &refused));
+        denied
+            .names
+            .for_each_match(name, |_, ports, protocols| refused.push((ports, protocols)));
+        let refused = [Transport::Tcp, Transport::Udp, Transport::Quic]
+            .map(|transport| Refused::of(transport, &refused));
         let mut best = None;
         self.names.for_each_ranked(name, |rank, ports, protocols| {
-            if best < Some(rank) && refused.iter().any(|refused| refused.leaves_some(ports, protocols)) {
+            if best < Some(rank)
+                && refused
+                    .iter()
+                    .any(|refused| refused.leaves_some(ports, protocols))
+            {
                 best = Some(rank);
             }
         });
@@ -79,13 +91,18 @@ struct Refused {
 
 impl Refused {
     fn of(transport: Transport, all: &[(Ports, Protocols)]) -> Self {
-        let mut sorted: SmallVec<[Ports; 8]> =
-            all.iter().filter(|(_, protocols)| protocols.cover(transport)).map(|(ports, _)| *ports).collect();
+        let mut sorted: SmallVec<[Ports; 8]> = all
+            .iter()
+            .filter(|(_, protocols)| protocols.cover(transport))
+            .map(|(ports, _)| *ports)
+            .collect();
         sorted.sort_unstable();
         let mut ranges: SmallVec<[Ports; 8]> = SmallVec::new();
         for next in sorted {
             match ranges.last_mut() {
-                Some(last) if next.first <= last.last.saturating_add(1) => last.last = last.last.max(next.last),
+                Some(last) if next.first <= last.last.saturating_add(1) => {
+                    last.last = last.last.max(next.last)
+                }
                 Some(_) | None => ranges.push(next),
             }
         }
@@ -95,7 +112,9 @@ impl Refused {
     /// True when a port of an allowed range stays open. The gaps being real, a range that is wholly refused lies
     /// in one refused range.
     fn leaves_some(&self, ports: Ports, protocols: Protocols) -> bool {
-        let after = self.ranges.partition_point(|refused| refused.first <= ports.first);
+        let after = self
+            .ranges
+            .partition_point(|refused| refused.first <= ports.first);
         let around = after.checked_sub(1).and_then(|at| self.ranges.get(at));
         protocols.cover(self.transport) && around.is_none_or(|refused| refused.last < ports.last)
     }

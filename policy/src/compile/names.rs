@@ -144,7 +144,11 @@ impl NameTrie {
             self.for_each_rule(place.node, |below, rule, (ports, protocols)| {
                 if below != whole {
                     let labels = view.len() - place.left;
-                    let rank = Rank { exact: whole && place.plain, labels, rule: Reverse(rule) };
+                    let rank = Rank {
+                        exact: whole && place.plain,
+                        labels,
+                        rule: Reverse(rule),
+                    };
                     seen(rank, ports, protocols);
                 }
             });
@@ -154,6 +158,9 @@ impl NameTrie {
 
     /// The rules that end at a node, exact ones first, then by id.
     fn for_each_rule(&self, node: NodeId, mut seen: impl FnMut(bool, RuleId, Grant)) {
+        if !self.trie.is_exact(node) && !self.trie.is_below(node) {
+            return;
+        }
         let slot = self.trie.value(node);
         if slot.grant & SHARED == 0 {
             if let Some(grant) = self.grants.get(slot.grant as usize) {
@@ -178,7 +185,8 @@ impl NameTrie {
                     let (first, end) = self.trie.children(place.node);
                     first < end || self.trie.is_below(place.node)
                 } else {
-                    self.inside_edge(place, &view).is_some_and(|(_, shared)| shared == place.left)
+                    self.inside_edge(place, &view)
+                        .is_some_and(|(_, shared)| shared == place.left)
                 };
         };
         self.trie.walk(&view, |_| (), stuck);
@@ -191,13 +199,22 @@ impl NameTrie {
         let last = place.left.checked_sub(1)?;
         let child = self.trie.child_by_label(place.node, name.label(last))?;
         let asked = (0..place.left).rev().map(|at| Element::Literal(name.label(at)));
-        let shared = self.trie.edge_labels(child).into_iter().zip(asked).take_while(|(edge, asked)| edge == asked);
+        let shared = self
+            .trie
+            .edge_labels(child)
+            .into_iter()
+            .zip(asked)
+            .take_while(|(edge, asked)| edge == asked);
         Some((child, shared.count()))
     }
 
     /// Exact (not wildcard) names allowed on this port, at most [`LISTED_NAMES`] for each distinct pair of ports
     /// and protocols; the caller bounds how many it takes.
-    pub fn exact_names_on_port(&self, port: u16, transport: Transport) -> impl Iterator<Item = (DnsName, RuleId)> {
+    pub fn exact_names_on_port(
+        &self,
+        port: u16,
+        transport: Transport,
+    ) -> impl Iterator<Item = (DnsName, RuleId)> {
         self.grants
             .iter()
             .zip(&self.listed)
@@ -212,19 +229,29 @@ impl NameTrie {
 
     /// Heap memory in bytes.
     pub fn heap_bytes(&self) -> usize {
-        let listed = self.listed.iter().flatten().map(|(name, _)| name.as_wire().len() + 2 * size_of::<usize>());
+        let listed = self
+            .listed
+            .iter()
+            .flatten()
+            .map(|(name, _)| name.as_wire().len() + 2 * size_of::<usize>());
         self.trie.heap_bytes()
             + size_of_val(&*self.shared)
             + size_of_val(&*self.grants)
             + size_of_val(&*self.listed)
-            + self.listed.iter().map(|names| names.capacity() * size_of::<(DnsName, RuleId)>()).sum::<usize>()
+            + self
+                .listed
+                .iter()
+                .map(|names| names.capacity() * size_of::<(DnsName, RuleId)>())
+                .sum::<usize>()
             + listed.sum::<usize>()
     }
 }
 
 /// Packs the rules that end at one node.
 fn slot(endings: &mut dyn Iterator<Item = (bool, (RuleId, u32))>, shared: &mut Vec<Shared>) -> Slot {
-    let Some((below, (rule, grant))) = endings.next() else { return Slot::default() };
+    let Some((below, (rule, grant))) = endings.next() else {
+        return Slot::default();
+    };
     let start = shared.len();
     shared.push(Shared { below, rule, grant });
     shared.extend(endings.map(|(below, (rule, grant))| Shared { below, rule, grant }));
@@ -232,5 +259,8 @@ fn slot(endings: &mut dyn Iterator<Item = (bool, (RuleId, u32))>, shared: &mut V
         shared.truncate(start);
         return Slot { rule: rule.0, grant };
     }
-    Slot { rule: start as u32, grant: SHARED | (shared.len() - start) as u32 }
+    Slot {
+        rule: start as u32,
+        grant: SHARED | (shared.len() - start) as u32,
+    }
 }

@@ -42,7 +42,10 @@ impl<A: Copy + Ord> Tree<A> {
         let mut open: Vec<u32> = Vec::new();
         let mut around = Vec::with_capacity(ranges.len());
         for (number, (first, _)) in ranges.iter().enumerate() {
-            while open.last().is_some_and(|outer| ranges[*outer as usize].1 < *first) {
+            while open
+                .last()
+                .is_some_and(|outer| ranges[*outer as usize].1 < *first)
+            {
                 open.pop();
             }
             around.push(open.last().copied().unwrap_or(NONE));
@@ -57,10 +60,21 @@ impl<A: Copy + Ord> Tree<A> {
 
     /// Numbers of the ranges that contain the address, narrowest first.
     fn containing(&self, address: A) -> impl Iterator<Item = u32> {
-        let before = self.firsts.partition_point(|first| *first <= address).checked_sub(1);
-        let outwards = |number: &u32| self.around.get(*number as usize).copied().filter(|outer| *outer != NONE);
-        std::iter::successors(before.map(|number| number as u32), outwards)
-            .filter(move |number| self.lasts.get(*number as usize).is_some_and(|last| address <= *last))
+        let before = self
+            .firsts
+            .partition_point(|first| *first <= address)
+            .checked_sub(1);
+        let outwards = |number: &u32| {
+            self.around
+                .get(*number as usize)
+                .copied()
+                .filter(|outer| *outer != NONE)
+        };
+        std::iter::successors(before.map(|number| number as u32), outwards).filter(move |number| {
+            self.lasts
+                .get(*number as usize)
+                .is_some_and(|last| address <= *last)
+        })
     }
 
     fn heap_bytes(&self) -> usize {
@@ -79,7 +93,10 @@ impl Ranges {
             IpNet::V6(net) => Some((u128::from(net.network()), u128::from(net.broadcast()))),
             IpNet::V4(_) => None,
         });
-        Self { v4: Tree::new(&v4.collect::<Vec<_>>()), v6: Tree::new(&v6.collect::<Vec<_>>()) }
+        Self {
+            v4: Tree::new(&v4.collect::<Vec<_>>()),
+            v6: Tree::new(&v6.collect::<Vec<_>>()),
+        }
     }
 
     /// Masks, sorts and removes duplicates.
@@ -97,7 +114,10 @@ impl Ranges {
             IpAddr::V6(address) => (None, Some(self.v6.containing(address.into()))),
         };
         let before = self.v4.firsts.len();
-        let v6 = v6.into_iter().flatten().map(move |number| before + number as usize);
+        let v6 = v6
+            .into_iter()
+            .flatten()
+            .map(move |number| before + number as usize);
         v4.into_iter().flatten().map(|number| number as usize).chain(v6)
     }
 
@@ -132,7 +152,9 @@ pub struct NetTrie {
 impl NetTrie {
     /// Compiles the ranges; host bits are masked.
     pub fn build(rules: impl IntoIterator<Item = (IpNet, Ports, Protocols, RuleId)>) -> Self {
-        let masked = rules.into_iter().map(|(net, ports, protocols, rule)| (net.trunc(), rule, ports, protocols));
+        let masked = rules
+            .into_iter()
+            .map(|(net, ports, protocols, rule)| (net.trunc(), rule, ports, protocols));
         let mut sorted: Vec<(IpNet, RuleId, Ports, Protocols)> = masked.collect();
         sorted.sort_unstable();
         let (mut nets, mut starts): (Vec<IpNet>, Vec<u32>) = (Vec::new(), Vec::new());
@@ -146,7 +168,10 @@ impl NetTrie {
         Self {
             ranges: Ranges::new(&nets),
             starts: starts.into(),
-            rules: sorted.into_iter().map(|(_, rule, ports, protocols)| (ports, protocols, rule)).collect(),
+            rules: sorted
+                .into_iter()
+                .map(|(_, rule, ports, protocols)| (ports, protocols, rule))
+                .collect(),
         }
     }
 
@@ -172,7 +197,9 @@ impl NetTrie {
     fn matches(&self, address: IpAddr) -> impl Iterator<Item = &(Ports, Protocols, RuleId)> {
         self.ranges.containing(address).flat_map(|number| {
             let bounds = self.starts.get(number).zip(self.starts.get(number + 1));
-            bounds.and_then(|(from, to)| self.rules.get(*from as usize..*to as usize)).unwrap_or_default()
+            bounds
+                .and_then(|(from, to)| self.rules.get(*from as usize..*to as usize))
+                .unwrap_or_default()
         })
     }
 

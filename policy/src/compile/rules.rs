@@ -83,7 +83,9 @@ impl RuleTableBuilder {
         let table = &mut self.table;
         let id = u32::try_from(table.ends.len()).expect("fewer than 2^32 rules");
         table.texts.push_str(text);
-        table.ends.push(u32::try_from(table.texts.len()).expect("rule texts stay below 4 GiB"));
+        table
+            .ends
+            .push(u32::try_from(table.texts.len()).expect("rule texts stay below 4 GiB"));
         table.lines.push(line);
         if table.sources.last().is_none_or(|(_, last)| *last != source) {
             table.sources.push((id, source));
@@ -152,7 +154,10 @@ impl RuleRef {
     /// One rule of a table; `id` must come from that table's builder. An id of another table gives an
     /// empty rule.
     pub fn new(table: &Arc<RuleTable>, id: RuleId) -> Self {
-        Self { table: Arc::clone(table), id }
+        Self {
+            table: Arc::clone(table),
+            id,
+        }
     }
 
     /// A rule of the global block list, which is too large to keep its lines: a table of its own, made
@@ -160,7 +165,10 @@ impl RuleRef {
     pub fn global(text: &str) -> Self {
         let mut builder = RuleTable::builder();
         let id = builder.push(text, 0, RuleSource::Global);
-        Self { table: Arc::new(builder.finish()), id }
+        Self {
+            table: Arc::new(builder.finish()),
+            id,
+        }
     }
 
     /// Its number within its table.
@@ -175,7 +183,11 @@ impl RuleRef {
 
     /// Line it was written on, from 1; 0 when it stands in no file.
     pub fn line(&self) -> u32 {
-        self.table.lines.get(self.id.0 as usize).copied().unwrap_or_default()
+        self.table
+            .lines
+            .get(self.id.0 as usize)
+            .copied()
+            .unwrap_or_default()
     }
 
     /// Where it was written.
@@ -188,7 +200,9 @@ impl PartialEq for RuleRef {
     /// Equal when text, line and source are; two compilations of one document give equal rules.
     fn eq(&self, other: &Self) -> bool {
         let same = Arc::ptr_eq(&self.table, &other.table) && self.id == other.id;
-        same || (self.text() == other.text() && self.line() == other.line() && self.source() == other.source())
+        same || (self.text() == other.text()
+            && self.line() == other.line()
+            && self.source() == other.source())
     }
 }
 
@@ -202,7 +216,13 @@ impl fmt::Display for RuleRef {
 
 impl fmt::Debug for RuleRef {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "RuleRef({:?}, line {}, {})", self.text(), self.line(), self.source())
+        write!(
+            out,
+            "RuleRef({:?}, line {}, {})",
+            self.text(),
+            self.line(),
+            self.source()
+        )
     }
 }
 
@@ -245,7 +265,10 @@ mod tests {
             ("10.0.0.0/8:22", 2, "set corp-base"),
             ("last.example", 0, "platform"),
         ];
-        assert_eq!(seen, wanted.map(|(text, line, source)| (text.to_owned(), line, source.to_owned())));
+        assert_eq!(
+            seen,
+            wanted.map(|(text, line, source)| (text.to_owned(), line, source.to_owned()))
+        );
     }
 
     #[test]
@@ -259,15 +282,24 @@ mod tests {
     #[test]
     fn a_global_rule_says_that_it_is_one() {
         let rule = RuleRef::global("*.blocked.example");
-        assert_eq!((rule.text(), rule.line(), rule.source()), ("*.blocked.example", 0, RuleSource::Global));
+        assert_eq!(
+            (rule.text(), rule.line(), rule.source()),
+            ("*.blocked.example", 0, RuleSource::Global)
+        );
     }
 
     #[test]
     fn sources_serialize_as_their_kind_and_rules_as_their_text() {
         let (table, ids) = table();
         let rule = RuleRef::new(&table, ids[2]);
-        assert_eq!(serde_json::to_string(&rule.source()).expect("a string"), "\"set\"");
-        assert_eq!(serde_json::to_string(&rule).expect("a string"), "\"*.corp.example\"");
+        assert_eq!(
+            serde_json::to_string(&rule.source()).expect("a string"),
+            "\"set\""
+        );
+        assert_eq!(
+            serde_json::to_string(&rule).expect("a string"),
+            "\"*.corp.example\""
+        );
     }
 
     #[test]

@@ -81,7 +81,10 @@ impl Hashing {
     fn random() -> Self {
         // Building a hasher first initializes the shared seed.
         let seed = RandomState::default().build_hasher().finish();
-        Self { seed, shared: SharedSeed::global_random() }
+        Self {
+            seed,
+            shared: SharedSeed::global_random(),
+        }
     }
 
     /// Where the hash of literal labels starts that follow a node reached by a wildcard (or the root).
@@ -157,8 +160,17 @@ pub(super) struct Place {
 impl<V: Copy, const N: usize> LabelTrie<V, N> {
     /// Follows a name through every path that matches it. `arrive` sees each node reached, ancestors before
     /// what lies below them; `stuck` sees the last node of each literal path.
-    pub(super) fn walk(&self, name: &NameView<'_>, mut arrive: impl FnMut(Place), mut stuck: impl FnMut(Place)) {
-        let mut pending: SmallVec<[Place; 4]> = smallvec![Place { node: 0, left: name.len(), plain: true }];
+    pub(super) fn walk(
+        &self,
+        name: &NameView<'_>,
+        mut arrive: impl FnMut(Place),
+        mut stuck: impl FnMut(Place),
+    ) {
+        let mut pending: SmallVec<[Place; 4]> = smallvec![Place {
+            node: 0,
+            left: name.len(),
+            plain: true
+        }];
         while let Some(start) = pending.pop() {
             let (mut at, mut left) = (start, start.left);
             let mut hash = self.hashing.context(start.node);
@@ -169,7 +181,11 @@ impl<V: Copy, const N: usize> LabelTrie<V, N> {
                 left -= 1;
                 hash = self.hashing.extend(hash, name.label(left));
                 if let Some(node) = self.literal_child(children, hash, name.slice(left, at.left)) {
-                    at = Place { node, left, plain: start.plain };
+                    at = Place {
+                        node,
+                        left,
+                        plain: start.plain,
+                    };
                     arrive(at);
                     self.enter_wild(at, name, &mut pending);
                     children = self.children(node);
@@ -185,7 +201,13 @@ impl<V: Copy, const N: usize> LabelTrie<V, N> {
         }
         if let Some(edges) = self.wild.get(&at.node) {
             let left = at.left - 1;
-            edges.for_each_match(self, name.label(left), |node| pending.push(Place { node, left, plain: false }));
+            edges.for_each_match(self, name.label(left), |node| {
+                pending.push(Place {
+                    node,
+                    left,
+                    plain: false,
+                })
+            });
         }
     }
 
@@ -226,7 +248,10 @@ impl<V: Copy, const N: usize> LabelTrie<V, N> {
     /// kind sorted by the octets of its rightmost label, length octet first.
     pub(super) fn children(&self, node: NodeId) -> (NodeId, NodeId) {
         let at = node as usize;
-        (self.nodes[at].head >> FLAG_BITS, self.nodes[at + 1].head >> FLAG_BITS)
+        (
+            self.nodes[at].head >> FLAG_BITS,
+            self.nodes[at + 1].head >> FLAG_BITS,
+        )
     }
 
     /// True when an exact pattern ends at the node.

@@ -9,14 +9,30 @@ use proptest::sample::select;
 use super::*;
 
 fn name(text: &str) -> DnsName {
-    if text.is_empty() { DnsName::root() } else { DnsName::parse(text).unwrap() }
+    if text.is_empty() {
+        DnsName::root()
+    } else {
+        DnsName::parse(text).unwrap()
+    }
 }
 
 fn entry(text: &str) -> BlockEntry {
     match (text, text.strip_prefix("*.")) {
-        ("*", _) => BlockEntry::Name { name: DnsName::root(), below: true },
-        (_, Some(base)) => BlockEntry::Name { name: name(base), below: true },
-        (_, None) => text.parse().map_or_else(|_| BlockEntry::Name { name: name(text), below: false }, BlockEntry::Net),
+        ("*", _) => BlockEntry::Name {
+            name: DnsName::root(),
+            below: true,
+        },
+        (_, Some(base)) => BlockEntry::Name {
+            name: name(base),
+            below: true,
+        },
+        (_, None) => text.parse().map_or_else(
+            |_| BlockEntry::Name {
+                name: name(text),
+                below: false,
+            },
+            BlockEntry::Net,
+        ),
     }
 }
 
@@ -29,7 +45,10 @@ fn hit(list: &[&str], asked: &str) -> Option<String> {
 fn harden_runner_rows_of_the_global_block_list() {
     let list = ["blocked.com", "*.blocked.example"];
     assert_eq!(hit(&list, "blocked.com").as_deref(), Some("blocked.com"));
-    assert_eq!(hit(&list, "foo.blocked.example").as_deref(), Some("*.blocked.example"));
+    assert_eq!(
+        hit(&list, "foo.blocked.example").as_deref(),
+        Some("*.blocked.example")
+    );
     assert_eq!(hit(&list, "blocked.example"), None);
     assert_eq!(hit(&["Evil.COM"], "EVIL.com").as_deref(), Some("evil.com"));
     assert_eq!(hit(&["Evil.COM"], "sub.evil.com"), None);
@@ -37,7 +56,12 @@ fn harden_runner_rows_of_the_global_block_list() {
 
 #[test]
 fn harden_runner_row_a_range_of_addresses() {
-    let nets = ["203.0.113.0/24", "203.0.113.8/29", "2001:db8::/32", "198.51.100.7/32"];
+    let nets = [
+        "203.0.113.0/24",
+        "203.0.113.8/29",
+        "2001:db8::/32",
+        "198.51.100.7/32",
+    ];
     let block = GlobalBlock::build(nets.iter().map(|text| entry(text)));
     let hit = |text: &str| block.find_address(text.parse().unwrap()).map(|hit| hit.text);
     assert_eq!(hit("203.0.113.9").as_deref(), Some("203.0.113.8/29"));

@@ -36,16 +36,28 @@ impl NameTrie {
     pub fn nearest(&self, name: &DnsName) -> Option<RuleId> {
         let view = NameView::new(name);
         let mut best: Option<Region> = None;
-        self.trie.walk(&view, |_| (), |place| {
-            let region = self.region(place, &view);
-            if best.is_none_or(|best| best.shared < region.shared) {
-                best = Some(region);
-            }
-        });
+        self.trie.walk(
+            &view,
+            |_| (),
+            |place| {
+                let region = self.region(place, &view);
+                if best.is_none_or(|best| best.shared < region.shared) {
+                    best = Some(region);
+                }
+            },
+        );
         let region = best?;
         let mut asked = Text::new();
-        append(&mut asked, (0..region.left).rev().map(|at| Element::Literal(view.label(at))));
-        let mut search = Search { trie: self, distance: Distance::from(&asked), budget: CANDIDATES, best: None };
+        append(
+            &mut asked,
+            (0..region.left).rev().map(|at| Element::Literal(view.label(at))),
+        );
+        let mut search = Search {
+            trie: self,
+            distance: Distance::from(&asked),
+            budget: CANDIDATES,
+            best: None,
+        };
         search.look_around(region, &view);
         let (distance, rule) = search.best?;
         (region.shared >= 2 || (distance <= MISTYPED && asked.len() <= COMPARED)).then_some(rule)
@@ -54,8 +66,16 @@ impl NameTrie {
     fn region(&self, place: Place, name: &NameView<'_>) -> Region {
         let reached = name.len() - place.left;
         match self.inside_edge(place, name) {
-            Some((child, more)) => Region { shared: reached + more, left: place.left, node: child },
-            None => Region { shared: reached, left: place.left, node: place.node },
+            Some((child, more)) => Region {
+                shared: reached + more,
+                left: place.left,
+                node: child,
+            },
+            None => Region {
+                shared: reached,
+                left: place.left,
+                node: place.node,
+            },
         }
     }
 }
@@ -189,7 +209,11 @@ impl Distance {
         for (at, octet) in text.iter().take(len).enumerate() {
             places[usize::from(*octet)] |= 1 << at;
         }
-        Self { places, len, beyond: text.len() - len }
+        Self {
+            places,
+            len,
+            beyond: text.len() - len,
+        }
     }
 
     /// Edit distance of the first [`COMPARED`] octets, plus what the longer text has beyond them.
@@ -207,7 +231,11 @@ impl Distance {
             plus = down | !(vertical | up);
             minus = up & vertical;
         }
-        let score = if self.len == 0 { text.len().min(COMPARED) } else { score };
+        let score = if self.len == 0 {
+            text.len().min(COMPARED)
+        } else {
+            score
+        };
         score + self.beyond.max(text.len().saturating_sub(COMPARED))
     }
 }

@@ -24,16 +24,28 @@ fn pattern(text: &str) -> NamePattern {
         glob if glob.contains('*') => LabelPattern::Glob(glob.as_bytes().into()),
         literal => LabelPattern::Literal(literal.as_bytes().into()),
     };
-    NamePattern { below, labels: rest.split('.').filter(|label| !label.is_empty()).map(label).collect() }
+    NamePattern {
+        below,
+        labels: rest
+            .split('.')
+            .filter(|label| !label.is_empty())
+            .map(label)
+            .collect(),
+    }
 }
 
 fn name(text: &str) -> DnsName {
-    if text.is_empty() { DnsName::root() } else { DnsName::parse(text).unwrap() }
+    if text.is_empty() {
+        DnsName::root()
+    } else {
+        DnsName::parse(text).unwrap()
+    }
 }
 
 /// Rules on port 443, numbered in order.
 fn rules(patterns: &[&str]) -> Vec<Rule> {
-    let number = |(id, text): (usize, &&str)| (pattern(text), Ports::one(443), Protocols::Tcp, RuleId(id as u32));
+    let number =
+        |(id, text): (usize, &&str)| (pattern(text), Ports::one(443), Protocols::Tcp, RuleId(id as u32));
     patterns.iter().enumerate().map(number).collect()
 }
 
@@ -58,13 +70,19 @@ mod naive {
     }
 
     pub(super) fn matches(rules: &[Rule], name: &DnsName) -> BTreeSet<(RuleId, Ports, Protocols)> {
-        rules.iter().filter(|rule| rule.0.matches(name)).map(|rule| (rule.3, rule.1, rule.2)).collect()
+        rules
+            .iter()
+            .filter(|rule| rule.0.matches(name))
+            .map(|rule| (rule.3, rule.1, rule.2))
+            .collect()
     }
 
     pub(super) fn shared(pattern: &NamePattern, name: &DnsName) -> usize {
         let labels = name.labels();
         let pairs = pattern.labels.iter().rev().zip(labels.iter().rev());
-        pairs.take_while(|(pattern, label)| pattern.matches(label)).count()
+        pairs
+            .take_while(|(pattern, label)| pattern.matches(label))
+            .count()
     }
 
     pub(super) fn has_descendant(rules: &[Rule], name: &DnsName) -> bool {
@@ -77,7 +95,16 @@ mod naive {
 }
 
 fn any_label() -> impl Strategy<Value = &'static str> {
-    select(vec!["a", "b", "ab", "ba", "aab", "example", "a-rather-long-label-that-leaves-its-node", "_x"])
+    select(vec![
+        "a",
+        "b",
+        "ab",
+        "ba",
+        "aab",
+        "example",
+        "a-rather-long-label-that-leaves-its-node",
+        "_x",
+    ])
 }
 
 fn any_pattern_label() -> impl Strategy<Value = &'static str> {
@@ -105,7 +132,12 @@ fn any_ports() -> impl Strategy<Value = Ports> {
 }
 
 fn any_rules() -> impl Strategy<Value = Vec<Rule>> {
-    let one = (any::<bool>(), vec(any_pattern_label(), 0..5), any_ports(), any_protocols());
+    let one = (
+        any::<bool>(),
+        vec(any_pattern_label(), 0..5),
+        any_ports(),
+        any_protocols(),
+    );
     let rule = one.prop_map(|(below, labels, ports, protocols)| {
         let text = labels.join(".");
         let mut pattern = pattern(&format!("x.{text}"));
@@ -115,7 +147,9 @@ fn any_rules() -> impl Strategy<Value = Vec<Rule>> {
     });
     vec(rule, 0..40).prop_map(|rules| {
         let numbered = rules.into_iter().zip(0..);
-        numbered.map(|((pattern, ports, protocols), id)| (pattern, ports, protocols, RuleId(id))).collect()
+        numbered
+            .map(|((pattern, ports, protocols), id)| (pattern, ports, protocols, RuleId(id)))
+            .collect()
     })
 }
 
@@ -194,7 +228,13 @@ fn grammar_row_glob_stays_inside_its_label() {
     let patterns = ["productionresultssa*.blob.core.windows.net"];
     assert!(found(&patterns, "productionresultssa123.blob.core.windows.net").is_some());
     assert!(found(&patterns, "productionresultssa.blob.core.windows.net").is_some());
-    assert!(found(&patterns, "productionresultssaevil.attacker.blob.core.windows.net").is_none());
+    assert!(
+        found(
+            &patterns,
+            "productionresultssaevil.attacker.blob.core.windows.net"
+        )
+        .is_none()
+    );
 }
 
 #[test]
@@ -221,11 +261,20 @@ fn grammar_row_star_glued_to_a_label_does_not_cross_the_dot() {
 #[test]
 fn the_most_specific_rule_wins_then_the_lowest_id() {
     let patterns = ["*", "*.b.example", "a.b.example", "*.example", "a.b.example"];
-    assert_eq!(trie(&patterns).find(&name("a.b.example"), 443, Transport::Tcp), Some(RuleId(2)));
+    assert_eq!(
+        trie(&patterns).find(&name("a.b.example"), 443, Transport::Tcp),
+        Some(RuleId(2))
+    );
     assert_eq!(found(&patterns, "x.b.example"), Some("*.b.example"));
     assert_eq!(found(&patterns, "x.example"), Some("*.example"));
-    assert_eq!(found(&["a*.example", "ab.example"], "ab.example"), Some("ab.example"));
-    assert_eq!(found(&["a*.example", "*b.example"], "ab.example"), Some("a*.example"));
+    assert_eq!(
+        found(&["a*.example", "ab.example"], "ab.example"),
+        Some("ab.example")
+    );
+    assert_eq!(
+        found(&["a*.example", "*b.example"], "ab.example"),
+        Some("a*.example")
+    );
 }
 
 #[test]
@@ -233,9 +282,15 @@ fn a_less_specific_rule_is_found_when_the_port_differs() {
     let mut rules = rules(&["a.example", "*.example"]);
     rules[1].1 = Ports::one(8443);
     let trie = NameTrie::build(rules);
-    assert_eq!(trie.find(&name("a.example"), 8443, Transport::Tcp), Some(RuleId(1)));
+    assert_eq!(
+        trie.find(&name("a.example"), 8443, Transport::Tcp),
+        Some(RuleId(1))
+    );
     assert_eq!(trie.find(&name("a.example"), 443, Transport::Udp), None);
-    assert_eq!(trie.find(&name("a.example"), 443, Transport::Quic), Some(RuleId(0)));
+    assert_eq!(
+        trie.find(&name("a.example"), 443, Transport::Quic),
+        Some(RuleId(0))
+    );
 }
 
 #[test]
@@ -250,10 +305,18 @@ fn d15_a_dot_inside_of_a_label_matches_no_rule_that_looks_alike() {
 #[test]
 fn ancestors_of_wildcards_are_those_of_the_dns_table() {
     let below = trie(&["*.example.com"]);
-    assert!(["example.com", "com", ""].iter().all(|asked| below.has_descendant(&name(asked))));
+    assert!(
+        ["example.com", "com", ""]
+            .iter()
+            .all(|asked| below.has_descendant(&name(asked)))
+    );
     assert!(!below.has_descendant(&name("a.example.com")));
     let inner = trie(&["ec2.*.amazonaws.com"]);
-    assert!(["amazonaws.com", "x.amazonaws.com"].iter().all(|asked| inner.has_descendant(&name(asked))));
+    assert!(
+        ["amazonaws.com", "x.amazonaws.com"]
+            .iter()
+            .all(|asked| inner.has_descendant(&name(asked)))
+    );
     assert!(!inner.has_descendant(&name("ec2.x.amazonaws.com")));
     let any = trie(&["*"]);
     assert!(any.has_descendant(&name("")) && !any.has_descendant(&name("com")));
@@ -270,7 +333,10 @@ fn names_of_the_greatest_length_and_depth_are_matched() {
     assert_eq!(found(&patterns, &deep), Some(patterns[0]));
     assert_eq!(found(&patterns, &long), Some(patterns[1]));
     assert_eq!(found(&patterns, &vec!["c"; 127].join(".")), Some(patterns[2]));
-    assert_eq!(found(&patterns, &format!("d.{}", vec!["e"; 126].join("."))), Some(patterns[3]));
+    assert_eq!(
+        found(&patterns, &format!("d.{}", vec!["e"; 126].join("."))),
+        Some(patterns[3])
+    );
     assert!(trie(&patterns).has_descendant(&name(&vec!["a"; 126].join("."))));
 }
 
@@ -280,13 +346,18 @@ fn patterns_that_no_name_can_match_are_left_out() {
     let mut rules = rules(&[&overlong, "a.example", &format!("{overlong}*.example")]);
     rules[0].0.labels.insert(0, LabelPattern::Literal(Box::from([])));
     let trie = NameTrie::build(rules);
-    assert_eq!(trie.find(&name("a.example"), 443, Transport::Tcp), Some(RuleId(1)));
+    assert_eq!(
+        trie.find(&name("a.example"), 443, Transport::Tcp),
+        Some(RuleId(1))
+    );
     assert_eq!(trie.nodes(), 2);
 }
 
 #[test]
 fn ten_thousand_globs_beside_each_other_are_told_apart() {
-    let patterns: Vec<String> = (0..5000).flat_map(|at| [format!("h{at}x*.example"), format!("*x{at}t.example")]).collect();
+    let patterns: Vec<String> = (0..5000)
+        .flat_map(|at| [format!("h{at}x*.example"), format!("*x{at}t.example")])
+        .collect();
     let texts: Vec<&str> = patterns.iter().map(String::as_str).collect();
     assert_eq!(found(&texts, "h4711xyz.example"), Some("h4711x*.example"));
     assert_eq!(found(&texts, "yx4711t.example"), Some("*x4711t.example"));
@@ -296,28 +367,57 @@ fn ten_thousand_globs_beside_each_other_are_told_apart() {
 #[test]
 fn listed_names_are_bounded_for_each_port() {
     let mut rules: Vec<Rule> = (0..LISTED_NAMES + 10)
-        .map(|at| (pattern(&format!("h{at}.example")), Ports::one(22), Protocols::Tcp, RuleId(at as u32)))
+        .map(|at| {
+            (
+                pattern(&format!("h{at}.example")),
+                Ports::one(22),
+                Protocols::Tcp,
+                RuleId(at as u32),
+            )
+        })
         .collect();
-    rules.push((pattern("db.example"), Ports { first: 20, last: 30 }, Protocols::Tcp, RuleId(9999)));
+    rules.push((
+        pattern("db.example"),
+        Ports { first: 20, last: 30 },
+        Protocols::Tcp,
+        RuleId(9999),
+    ));
     let trie = NameTrie::build(rules);
-    assert_eq!(trie.exact_names_on_port(22, Transport::Tcp).count(), LISTED_NAMES + 1);
+    assert_eq!(
+        trie.exact_names_on_port(22, Transport::Tcp).count(),
+        LISTED_NAMES + 1
+    );
     assert_eq!(trie.exact_names_on_port(22, Transport::Udp).count(), 0);
 }
 
 /// Which of the patterns is nearest to a name.
 fn nearest<'a>(patterns: &[&'a str], asked: &str) -> Option<&'a str> {
-    trie(patterns).nearest(&name(asked)).map(|rule| patterns[rule.0 as usize])
+    trie(patterns)
+        .nearest(&name(asked))
+        .map(|rule| patterns[rule.0 as usize])
 }
 
 #[test]
 fn nearest_is_what_a_reader_would_call_so() {
-    let policy = ["github.com", "*.npm.example", "registry.pypi.example", "s3.*.amazonaws.com", "*-prod.db.example"];
+    let policy = [
+        "github.com",
+        "*.npm.example",
+        "registry.pypi.example",
+        "s3.*.amazonaws.com",
+        "*-prod.db.example",
+    ];
     assert_eq!(nearest(&policy, "githbu.com"), Some("github.com"));
     assert_eq!(nearest(&policy, "gist.github.com"), Some("github.com"));
     assert_eq!(nearest(&policy, "github.com"), Some("github.com"));
     assert_eq!(nearest(&policy, "npm.example"), Some("*.npm.example"));
-    assert_eq!(nearest(&policy, "files.pypi.example"), Some("registry.pypi.example"));
-    assert_eq!(nearest(&policy, "sts.eu-west-1.amazonaws.com"), Some("s3.*.amazonaws.com"));
+    assert_eq!(
+        nearest(&policy, "files.pypi.example"),
+        Some("registry.pypi.example")
+    );
+    assert_eq!(
+        nearest(&policy, "sts.eu-west-1.amazonaws.com"),
+        Some("s3.*.amazonaws.com")
+    );
     assert_eq!(nearest(&policy, "a-test.db.example"), Some("*-prod.db.example"));
     assert_eq!(nearest(&policy, "github.con"), Some("github.com"));
     assert_eq!(nearest(&policy, "evil.test"), None);

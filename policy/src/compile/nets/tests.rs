@@ -27,17 +27,25 @@ fn any_address() -> impl Strategy<Value = IpAddr> {
 }
 
 fn any_net() -> impl Strategy<Value = IpNet> {
-    (any_address(), select(vec![0_u8, 1, 2, 15, 16, 24, 31, 32, 63, 64, 96, 127, 128])).prop_map(|(address, prefix)| {
-        let most = if address.is_ipv4() { 32 } else { 128 };
-        IpNet::new(address, prefix.min(most)).unwrap()
-    })
+    (
+        any_address(),
+        select(vec![0_u8, 1, 2, 15, 16, 24, 31, 32, 63, 64, 96, 127, 128]),
+    )
+        .prop_map(|(address, prefix)| {
+            let most = if address.is_ipv4() { 32 } else { 128 };
+            IpNet::new(address, prefix.min(most)).unwrap()
+        })
 }
 
 fn any_rules() -> impl Strategy<Value = Vec<Rule>> {
     let ports = select(vec![Ports::one(443), Ports::ALL, Ports { first: 5, last: 500 }]);
     let protocols = select(vec![Protocols::Tcp, Protocols::Udp, Protocols::Any]);
     vec((any_net(), ports, protocols), 0..40).prop_map(|rules| {
-        rules.into_iter().zip(0..).map(|((net, ports, protocols), id)| (net, ports, protocols, RuleId(id))).collect()
+        rules
+            .into_iter()
+            .zip(0..)
+            .map(|((net, ports, protocols), id)| (net, ports, protocols, RuleId(id)))
+            .collect()
     })
 }
 
@@ -78,13 +86,21 @@ proptest! {
 fn grammar_row_host_bits_are_masked() {
     let net: IpNet = "10.1.2.3/8".parse().unwrap();
     let trie = NetTrie::build([(net, Ports::one(5432), Protocols::Tcp, RuleId(0))]);
-    assert_eq!(trie.find("10.200.0.1".parse().unwrap(), 5432, Transport::Tcp), Some(RuleId(0)));
+    assert_eq!(
+        trie.find("10.200.0.1".parse().unwrap(), 5432, Transport::Tcp),
+        Some(RuleId(0))
+    );
     assert_eq!(trie.find("11.0.0.1".parse().unwrap(), 5432, Transport::Tcp), None);
 }
 
 #[test]
 fn grammar_row_whole_ipv4_says_nothing_of_ipv6() {
-    let trie = NetTrie::build([("0.0.0.0/0".parse().unwrap(), Ports::one(443), Protocols::Tcp, RuleId(0))]);
+    let trie = NetTrie::build([(
+        "0.0.0.0/0".parse().unwrap(),
+        Ports::one(443),
+        Protocols::Tcp,
+        RuleId(0),
+    )]);
     assert!(trie.covers("255.255.255.255".parse().unwrap()) && trie.covers("0.0.0.0".parse().unwrap()));
     assert!(!trie.covers("::ffff:1.2.3.4".parse().unwrap()));
 }

@@ -8,7 +8,9 @@ use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 
 use super::wild::WildEdges;
-use super::{BELOW, EXACT, FLAG_BITS, GLOB, Hashing, LabelTrie, NodeId, Node, ONE, OUT_OF_LINE, WILD, element_len};
+use super::{
+    BELOW, EXACT, FLAG_BITS, GLOB, Hashing, LabelTrie, Node, NodeId, ONE, OUT_OF_LINE, WILD, element_len,
+};
 use crate::name::{MAX_LABEL, MAX_WIRE};
 
 /// Nodes that a trie can number beside its flags.
@@ -79,7 +81,10 @@ pub(in crate::compile) type Ending<P> = (bool, P);
 impl<P: Copy + Ord> Builder<P> {
     /// An empty builder.
     pub(in crate::compile) fn new() -> Self {
-        Self { keys: Vec::new(), items: Vec::new() }
+        Self {
+            keys: Vec::new(),
+            items: Vec::new(),
+        }
     }
 
     /// Adds a pattern, its labels given rightmost first. A pattern that can match no name (a label that is
@@ -105,7 +110,13 @@ impl<P: Copy + Ord> Builder<P> {
         let short = len.min(16);
         prefix[..short].copy_from_slice(&key[..short]);
         let start = u32::try_from(start).expect("the keys of one list stay below 4 GiB");
-        self.items.push(Item { prefix: u128::from_be_bytes(prefix), start, len: len as u16, below, payload });
+        self.items.push(Item {
+            prefix: u128::from_be_bytes(prefix),
+            start,
+            len: len as u16,
+            below,
+            payload,
+        });
     }
 
     /// Lays out the trie. `value` makes the value of a node where patterns end from what they say.
@@ -132,7 +143,16 @@ impl<P: Copy + Ord> Builder<P> {
             while low < span.high {
                 let end = self.group_end(low, span.high, span.depth);
                 let depth = self.edge_end(low, end - 1, span.depth);
-                layout.add_child(at, &self.key(low)[span.depth..depth], Span { low, high: end, depth, hash: span.hash });
+                layout.add_child(
+                    at,
+                    &self.key(low)[span.depth..depth],
+                    Span {
+                        low,
+                        high: end,
+                        depth,
+                        hash: span.hash,
+                    },
+                );
                 low = end;
             }
             at += 1;
@@ -149,7 +169,10 @@ impl<P: Copy + Ord> Builder<P> {
             &keys[start + usize::from(item.len).min(16)..start + usize::from(item.len)]
         };
         self.items.sort_unstable_by(|one, other| {
-            let by_key = one.prefix.cmp(&other.prefix).then_with(|| rest(one).cmp(rest(other)));
+            let by_key = one
+                .prefix
+                .cmp(&other.prefix)
+                .then_with(|| rest(one).cmp(rest(other)));
             by_key.then_with(|| (one.below, one.payload).cmp(&(other.below, other.payload)))
         });
         let mut sorted = Vec::with_capacity(keys.len());
@@ -228,9 +251,24 @@ struct Layout<V, const N: usize> {
 impl<V: Copy + Default, const N: usize> Layout<V, N> {
     fn new(items: usize) -> Self {
         let hashing = Hashing::random();
-        let root = Span { low: 0, high: items, depth: 0, hash: hashing.context(0) };
-        let node = Node { head: 0, value: V::default(), edge: [0; N] };
-        Self { nodes: vec![node], spans: vec![root], long_edges: Vec::new(), wild: Vec::new(), hashing }
+        let root = Span {
+            low: 0,
+            high: items,
+            depth: 0,
+            hash: hashing.context(0),
+        };
+        let node = Node {
+            head: 0,
+            value: V::default(),
+            edge: [0; N],
+        };
+        Self {
+            nodes: vec![node],
+            spans: vec![root],
+            long_edges: Vec::new(),
+            wild: Vec::new(),
+            hashing,
+        }
     }
 
     fn begin_children(&mut self, node: usize) {
@@ -256,7 +294,11 @@ impl<V: Copy + Default, const N: usize> Layout<V, N> {
             }
         }
         let edge = self.edge(key);
-        self.nodes.push(Node { head: 0, value: V::default(), edge });
+        self.nodes.push(Node {
+            head: 0,
+            value: V::default(),
+            edge,
+        });
         self.spans.push(span);
     }
 
@@ -287,7 +329,11 @@ impl<V: Copy + Default, const N: usize> Layout<V, N> {
 
     fn finish(mut self) -> LabelTrie<V, N> {
         let count = self.nodes.len();
-        let sentinel = Node { head: (count as u32) << FLAG_BITS, value: V::default(), edge: [0; N] };
+        let sentinel = Node {
+            head: (count as u32) << FLAG_BITS,
+            value: V::default(),
+            edge: [0; N],
+        };
         self.nodes.push(sentinel);
         let index_mask = (count as u32).next_power_of_two().max(2) - 1;
         let mut trie = LabelTrie {
@@ -312,7 +358,11 @@ impl<V: Copy + Default, const N: usize> Layout<V, N> {
 fn fill_slots<V, const N: usize>(nodes: &[Node<V, N>], spans: &[Span], index_mask: u32) -> Box<[u32]> {
     let mut slots = vec![0; nodes.len() + nodes.len() / 2 + 1];
     for (number, (node, span)) in nodes.iter().zip(spans).enumerate().skip(1) {
-        let kind = if node.edge[0] == OUT_OF_LINE { node.edge[2] } else { node.edge[0] };
+        let kind = if node.edge[0] == OUT_OF_LINE {
+            node.edge[2]
+        } else {
+            node.edge[0]
+        };
         if kind & !0x3f != 0 {
             continue;
         }

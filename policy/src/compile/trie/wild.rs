@@ -33,8 +33,14 @@ impl WildEdges {
             }
         }
         heads.sort_by_key(|child| glob_of(trie, *child).map(head));
-        tails.sort_by_key(|child| glob_of(trie, *child).map(|glob| tail(glob).iter().rev().collect::<Vec<_>>()));
-        Self { one, heads: heads.into(), tails: tails.into() }
+        tails.sort_by_key(|child| {
+            glob_of(trie, *child).map(|glob| tail(glob).iter().rev().collect::<Vec<_>>())
+        });
+        Self {
+            one,
+            heads: heads.into(),
+            tails: tails.into(),
+        }
     }
 
     /// Calls `found` for every child whose edge matches the label.
@@ -50,9 +56,14 @@ impl WildEdges {
                 found(child);
             }
         };
-        let heads = |child: NodeId, at: usize| glob_of(trie, child).and_then(|glob| head(glob).get(at)).copied();
+        let heads =
+            |child: NodeId, at: usize| glob_of(trie, child).and_then(|glob| head(glob).get(at)).copied();
         narrow(&self.heads, heads, label.iter().copied(), &mut candidate);
-        let tails = |child: NodeId, at: usize| glob_of(trie, child).and_then(|glob| tail(glob).iter().nth_back(at)).copied();
+        let tails = |child: NodeId, at: usize| {
+            glob_of(trie, child)
+                .and_then(|glob| tail(glob).iter().nth_back(at))
+                .copied()
+        };
         narrow(&self.tails, tails, label.iter().rev().copied(), &mut candidate);
     }
 
@@ -73,7 +84,9 @@ fn narrow(
     for at in 0.. {
         let ended = sorted.partition_point(|entry| octet(*entry, at).is_none());
         let (whole, longer) = sorted.split_at(ended);
-        whole.iter().for_each(|entry| found(*entry));
+        for entry in whole {
+            found(*entry);
+        }
         let Some(wanted) = label.next() else { return };
         let from = longer.partition_point(|entry| octet(*entry, at) < Some(wanted));
         let to = longer.partition_point(|entry| octet(*entry, at) <= Some(wanted));
