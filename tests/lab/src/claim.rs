@@ -153,11 +153,8 @@ fn remove_traces(id: &str) -> Result<(), LabError> {
     let namespaces = carries(HANDLES);
     end_processes(&namespaces);
     if !namespaces.is_empty() {
-        let script: String = namespaces
-            .iter()
-            .map(|name| format!("netns del {name}\n"))
-            .collect();
-        tool::ip(None, &script)?;
+        let lines = namespaces.iter().map(|name| format!("netns del {name}"));
+        tool::ip(None, &lines.collect::<Vec<_>>().join("\n"))?;
     }
     for name in carries(ETC) {
         let dir = etc_dir(&name);

@@ -171,6 +171,7 @@ impl Output {
 
     /// Itself if it succeeded; panics with all it wrote otherwise. For tests.
     #[track_caller]
+    #[expect(clippy::return_self_not_must_use, reason = "often the check alone is wanted")]
     pub fn expect_success(self) -> Self {
         assert!(self.success(), "{self}");
         self
@@ -178,6 +179,7 @@ impl Output {
 
     /// Itself if it ended by itself but not well; panics otherwise. For tests.
     #[track_caller]
+    #[expect(clippy::return_self_not_must_use, reason = "often the check alone is wanted")]
     pub fn expect_failure(self) -> Self {
         assert!(self.status.is_some() && !self.success(), "{self}");
         self

@@ -65,8 +65,9 @@ impl EventLog {
 
     fn tail(&self) -> String {
         let last: Vec<_> = self.seen.iter().rev().take(10).rev().collect();
-        let lines: String = last.iter().map(|event| format!("\n  {event}")).collect();
-        format!("{} events, the last being{lines}", self.seen.len())
+        let lines: Vec<_> = last.iter().map(ToString::to_string).collect();
+        let lines = lines.join("\n  ");
+        format!("{} events, the last being\n  {lines}", self.seen.len())
     }
 
     fn read_on(&mut self) -> io::Result<()> {

@@ -2,20 +2,23 @@
 //! its end. Everything else is a part of it. Tests and `tidegate demo` drive it.
 
 use std::fs;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::ca::Authority;
 use crate::claim::Claim;
+use crate::daemon::Daemon;
+use crate::datagram::{UdpReply, UdpServer};
 use crate::dns::{self, DnsServer};
 use crate::error::{During, LabError};
 use crate::internet::Internet;
 use crate::leaks::{self, Leaks};
 use crate::machine::{Machine, ca_path};
 use crate::origin::{Origins, Site, TlsMode};
-use crate::plan;
+use crate::raw::{RawServer, Script};
 use crate::topology::Topology;
+use crate::{git, index, plan, postgres};
 
 /// The name of the resolver's certificate.
 const DNS_NAME: &str = "dns.lab.test";
@@ -27,6 +30,10 @@ pub struct Builder {
     direct: bool,
     secure_dns: bool,
     sites: Vec<Site>,
+    git: bool,
+    ssh: bool,
+    postgres: bool,
+    index: bool,
 }
 
 impl Builder {
@@ -66,6 +73,37 @@ impl Builder {
         self
     }
 
+    /// Adds `git.test` (192.0.2.30), which serves a repository over HTTPS; see
+    /// [`Lab::git_https_url`].
+    #[must_use]
+    pub fn git(mut self) -> Self {
+        self.git = true;
+        self
+    }
+
+    /// Adds `git.test` with an sshd on port 22 too; see [`Lab::git_ssh_url`].
+    #[must_use]
+    pub fn ssh(mut self) -> Self {
+        self.ssh = true;
+        self.git()
+    }
+
+    /// Adds PostgreSQL as `db.test` (192.0.2.40), port 5432, user `postgres`
+    /// without password or TLS. Costs two seconds.
+    #[must_use]
+    pub fn postgres(mut self) -> Self {
+        self.postgres = true;
+        self
+    }
+
+    /// Adds a Python package index, `index.test` (192.0.2.50), that has the
+    /// package `tidegate-lab-demo`; see [`Lab::index_url`].
+    #[must_use]
+    pub fn index(mut self) -> Self {
+        self.index = true;
+        self
+    }
+
     /// Makes the lab. What was made is removed again when something fails.
     pub fn build(self) -> Result<Lab, LabError> {
         let fits = |size: &usize| *size <= plan::LIMIT;
@@ -81,7 +119,8 @@ impl Builder {
         let rogue = Arc::new(Authority::new("nobody's CA")?);
         let internet = Internet::start(topology.net.name())?;
         let origins = Origins::new(internet.ground(), Arc::clone(&ca), rogue);
-        let lab = Lab {
+        let mut lab = Lab {
+            daemons: Vec::new(),
             dns: DnsServer::default(),
             foreign_dns: DnsServer::default(),
             origins,
@@ -90,10 +129,24 @@ impl Builder {
             topology,
             claim,
         };
-        lab.open_internet(self.secure_dns)?;
-        let sites = default_sites().into_iter().chain(self.sites);
-        for site in sites {
+        lab.open_resolvers(self.secure_dns)?;
+        let dir = lab.dir();
+        let mut sites = Vec::from(default_sites());
+        if self.git {
+            sites.push(git::site(&dir)?);
+        }
+        if self.index {
+            sites.push(index::site(&dir)?);
+        }
+        for site in sites.into_iter().chain(self.sites) {
             lab.add_site(site)?;
+        }
+        if self.ssh {
+            lab.daemons.push(git::start_sshd(lab.net(), &dir)?);
+        }
+        if self.postgres {
+            lab.daemons.push(postgres::start(lab.net(), &dir)?);
+            lab.name(postgres::NAME, &plan::site(40))?;
         }
         Ok(lab)
     }
@@ -106,6 +159,7 @@ pub struct Lab {
     foreign_dns: DnsServer,
     origins: Origins,
     ca: Arc<Authority>,
+    daemons: Vec<Daemon>,
     /// Before the claim: its threads must have left the namespaces.
     internet: Internet,
     topology: Topology,
@@ -122,6 +176,10 @@ impl Lab {
             direct: false,
             secure_dns: false,
             sites: Vec::new(),
+            git: false,
+            ssh: false,
+            postgres: false,
+            index: false,
         }
     }
 
@@ -179,17 +237,60 @@ impl Lab {
     /// Opens another site and gives its names to the resolver.
     pub fn add_site(&self, site: Site) -> Result<(), LabError> {
         if site.in_dns {
-            let records = site.addresses.iter().map(|address| match address {
-                IpAddr::V4(v4) => format!("A {v4}"),
-                IpAddr::V6(v6) => format!("AAAA {v6}"),
-            });
-            let records: Vec<_> = records.collect();
-            let records: Vec<_> = records.iter().map(String::as_str).collect();
             for name in &site.names {
-                self.dns.set(name, &records)?;
+                self.name(name, &site.addresses)?;
             }
         }
         self.origins.open(site)
+    }
+
+    /// Lets the resolver answer `name` with these addresses and nothing else.
+    pub fn name(&self, name: &str, addresses: &[IpAddr]) -> Result<(), LabError> {
+        let records = addresses.iter().map(|address| match address {
+            IpAddr::V4(v4) => format!("A {v4}"),
+            IpAddr::V6(v6) => format!("AAAA {v6}"),
+        });
+        let records: Vec<_> = records.collect();
+        let records: Vec<_> = records.iter().map(String::as_str).collect();
+        self.dns.set(name, &records)
+    }
+
+    /// Starts a scripted TCP server, e.g. at `192.0.2.80:7000`. Any address of
+    /// 192.0.2.0/24, 203.0.113.0/24, 2001:db8:200::/64 and 2001:db8:300::/64
+    /// will do.
+    pub fn raw(&self, address: SocketAddr, script: Script) -> Result<RawServer, LabError> {
+        RawServer::start(&self.internet.ground(), address, script)
+    }
+
+    /// Starts a UDP server; addresses as for [`raw`](Self::raw).
+    pub fn udp(&self, address: SocketAddr, reply: UdpReply) -> Result<UdpServer, LabError> {
+        UdpServer::start(&self.internet.ground(), address, reply)
+    }
+
+    /// The repository of `git.test` by HTTPS: clone, fetch and push.
+    pub fn git_https_url(&self) -> String {
+        git::https_url()
+    }
+
+    /// The repository of `git.test` by SSH. `git` in the lab's machines is set
+    /// up for it; plain `ssh` needs `-F` [`ssh_config_path`](Self::ssh_config_path).
+    pub fn git_ssh_url(&self) -> String {
+        git::ssh_url()
+    }
+
+    /// The private key that `git@git.test` accepts.
+    pub fn ssh_key_path(&self) -> PathBuf {
+        git::ssh_key(&self.dir())
+    }
+
+    /// A client configuration with that key and the host's key.
+    pub fn ssh_config_path(&self) -> PathBuf {
+        git::ssh_config(&self.dir())
+    }
+
+    /// The package index, for `pip --index-url`.
+    pub fn index_url(&self) -> String {
+        index::url()
     }
 
     /// The authority that the lab's machines trust.
@@ -210,13 +311,16 @@ impl Lab {
     /// Removes everything and tells what went wrong, which a drop cannot.
     pub fn close(self) -> Result<(), LabError> {
         let Self {
-            mut claim, internet, ..
+            mut claim,
+            internet,
+            daemons,
+            ..
         } = self;
-        drop(internet);
+        drop((internet, daemons));
         claim.release()
     }
 
-    fn open_internet(&self, secure_dns: bool) -> Result<(), LabError> {
+    fn open_resolvers(&self, secure_dns: bool) -> Result<(), LabError> {
         let ground = self.internet.ground();
         let addresses = [plan::DNS_V4.into(), plan::DNS_V6.into()];
         for address in addresses {
@@ -225,9 +329,7 @@ impl Lab {
         for address in [plan::FOREIGN_DNS_V4.into(), plan::FOREIGN_DNS_V6.into()] {
             dns::serve(&ground, &self.foreign_dns, address)?;
         }
-        let (v4, v6) = (plan::DNS_V4, plan::DNS_V6);
-        self.dns
-            .set(DNS_NAME, &[&format!("A {v4}"), &format!("AAAA {v6}")])?;
+        self.name(DNS_NAME, &addresses)?;
         if secure_dns {
             dns::serve_secure(&ground, &self.dns, &self.ca, DNS_NAME, &addresses)?;
         }

@@ -49,7 +49,7 @@ pub(crate) fn read(namespace: &str) -> Result<Leaks, LabError> {
     let mut command = Command::new("ip");
     command.args(["netns", "exec", namespace, "nft", "-j"]);
     command.args(["list", "table", "netdev", "tidegate_lab"]);
-    let listing = tool::feed(command, b"")?;
+    let listing = tool::feed(&mut command, b"")?;
     let listing: Value =
         serde_json::from_slice(&listing).map_err(|error| invalid("output of `nft -j`", error))?;
     let mut leaks = Leaks::default();

@@ -36,17 +36,27 @@
 //! | change a machine | [`Machine::add_address`], [`set_mac`](Machine::set_mac), [`set_hosts`](Machine::set_hosts), [`set_resolvers`](Machine::set_resolvers), [`ip`](Machine::ip), [`sysctl`](Machine::sysctl) |
 //! | say what DNS answers, see what it was asked | [`Lab::dns`], [`Lab::foreign_dns`] → [`DnsServer`] |
 //! | add web sites, see what reached them | [`Lab::add_site`] ([`Site`]), [`Lab::origins`] → [`Origins`] |
+//! | start other servers | [`Lab::raw`] ([`Script`]: TCP, byte-exact), [`Lab::udp`]; [`Builder::git`], [`ssh`](Builder::ssh), [`postgres`](Builder::postgres), [`index`](Builder::index) |
 //! | wait | [`wait_until`], [`EventLog::wait_for`] |
 //! | know the addresses | [`plan`] |
 
 #![forbid(unsafe_code)]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "the lab waits for real processes by the real clock; it holds no decisions"
+)]
 
 mod ca;
 mod claim;
 mod command;
+mod daemon;
+mod datagram;
 mod dns;
 mod error;
 mod events;
+mod gateway;
+mod git;
+mod index;
 mod internet;
 mod lab;
 mod leaks;
@@ -54,6 +64,8 @@ mod machine;
 mod netns;
 mod origin;
 pub mod plan;
+mod postgres;
+mod raw;
 mod tool;
 mod topology;
 mod wait;
@@ -61,12 +73,15 @@ mod wait;
 pub use ca::{Authority, CertificateFiles};
 pub use claim::sweep;
 pub use command::{Command, Output, Process};
+pub use datagram::{UdpReply, UdpServer};
 pub use dns::{Behaviour, DnsServer, EdnsSeen, Gate, LoggedQuery, Transport};
 pub use error::LabError;
 pub use events::EventLog;
+pub use gateway::{Gateway, GatewayBuilder, GatewayError};
 pub use lab::{Builder, Lab};
 pub use leaks::Leaks;
 pub use machine::Machine;
 pub use nix::sys::signal::Signal;
 pub use origin::{LoggedConnection, LoggedRequest, Origins, Site, TlsMode};
+pub use raw::{Ending, RawConnection, RawServer, Script};
 pub use wait::{WaitError, wait_until};

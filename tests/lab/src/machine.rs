@@ -10,10 +10,10 @@ use std::path::{Path, PathBuf};
 
 use crate::command::Command;
 use crate::error::{During, LabError};
-use crate::{claim, netns, tool};
+use crate::{claim, git, netns, tool};
 
 /// The clean `PATH`: the distribution's tools, nobody's shims.
-const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+pub(crate) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// What a machine is made of; `topology` fills it in.
 #[derive(Debug, Clone)]
@@ -81,11 +81,6 @@ impl Machine {
             .fold(command, |command, (name, value)| command.env(name, value))
     }
 
-    /// Adds a variable to the environment of all later commands.
-    pub(crate) fn set_env(&mut self, name: &'static str, value: String) {
-        self.environment.push((name, value));
-    }
-
     /// Runs blocking `work` on a thread in the namespace, so that its sockets
     /// are the machine's, and waits for it. `/etc` stays the host's.
     pub fn enter<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T, LabError> {
@@ -124,7 +119,7 @@ impl Machine {
         let mut command = std::process::Command::new("ip");
         command.args(["-netns", self.name(), "-json", "link", "show", "dev"]);
         command.arg(self.interface());
-        let links = tool::feed(command, b"")?;
+        let links = tool::feed(&mut command, b"")?;
         let links: serde_json::Value = serde_json::from_slice(&links)
             .map_err(|error| crate::error::invalid("output of `ip -json link`", error))?;
         let mac = links[0]["address"].as_str();
@@ -170,12 +165,14 @@ pub(crate) fn ca_path(lab_dir: &Path) -> PathBuf {
 fn clean_environment(lab_dir: &Path, home: &Path) -> Vec<(&'static str, String)> {
     let ca = ca_path(lab_dir).display().to_string();
     let home = home.display().to_string();
+    let ssh = format!("ssh -F {}", git::ssh_config(lab_dir).display());
     let mut environment = vec![
         ("PATH", PATH.to_owned()),
         ("HOME", home),
         ("LANG", "C.UTF-8".to_owned()),
         ("GIT_CONFIG_NOSYSTEM", "1".to_owned()),
         ("GIT_TERMINAL_PROMPT", "0".to_owned()),
+        ("GIT_SSH_COMMAND", ssh),
         ("PIP_DISABLE_PIP_VERSION_CHECK", "1".to_owned()),
         ("PIP_CONFIG_FILE", "/dev/null".to_owned()),
     ];

@@ -14,19 +14,19 @@ pub(crate) fn ip(namespace: Option<&str>, script: &str) -> Result<(), LabError> 
         command.args(["-netns", name]);
     }
     command.args(["-batch", "-"]);
-    feed(command, script.as_bytes()).map(drop)
+    feed(&mut command, script.as_bytes()).map(drop)
 }
 
 /// Gives `ruleset` to `nft -f -` within a namespace.
 pub(crate) fn nft(namespace: &str, ruleset: &str) -> Result<(), LabError> {
     let mut command = Command::new("ip");
     command.args(["netns", "exec", namespace, "nft", "-f", "-"]);
-    feed(command, ruleset.as_bytes()).map(drop)
+    feed(&mut command, ruleset.as_bytes()).map(drop)
 }
 
 /// Runs a command to its end with `input` on its stdin and returns its stdout.
-pub(crate) fn feed(mut command: Command, input: &[u8]) -> Result<Vec<u8>, LabError> {
-    let line = line_of(&command);
+pub(crate) fn feed(command: &mut Command, input: &[u8]) -> Result<Vec<u8>, LabError> {
+    let line = line_of(command);
     command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

@@ -60,7 +60,7 @@ async fn a_dead_owners_lab_is_swept_with_its_processes() {
         let lab = Lab::builder().build().unwrap();
         let _sleeper = lab.runner(0).command("sleep").arg("1000").spawn().unwrap();
         println!("lab {}.", lab.id());
-        tokio::time::sleep(Duration::from_secs(600)).await;
+        tokio::time::sleep(Duration::from_mins(10)).await;
     }
     let mut owner = tokio::process::Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "a_dead_owners_lab_is_swept_with_its_processes"])

@@ -106,11 +106,13 @@ fn add_records(reply: &mut Message, name: &Name, node: &Node, kind: RecordType, 
 }
 
 fn add_alias(reply: &mut Message, name: &Name, node: &Node) -> Option<Name> {
-    let (entry, target) = node.records.iter().find_map(|entry| match &entry.data {
-        RData::CNAME(target) => Some((entry, target.0.clone())),
-        #[expect(clippy::wildcard_enum_match_arm, reason = "a hundred foreign types")]
-        _ => None,
-    })?;
+    let mut aliases = node.records.iter().filter_map(|entry| {
+        let RData::CNAME(target) = &entry.data else {
+            return None;
+        };
+        Some((entry, target.0.clone()))
+    });
+    let (entry, target) = aliases.next()?;
     reply.add_answer(Record::from_rdata(name.clone(), entry.ttl, entry.data.clone()));
     Some(target)
 }

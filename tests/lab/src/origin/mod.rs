@@ -2,6 +2,7 @@
 //! certificate, and what reached them. Tests ask it whether anything arrived.
 //! Never refuses a visitor by name: like a CDN it answers whoever asks.
 
+mod cgi;
 mod log;
 mod pages;
 mod serve;

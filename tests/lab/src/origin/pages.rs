@@ -13,6 +13,7 @@ use hyper::body::{Frame, Incoming};
 use hyper_util::rt::TokioIo;
 use tokio::sync::watch;
 
+use super::cgi;
 use super::site::Running;
 
 /// A body of any kind.
@@ -34,6 +35,11 @@ pub(super) async fn answer(
     {
         return file;
     }
+    if let Some(root) = &site.site.repositories {
+        let answer = cgi::answer(root, request).await;
+        let failed = || status(StatusCode::INTERNAL_SERVER_ERROR);
+        return answer.map_or_else(failed, |answer| answer.map(whole));
+    }
     let wants = request.headers().get(header::UPGRADE);
     if wants.is_some_and(|protocol| protocol.as_bytes().eq_ignore_ascii_case(b"websocket")) {
         return upgraded(request);
@@ -52,7 +58,8 @@ pub(super) async fn answer(
         ("echo", _) => Response::new(request.into_body().boxed()),
         ("headers", _) => {
             let lines = header_lines(request.headers()).into_iter();
-            text(lines.map(|(name, value)| format!("{name}: {value}\n")).collect())
+            let lines: Vec<_> = lines.map(|(name, value)| name + ": " + &value).collect();
+            text(lines.join("\n") + "\n")
         }
         ("status", Ok(code)) => match StatusCode::from_u16(code as u16) {
             Ok(code) => status(code),
@@ -197,16 +204,9 @@ fn unescape(text: &str) -> Vec<u8> {
     while let [first, tail @ ..] = rest {
         let escape = tail.get(..2).filter(|_| *first == b'%');
         let digits = escape.and_then(|digits| std::str::from_utf8(digits).ok());
-        match digits.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
-            Some(byte) => {
-                bytes.push(byte);
-                rest = &tail[2..];
-            }
-            None => {
-                bytes.push(*first);
-                rest = tail;
-            }
-        }
+        let byte = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        bytes.push(byte.unwrap_or(*first));
+        rest = if byte.is_some() { &tail[2..] } else { tail };
     }
     bytes
 }

@@ -52,7 +52,8 @@ pub struct Site {
     pub(crate) names: Vec<String>,
     pub(crate) addresses: Vec<IpAddr>,
     tls: TlsMode,
-    pub(crate) files: Option<PathBuf>,
+    pub(super) files: Option<PathBuf>,
+    pub(super) repositories: Option<PathBuf>,
     pub(crate) in_dns: bool,
 }
 
@@ -64,6 +65,7 @@ impl Site {
             addresses: addresses.into_iter().collect(),
             tls: TlsMode::Modern,
             files: None,
+            repositories: None,
             in_dns: true,
         }
     }
@@ -86,6 +88,13 @@ impl Site {
     #[must_use]
     pub fn files(mut self, directory: impl Into<PathBuf>) -> Self {
         self.files = Some(directory.into());
+        self
+    }
+
+    /// Serves the git repositories below this directory, and nothing else.
+    #[must_use]
+    pub(crate) fn git(mut self, root: PathBuf) -> Self {
+        self.repositories = Some(root);
         self
     }
 

@@ -19,10 +19,11 @@ fn query(name: &str, kind: RecordType) -> Message {
 }
 
 fn answer(zone: &Zone, query: &Message) -> (Message, bool) {
-    match zone.answer(query) {
-        Answer::Message { message, stream_only } => (*message, stream_only),
-        other => panic!("expected a message, not {other:?}"),
-    }
+    let answer = zone.answer(query);
+    let Answer::Message { message, stream_only } = answer else {
+        panic!("expected a message, not {answer:?}");
+    };
+    (*message, stream_only)
 }
 
 fn texts(records: &[Record]) -> Vec<String> {
