@@ -1,2 +1,45 @@
-//! placeholder
-fn main() {}
+//! The binary `tidegate`: parse the command line, compose the crates, run, turn the outcome into an exit code.
+//!
+//! Exit codes: 0 done, 1 failed, 2 wrong usage or configuration; `check` and `explain` add their own (3, 4).
+//! Errors go to stderr as one cause chain.
+
+mod args;
+mod check;
+mod demo;
+mod explain;
+mod gateway;
+mod status;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser};
+
+use args::{Cli, Command};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let outcome = match cli.command {
+        Command::Gateway(args) => gateway::run(&args),
+        Command::Up(args) => gateway::up(&args),
+        Command::Check(args) => check::run(&args),
+        Command::Explain(args) => explain::run(&args),
+        Command::Status(args) => status::run(&args),
+        Command::Demo(args) => demo::run(&args),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "tidegate", &mut std::io::stdout());
+            Ok(ExitCode::SUCCESS)
+        }
+    };
+    outcome.unwrap_or_else(|error| {
+        eprintln!("tidegate: {error:#}");
+        error.downcast_ref::<Usage>().map_or(ExitCode::FAILURE, |_| ExitCode::from(2))
+    })
+}
+
+/// Marks an error as wrong usage or configuration: exit code 2.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Usage(String);

@@ -7,7 +7,7 @@
 
 pub mod blocklist;
 pub mod diagnostic;
-mod keys;
+pub mod keys;
 mod node;
 mod place;
 pub mod platform;

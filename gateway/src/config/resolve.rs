@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use tidegate_policy::DnsName;
-use tidegate_policy::document::nearest;
+use tidegate_policy::document::keys::nearest;
 use tidegate_policy::endpoint::parse::{Role, parse_endpoint};
 use tidegate_policy::endpoint::{Host, NamePattern};
 use tidegate_policy::job::{Assurance, JobIdentity};

@@ -1,0 +1,50 @@
+//! `tidegate gateway` and `tidegate up`: run the appliance until it is told to end.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use tidegate_gateway::appliance::Appliance;
+use tidegate_gateway::config::GatewayConfig;
+use tracing_subscriber::EnvFilter;
+
+use crate::Usage;
+use crate::args::{Config, Gateway};
+
+/// Runs the gateway, or removes what one left behind.
+pub(crate) fn run(args: &Gateway) -> anyhow::Result<ExitCode> {
+    log_to_stderr();
+    if args.cleanup {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(tidegate_gateway::intercept::cleanup()).context("can't remove the interception")?;
+        println!("rules, routes and tables of Tidegate are gone; forwarding stays off on runner interfaces");
+        return Ok(ExitCode::SUCCESS);
+    }
+    serve(&args.config.config)
+}
+
+/// Runs the whole appliance; the control plane is not part of this version yet.
+pub(crate) fn up(args: &Config) -> anyhow::Result<ExitCode> {
+    log_to_stderr();
+    serve(&args.config)
+}
+
+fn serve(file: &Path) -> anyhow::Result<ExitCode> {
+    let config = read_config(file)?;
+    Appliance::run(file, config).context("the gateway can't run")?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Reads the configuration; a wrong one is wrong usage (exit code 2).
+pub(crate) fn read_config(file: &Path) -> anyhow::Result<GatewayConfig> {
+    GatewayConfig::read(file).map_err(|error| Usage(format!("{:#}", anyhow::Error::new(error))).into())
+}
+
+/// Log lines to stderr: what `TIDEGATE_LOG` says, else everything from info on but for the libraries' chatter.
+fn log_to_stderr() {
+    let filter = EnvFilter::try_from_env("TIDEGATE_LOG")
+        .unwrap_or_else(|_| EnvFilter::new("info"))
+        .add_directive("hickory_server=warn".parse().expect("a directive as its crate documents it"))
+        .add_directive("hickory_proto=warn".parse().expect("a directive as its crate documents it"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+}
