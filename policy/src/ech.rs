@@ -43,6 +43,7 @@ impl EchLedger {
 
     /// Records that `name` was seen at `address`, so that its ids count for every name there.
     pub fn note_address(&self, name: &DnsName, address: IpAddr) {
+        let address = address.to_canonical();
         let mut inner = self.inner.lock();
         let Some(ids) = inner.by_name.get(name).copied() else { return };
         let ids: Vec<u8> = (0..=u8::MAX).filter(|id| contains(&ids, *id)).collect();
@@ -54,7 +55,7 @@ impl EchLedger {
     pub fn published(&self, config_id: u8, name: Option<&DnsName>, address: IpAddr) -> bool {
         let inner = self.inner.lock();
         name.and_then(|name| inner.by_name.get(name)).is_some_and(|ids| contains(ids, config_id))
-            || inner.by_address.get(&address).is_some_and(|ids| contains(ids, config_id))
+            || inner.by_address.get(&address.to_canonical()).is_some_and(|ids| contains(ids, config_id))
     }
 
     /// True when an HTTPS answer for `name` with `ech` was seen.

@@ -134,40 +134,84 @@ impl PolicySet {
         let job = job.filter(|job| decides(job.assurance, network));
         if job.is_some() && self.store == Store::NeverRead {
             let governing = Governing::DenyAll(Reason::PolicyUnknown);
-            return Effective { governing, considered, lockdown: None };
+            return Effective {
+                governing,
+                considered,
+                lockdown: None,
+            };
         }
         let lockdown = job.and_then(|job| self.lockdown(job));
         for scope in job.iter().flat_map(|job| job.scopes()) {
-            let slot = self.attached.get(&scope).map_or(&Slot::Vacant, |attached| &attached.egress);
-            considered.push(Considered { scope: scope.clone(), policy: slot.meta().cloned() });
+            let slot = self
+                .attached
+                .get(&scope)
+                .map_or(&Slot::Vacant, |attached| &attached.egress);
+            considered.push(Considered {
+                scope: scope.clone(),
+                policy: slot.meta().cloned(),
+            });
             if let Some(governing) = slot.governing(scope) {
-                return Effective { governing, considered, lockdown };
+                return Effective {
+                    governing,
+                    considered,
+                    lockdown,
+                };
             }
         }
         let scope = Scope::Network(network.name.clone());
         let own = self.networks.get(&network.name).map(|known| &known.default);
-        let slot = own.filter(|slot| !matches!(slot, Slot::Vacant)).unwrap_or(&self.default);
-        considered.push(Considered { scope: scope.clone(), policy: slot.meta().cloned() });
-        let governing = slot.governing(scope).unwrap_or(Governing::DenyAll(Reason::NoPolicy));
-        Effective { governing, considered, lockdown }
+        let slot = own
+            .filter(|slot| !matches!(slot, Slot::Vacant))
+            .unwrap_or(&self.default);
+        considered.push(Considered {
+            scope: scope.clone(),
+            policy: slot.meta().cloned(),
+        });
+        let governing = slot
+            .governing(scope)
+            .unwrap_or(Governing::DenyAll(Reason::NoPolicy));
+        Effective {
+            governing,
+            considered,
+            lockdown,
+        }
     }
 
     /// The rulebook that follows from [`Self::effective`], with the network's always-allow list.
-    pub fn rulebook_for(&self, job: Option<&JobIdentity>, pinned: Option<&str>, network: &Network) -> Arc<Rulebook> {
-        let host = self.networks.get(&network.name).and_then(|known| known.always_allow.clone());
+    pub fn rulebook_for(
+        &self,
+        job: Option<&JobIdentity>,
+        pinned: Option<&str>,
+        network: &Network,
+    ) -> Arc<Rulebook> {
+        let host = self
+            .networks
+            .get(&network.name)
+            .and_then(|known| known.always_allow.clone());
         let governing = self.effective(job, pinned, network).governing;
-        Arc::new(Rulebook { world: Arc::clone(&self.world), governing, host })
+        Arc::new(Rulebook {
+            world: Arc::clone(&self.world),
+            governing,
+            host,
+        })
     }
 
     fn pinned(&self, key: &str) -> Effective {
         let scope = Scope::Lease(key.into());
         let policy = self.pinned.get(key);
-        let considered = vec![Considered { scope: scope.clone(), policy: policy.map(|policy| policy.meta.clone()) }];
+        let considered = vec![Considered {
+            scope: scope.clone(),
+            policy: policy.map(|policy| policy.meta.clone()),
+        }];
         let governing = match policy {
             Some(policy) => Governing::Policy(Arc::clone(policy), scope),
             None => Governing::DenyAll(Reason::PolicyUnknown),
         };
-        Effective { governing, considered, lockdown: None }
+        Effective {
+            governing,
+            considered,
+            lockdown: None,
+        }
     }
 
     fn lockdown(&self, job: &JobIdentity) -> Option<(Arc<LockdownPolicy>, Scope)> {

@@ -8,7 +8,10 @@
 pub mod answer;
 pub mod flow;
 pub mod permit;
+mod probe;
+mod proxied;
 pub mod query;
+mod rows;
 
 #[cfg(test)]
 mod tests;

@@ -87,7 +87,11 @@ pub struct Rulebook {
 impl Rulebook {
     /// A rulebook that refuses everything.
     pub fn deny_all(world: Arc<World>, reason: Reason) -> Self {
-        Self { world, governing: Governing::DenyAll(reason), host: None }
+        Self {
+            world,
+            governing: Governing::DenyAll(reason),
+            host: None,
+        }
     }
 
     /// Mode of the governing policy; deny-all blocks.
@@ -115,17 +119,24 @@ impl Rulebook {
     }
 
     /// Every list that can permit, in the order of decision: the policy, its platform pack, the network's.
-    pub(crate) fn permitting<'a>(&'a self, policy: &'a CompiledPolicy) -> impl Iterator<Item = &'a RuleList> + Clone {
-        std::iter::once(policy.allowed()).chain(policy.platform()).chain(self.host.as_deref())
+    pub(crate) fn permitting<'a>(
+        &'a self,
+        policy: &'a CompiledPolicy,
+    ) -> impl Iterator<Item = &'a RuleList> + Clone {
+        std::iter::once(policy.allowed())
+            .chain(policy.platform())
+            .chain(self.host.as_deref())
     }
 
     /// The denied endpoint that covers a name.
     pub(crate) fn denied_name(&self, name: &DnsName, port: u16, transport: Transport) -> Option<RuleRef> {
-        self.policy().and_then(|(policy, _)| policy.denied().find_name(name, port, transport))
+        self.policy()
+            .and_then(|(policy, _)| policy.denied().find_name(name, port, transport))
     }
 
     /// The denied endpoint that covers an address.
     pub(crate) fn denied_address(&self, address: IpAddr, port: u16, transport: Transport) -> Option<RuleRef> {
-        self.policy().and_then(|(policy, _)| policy.denied().find_address(address, port, transport))
+        self.policy()
+            .and_then(|(policy, _)| policy.denied().find_address(address, port, transport))
     }
 }

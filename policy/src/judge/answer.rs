@@ -18,15 +18,23 @@ pub fn judge_chain(book: &Rulebook, chain: &[DnsName]) -> Result<(), Refusal> {
 
 /// Judges one address of an answer for `asked` that a chain led to. Loopback passes: it never crosses
 /// the gateway, so it is neither a leak nor worth a ticket.
-pub fn judge_address(book: &Rulebook, asked: &DnsName, chain: &[DnsName], address: IpAddr) -> Result<(), Refusal> {
+pub fn judge_address(
+    book: &Rulebook,
+    asked: &DnsName,
+    chain: &[DnsName],
+    address: IpAddr,
+) -> Result<(), Refusal> {
     judge_global(book, address)?;
     if special::is_loopback(address) {
         return Ok(());
     }
-    for spelling in special::spellings(address) {
-        if let Some(rule) = book.policy().and_then(|(policy, _)| policy.denied().whole_address(spelling)) {
-            return Err(Refusal::by(Reason::Denied, rule));
-        }
+    // An address that is denied on some ports only is still an answer; its flows are judged by port.
+    let denied = |one: &IpAddr| {
+        book.policy()
+            .and_then(|(policy, _)| policy.denied().whole_address(*one))
+    };
+    if let Some(rule) = special::spellings(address).iter().find_map(denied) {
+        return Err(Refusal::by(Reason::Denied, rule));
     }
     let internal = || {
         let last = chain.last().unwrap_or(asked);
@@ -48,7 +56,10 @@ pub fn judge_global(book: &Rulebook, address: IpAddr) -> Result<(), Refusal> {
 
 /// The global block list's entry for a name.
 pub(super) fn global_name(book: &Rulebook, name: &DnsName) -> Option<RuleRef> {
-    book.world.global.find_name(name).map(|hit| RuleRef::global(&hit.text))
+    book.world
+        .global
+        .find_name(name)
+        .map(|hit| RuleRef::global(&hit.text))
 }
 
 /// The global block list's entry for an address, in any of its spellings.

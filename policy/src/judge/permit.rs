@@ -2,11 +2,15 @@
 
 use std::net::IpAddr;
 
-use super::flow::check_dial;
+use super::answer::{judge_address, judge_chain};
+use super::flow::{Flow, check_dial};
+use crate::compile::rules::RuleRef;
+use crate::detection::Ech;
+use crate::endpoint::Transport;
 use crate::name::DnsName;
 use crate::rulebook::Rulebook;
 use crate::special;
-use crate::verdict::Refusal;
+use crate::verdict::{Reason, Refusal};
 
 /// How answers to a permitted query are treated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -27,7 +31,11 @@ pub struct QueryPermit {
 
 impl QueryPermit {
     pub(super) fn new(name: DnsName, owner: DnsName, filtering: Filtering) -> Self {
-        Self { name, owner, filtering }
+        Self {
+            name,
+            owner,
+            filtering,
+        }
     }
 
     /// The name that may be asked for.
@@ -46,26 +54,35 @@ impl QueryPermit {
     }
 }
 
-/// Proof that policy allows dialling one address and port.
+/// Proof that policy allows dialling one address and port by one transport.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DialPermit {
-    address: IpAddr,
-    port: u16,
+    flow: Flow,
 }
 
 impl DialPermit {
-    pub(super) fn new(address: IpAddr, port: u16) -> Self {
-        Self { address: special::canonical(address), port }
+    pub(super) fn new(flow: Flow) -> Self {
+        Self {
+            flow: Flow {
+                address: special::canonical(flow.address),
+                ..flow
+            },
+        }
     }
 
     /// The address, canonical.
     pub fn address(&self) -> IpAddr {
-        self.address
+        self.flow.address
     }
 
     /// The port.
     pub fn port(&self) -> u16 {
-        self.port
+        self.flow.port
+    }
+
+    /// The transport.
+    pub fn transport(&self) -> Transport {
+        self.flow.transport
     }
 }
 
@@ -73,12 +90,17 @@ impl DialPermit {
 #[derive(Clone, Debug)]
 pub struct ResolvePermit {
     query: QueryPermit,
-    port: u16,
+    flow: Flow,
+    ech: Ech,
 }
 
 impl ResolvePermit {
-    pub(super) fn new(name: DnsName, port: u16) -> Self {
-        Self { query: QueryPermit::new(name.clone(), name, Filtering::Enforced), port }
+    pub(super) fn new(name: DnsName, flow: Flow, ech: Ech) -> Self {
+        Self {
+            query: QueryPermit::new(name.clone(), name, Filtering::Enforced),
+            flow,
+            ech,
+        }
     }
 
     /// What may be asked upstream.
@@ -88,9 +110,35 @@ impl ResolvePermit {
 
     /// Judges one resolved address: steps 1 to 3 of the order of decision, and rebinding.
     pub fn dial(&self, book: &Rulebook, address: IpAddr) -> Result<DialPermit, Refusal> {
-        super::answer::judge_address(book, self.query.name(), &[], address)?;
-        check_dial(book, address, self.port)?;
-        Ok(DialPermit::new(address, self.port))
+        self.dial_through(book, &[], address)
+    }
+
+    /// Like [`Self::dial`], for an address that a chain of further names led to: the global block list
+    /// counts for each of them, and the last may be an internal domain.
+    pub fn dial_through(
+        &self,
+        book: &Rulebook,
+        chain: &[DnsName],
+        address: IpAddr,
+    ) -> Result<DialPermit, Refusal> {
+        judge_chain(book, chain)?;
+        judge_address(book, self.query.name(), chain, address)?;
+        let flow = Flow {
+            address: special::canonical(address),
+            ..self.flow
+        };
+        check_dial(book, flow)?;
+        // The hello was judged against the address that the client made up; what hides in it may be
+        // published for another name at the address that is dialled instead.
+        if let Ech::Outer { config_id } = self.ech
+            && book
+                .world
+                .ech
+                .published(config_id, Some(self.query.name()), flow.address)
+        {
+            return Err(Refusal::because(Reason::Ech));
+        }
+        Ok(DialPermit::new(flow))
     }
 }
 
@@ -99,14 +147,21 @@ impl ResolvePermit {
 #[derive(Clone, Debug)]
 pub struct ConfirmPermit {
     candidates: Vec<QueryPermit>,
+    rules: Vec<RuleRef>,
     dial: DialPermit,
 }
 
 impl ConfirmPermit {
-    pub(super) fn new(names: Vec<DnsName>, dial: DialPermit) -> Self {
-        let candidates =
-            names.into_iter().map(|name| QueryPermit::new(name.clone(), name, Filtering::Enforced)).collect();
-        Self { candidates, dial }
+    pub(super) fn new(names: Vec<(DnsName, RuleRef)>, dial: DialPermit) -> Self {
+        let (candidates, rules) = names
+            .into_iter()
+            .map(|(name, rule)| (QueryPermit::new(name.clone(), name, Filtering::Enforced), rule))
+            .unzip();
+        Self {
+            candidates,
+            rules,
+            dial,
+        }
     }
 
     /// The exact names that may be asked for, at most [`super::flow::MAX_CONFIRM`].
@@ -114,9 +169,18 @@ impl ConfirmPermit {
         &self.candidates
     }
 
+    /// The rule that allows a candidate: the one that decided when this candidate has the address.
+    pub fn rule_of(&self, candidate: &DnsName) -> Option<&RuleRef> {
+        let at = self.candidates.iter().position(|one| one.name() == candidate)?;
+        self.rules.get(at)
+    }
+
     /// The flow's own address, when it is among the addresses that a candidate resolved to.
     pub fn confirm(&self, addresses: &[IpAddr]) -> Option<DialPermit> {
         let wanted = self.dial.address();
-        addresses.iter().any(|address| special::canonical(*address) == wanted).then(|| self.dial.clone())
+        addresses
+            .iter()
+            .any(|address| special::canonical(*address) == wanted)
+            .then(|| self.dial.clone())
     }
 }

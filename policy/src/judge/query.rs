@@ -1,11 +1,14 @@
-//! Judging a DNS question.
+//! Judging a DNS question, before anything is asked upstream.
 
-use super::answer::global_name;
+use std::net::IpAddr;
+
+use super::answer::{global_address, global_name};
 use super::permit::{Filtering, QueryPermit};
 use crate::Moment;
 use crate::compile::rules::RuleRef;
 use crate::name::DnsName;
 use crate::rulebook::{CompiledPolicy, Rulebook};
+use crate::special;
 use crate::ticket::TicketTable;
 use crate::verdict::{Judgement, Mode, Reason, Refusal};
 
@@ -54,12 +57,13 @@ pub enum TypeClass {
 impl TypeClass {
     /// Classifies a type number.
     pub fn of(qtype: u16) -> Self {
-        use rtype::{A, AAAA, ANY, CAA, CNAME, DNAME, DNSKEY, DS, HTTPS, MX, NAPTR, NS, PTR, SOA, SRV, SSHFP, SVCB};
+        use rtype::{
+            A, AAAA, ANY, CAA, CNAME, DNAME, DNSKEY, DS, HTTPS, MX, NAPTR, NS, PTR, SOA, SRV, SSHFP, SVCB,
+        };
         use rtype::{TLSA, TXT, URI};
         match qtype {
-            A | AAAA | HTTPS | SVCB | CNAME | DNAME | SRV | MX | TXT | CAA | NS | SOA | TLSA | SSHFP | NAPTR | URI => {
-                Self::Follows
-            }
+            A | AAAA | HTTPS | SVCB | CNAME | DNAME | SRV | MX | TXT | CAA | NS | SOA | TLSA | SSHFP
+            | NAPTR | URI => Self::Follows,
             DS | DNSKEY => Self::Validation,
             ANY => Self::Any,
             PTR => Self::Pointer,
@@ -71,7 +75,10 @@ impl TypeClass {
 
     /// True for types whose leading underscore labels are service labels, not part of the host.
     fn strips_service_labels(qtype: u16) -> bool {
-        matches!(qtype, rtype::SRV | rtype::TXT | rtype::SVCB | rtype::HTTPS | rtype::TLSA | rtype::URI)
+        matches!(
+            qtype,
+            rtype::SRV | rtype::TXT | rtype::SVCB | rtype::HTTPS | rtype::TLSA | rtype::URI
+        )
     }
 }
 
@@ -99,122 +106,198 @@ pub struct QueryRuling {
 }
 
 /// Judges a question for `name` and `qtype` (not PTR and not a meta type: `dns` answers those itself by
-/// [`TypeClass`], [`pointer`]).
-pub fn judge_query(book: &Rulebook, name: &DnsName, qtype: u16, tickets: &TicketTable, now: Moment) -> QueryRuling {
-    let class = TypeClass::of(qtype);
-    let host = if TypeClass::strips_service_labels(qtype) { name.without_service_labels() } else { name.clone() };
-    if let Some(rule) = global_name(book, name).or_else(|| global_name(book, &host)) {
-        let judgement = Judgement::Refuse(Refusal::by(Reason::GlobalBlock, rule));
-        return QueryRuling { judgement, action: QueryAction::Refuse };
-    }
-    match book.mode() {
-        Mode::Audit => observe(book, name, &host, class, tickets, now),
-        Mode::Block => enforce(book, name, &host, class, tickets, now),
-    }
-}
-
-/// Audit: everything is resolved, whatever block mode would say.
-fn observe(
+/// [`TypeClass`] and [`judge_pointer`]).
+pub fn judge_query(
     book: &Rulebook,
     name: &DnsName,
-    host: &DnsName,
-    class: TypeClass,
+    qtype: u16,
     tickets: &TicketTable,
     now: Moment,
 ) -> QueryRuling {
-    let wanted = permit(book, host, class, tickets, now);
-    let (judgement, owner) = match wanted {
-        Ok(Allowed { rule, owner }) => (Judgement::Permit(Some(rule)), owner.unwrap_or_else(|| name.clone())),
-        Err(Refused { refusal, .. }) => (Judgement::WouldRefuse(refusal), name.clone()),
+    let strips = TypeClass::strips_service_labels(qtype);
+    let host = if strips {
+        name.without_service_labels()
+    } else {
+        name.clone()
     };
-    let permit = QueryPermit::new(name.clone(), owner, Filtering::Observed);
-    QueryRuling { judgement, action: QueryAction::Resolve(permit) }
+    let question = Question {
+        book,
+        name,
+        host: &host,
+        class: TypeClass::of(qtype),
+    };
+    if let Some(rule) = global_name(book, name).or_else(|| global_name(book, &host)) {
+        let refusal = Refusal::by(Reason::GlobalBlock, rule);
+        return QueryRuling {
+            judgement: Judgement::Refuse(refusal),
+            action: question.refused(),
+        };
+    }
+    let enforced = question.enforce(tickets, now);
+    match book.mode() {
+        Mode::Block => enforced,
+        Mode::Audit => question.observe(enforced),
+    }
 }
 
-fn enforce(
-    book: &Rulebook,
-    name: &DnsName,
-    host: &DnsName,
+#[derive(Clone, Copy)]
+struct Question<'a> {
+    book: &'a Rulebook,
+    /// As asked.
+    name: &'a DnsName,
+    /// Without the service labels of types that have them.
+    host: &'a DnsName,
     class: TypeClass,
-    tickets: &TicketTable,
-    now: Moment,
-) -> QueryRuling {
-    match permit(book, host, class, tickets, now) {
-        Ok(Allowed { rule, owner }) => match class {
-            TypeClass::Any => QueryRuling { judgement: Judgement::Permit(Some(rule)), action: QueryAction::MinimalAny },
-            TypeClass::Unforwarded | TypeClass::Meta => {
-                let judgement = Judgement::Refuse(Refusal::by(Reason::RecordType, rule));
-                QueryRuling { judgement, action: QueryAction::NoData }
-            }
-            TypeClass::Follows | TypeClass::Validation | TypeClass::Pointer => {
-                let owner = owner.unwrap_or_else(|| name.clone());
-                let permit = QueryPermit::new(name.clone(), owner, Filtering::Enforced);
-                QueryRuling { judgement: Judgement::Permit(Some(rule)), action: QueryAction::Resolve(permit) }
-            }
-        },
-        Err(Refused { refusal, ancestor }) => {
-            let action = if ancestor { QueryAction::NoData } else { QueryAction::Refuse };
-            QueryRuling { judgement: Judgement::Refuse(refusal), action }
+}
+
+impl Question<'_> {
+    /// Audit: everything is resolved, whatever block mode says; tickets go where it would put them.
+    fn observe(self, enforced: QueryRuling) -> QueryRuling {
+        let owner = match &enforced.action {
+            QueryAction::Resolve(permit) => permit.owner().clone(),
+            QueryAction::Refuse | QueryAction::NoData | QueryAction::MinimalAny => self.host.clone(),
+        };
+        let judgement = match enforced.judgement {
+            Judgement::Refuse(refusal) => Judgement::WouldRefuse(refusal),
+            other @ (Judgement::Permit(_) | Judgement::WouldRefuse(_)) => other,
+        };
+        let permit = QueryPermit::new(self.name.clone(), owner, Filtering::Observed);
+        QueryRuling {
+            judgement,
+            action: QueryAction::Resolve(permit),
         }
     }
+
+    /// What block mode says.
+    fn enforce(self, tickets: &TicketTable, now: Moment) -> QueryRuling {
+        match self.permit(tickets, now) {
+            Ok(allowed) => self.allowed(allowed),
+            Err(refusal) => QueryRuling {
+                judgement: Judgement::Refuse(refusal),
+                action: self.refused(),
+            },
+        }
+    }
+
+    fn allowed(self, Allowed { rule, owner }: Allowed) -> QueryRuling {
+        match self.class {
+            TypeClass::Any => QueryRuling {
+                judgement: Judgement::Permit(rule),
+                action: QueryAction::MinimalAny,
+            },
+            TypeClass::Unforwarded | TypeClass::Meta => {
+                let refusal = Refusal {
+                    rule,
+                    ..Refusal::because(Reason::RecordType)
+                };
+                QueryRuling {
+                    judgement: Judgement::Refuse(refusal),
+                    action: QueryAction::NoData,
+                }
+            }
+            TypeClass::Follows | TypeClass::Validation | TypeClass::Pointer => {
+                let permit = QueryPermit::new(self.name.clone(), owner, Filtering::Enforced);
+                QueryRuling {
+                    judgement: Judgement::Permit(rule),
+                    action: QueryAction::Resolve(permit),
+                }
+            }
+        }
+    }
+
+    /// How a refusal is answered: a name above an allowed pattern must exist (RFC 8020), whyever it is
+    /// refused itself.
+    fn refused(self) -> QueryAction {
+        match self.book.policy() {
+            Some((policy, _)) if self.is_ancestor(policy) => QueryAction::NoData,
+            Some(_) | None => QueryAction::Refuse,
+        }
+    }
+
+    /// Steps 3 to 6 of the order of decision for a name.
+    fn permit(self, tickets: &TicketTable, now: Moment) -> Result<Allowed, Refusal> {
+        let Self { book, host, .. } = self;
+        let policy = book.governed()?;
+        if let Some(rule) = some_port(book, policy, host) {
+            return Ok(Allowed {
+                rule: Some(rule),
+                owner: host.clone(),
+            });
+        }
+        if let Some(rule) = denial(book, policy, host) {
+            return Err(Refusal::by(Reason::Denied, rule));
+        }
+        let owner = tickets
+            .chain_owner(self.name, now)
+            .or_else(|| tickets.chain_owner(host, now));
+        if let Some(owner) = owner
+            && let Some(rule) = some_port(book, policy, &owner)
+        {
+            return Ok(Allowed {
+                rule: Some(rule),
+                owner,
+            });
+        }
+        if self.class == TypeClass::Validation && self.is_ancestor(policy) {
+            return Ok(Allowed {
+                rule: None,
+                owner: host.clone(),
+            });
+        }
+        let refusal = not_allowed(policy, host);
+        let reason = if is_search_suffix(book, policy, host) {
+            Reason::SearchSuffix
+        } else {
+            refusal.reason
+        };
+        Err(Refusal { reason, ..refusal })
+    }
+
+    /// True when a name below this one may be answered: an allowed pattern lies there, or the service
+    /// names of an allowed host do (`_tcp.db.example` stands above `_mongodb._tcp.db.example`).
+    fn is_ancestor(self, policy: &CompiledPolicy) -> bool {
+        let bare = self.name.without_service_labels();
+        self.book.permitting(policy).any(|list| list.has_below(self.host))
+            || (bare != *self.name && some_port(self.book, policy, &bare).is_some())
+    }
 }
 
-/// A permitted name: by which rule, and whose chain it belongs to when not its own.
+/// A permitted name: by which rule (none for the ancestors of one), and whose chain it belongs to.
 struct Allowed {
-    rule: RuleRef,
-    owner: Option<DnsName>,
-}
-
-/// A refused name, and whether an allowed pattern lies below it.
-struct Refused {
-    refusal: Refusal,
-    ancestor: bool,
-}
-
-/// Steps 3 to 6 of the order of decision for a name.
-fn permit(
-    book: &Rulebook,
-    host: &DnsName,
-    class: TypeClass,
-    tickets: &TicketTable,
-    now: Moment,
-) -> Result<Allowed, Refused> {
-    let policy = book.governed().map_err(|refusal| Refused { refusal, ancestor: false })?;
-    if let Some(rule) = some_port(book, policy, host) {
-        return Ok(Allowed { rule, owner: None });
-    }
-    if let Some(rule) = policy.denied().any_rule(host) {
-        return Err(Refused { refusal: Refusal::by(Reason::Denied, rule), ancestor: false });
-    }
-    if let Some(owner) = tickets.chain_owner(host, now)
-        && let Some(rule) = some_port(book, policy, &owner)
-    {
-        return Ok(Allowed { rule, owner: Some(owner) });
-    }
-    let below = book.permitting(policy).find_map(|list| list.has_below(host).then(|| list.nearest(host)));
-    match (below, class) {
-        (Some(Some(rule)), TypeClass::Validation) => Ok(Allowed { rule, owner: None }),
-        (below, _) => Err(Refused { refusal: not_allowed(book, policy, host), ancestor: below.is_some() }),
-    }
+    rule: Option<RuleRef>,
+    owner: DnsName,
 }
 
 /// The rule by which some (port, transport) of a name is permitted.
-fn some_port(book: &Rulebook, policy: &CompiledPolicy, name: &DnsName) -> Option<RuleRef> {
-    book.permitting(policy).find_map(|list| list.any_port(name, policy.denied()))
+pub(super) fn some_port(book: &Rulebook, policy: &CompiledPolicy, name: &DnsName) -> Option<RuleRef> {
+    book.permitting(policy)
+        .find_map(|list| list.any_port(name, policy.denied()))
 }
 
-/// The refusal of a name that nothing matched: told apart from search-suffix noise, with the nearest rule.
-pub(super) fn not_allowed(book: &Rulebook, policy: &CompiledPolicy, name: &DnsName) -> Refusal {
-    let nearest = policy.allowed().nearest(name);
-    let reason = if is_search_suffix(book, policy, name) { Reason::SearchSuffix } else { Reason::NotAllowed };
-    Refusal { reason, rule: None, nearest }
+/// The denied endpoint to blame for a name of which nothing is permitted: one that leaves nothing of it,
+/// or one that took away what an allowed endpoint gives.
+fn denial(book: &Rulebook, policy: &CompiledPolicy, name: &DnsName) -> Option<RuleRef> {
+    let given = || book.permitting(policy).any(|list| list.any_rule(name).is_some());
+    policy
+        .denied()
+        .whole_name(name)
+        .or_else(|| policy.denied().any_rule(name).filter(|_| given()))
 }
 
-/// True when a prefix of at least two labels is an allowed name: `registry.example.corp.example` after
-/// an allowed `registry.example`.
+/// The refusal of a name that no rule matched, with the nearest one.
+pub(super) fn not_allowed(policy: &CompiledPolicy, name: &DnsName) -> Refusal {
+    Refusal {
+        reason: Reason::NotAllowed,
+        rule: None,
+        nearest: policy.allowed().nearest(name),
+    }
+}
+
+/// True when the labels before some suffix are an allowed name: `registry.example.corp.example` after an
+/// allowed `registry.example`. Resolvers ask that by themselves.
 fn is_search_suffix(book: &Rulebook, policy: &CompiledPolicy, name: &DnsName) -> bool {
     let labels = name.labels();
-    (2..labels.len()).rev().any(|keep| {
+    (1..labels.len()).rev().any(|keep| {
         DnsName::from_labels(labels.iter().take(keep).copied())
             .is_ok_and(|prefix| some_port(book, policy, &prefix).is_some())
     })
@@ -237,11 +320,14 @@ pub enum PointerRuling {
 pub fn judge_pointer(
     book: &Rulebook,
     name: &DnsName,
-    address: std::net::IpAddr,
+    address: IpAddr,
     tickets: &TicketTable,
     now: Moment,
 ) -> PointerRuling {
     let permit = |filtering| QueryPermit::new(name.clone(), name.clone(), filtering);
+    if let Some(rule) = global_name(book, name).or_else(|| global_address(book, address)) {
+        return PointerRuling::Refuse(Refusal::by(Reason::GlobalBlock, rule));
+    }
     let policy = match book.governed() {
         Ok(policy) => policy,
         Err(refusal) => return PointerRuling::Refuse(refusal),
@@ -253,11 +339,17 @@ pub fn judge_pointer(
     if !held.is_empty() {
         return PointerRuling::Ticketed(held.into_vec());
     }
-    let covering = book.permitting(policy).find_map(|list| list.covering(address));
-    match covering {
-        Some(rule) if crate::special::is_not_public(address) => {
+    if let Some(rule) = special::spellings(address)
+        .iter()
+        .find_map(|one| policy.denied().whole_address(*one))
+    {
+        return PointerRuling::Refuse(Refusal::by(Reason::Denied, rule));
+    }
+    let address = special::canonical(address);
+    match book.permitting(policy).find_map(|list| list.covering(address)) {
+        Some(rule) if special::is_not_public(address) => {
             PointerRuling::Forward(permit(Filtering::Enforced), rule)
         }
-        _ => PointerRuling::Refuse(Refusal::because(Reason::NotAllowed)),
+        Some(_) | None => PointerRuling::Refuse(Refusal::because(Reason::NotAllowed)),
     }
 }

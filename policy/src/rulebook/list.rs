@@ -92,7 +92,7 @@ impl RuleList {
 
     /// Exact names on a port, each with its rule; the caller bounds how many it takes.
     pub fn exact_names(&self, port: u16, transport: Transport) -> impl Iterator<Item = (DnsName, RuleRef)> + '_ {
-        self.matcher.names.exact_names_on_port(port, transport).map(|(name, id)| (name, self.rule(id)))
+        self.matcher.names.exact_names_on_port(port, transport).map(|(name, id)| (name.clone(), self.rule(id)))
     }
 
     /// True when some rule is a name: a flow that hides its name may want that one.
