@@ -37,6 +37,7 @@
 //! | say what DNS answers, see what it was asked | [`Lab::dns`], [`Lab::foreign_dns`] → [`DnsServer`] |
 //! | add web sites, see what reached them | [`Lab::add_site`] ([`Site`]), [`Lab::origins`] → [`Origins`] |
 //! | start other servers | [`Lab::raw`] ([`Script`]: TCP, byte-exact), [`Lab::udp`]; [`Builder::git`], [`ssh`](Builder::ssh), [`postgres`](Builder::postgres), [`index`](Builder::index) |
+//! | give a tool of your own a certificate | [`Lab::ca`] → [`Authority::issue_files`] |
 //! | wait | [`wait_until`], [`EventLog::wait_for`] |
 //! | know the addresses | [`plan`] |
 

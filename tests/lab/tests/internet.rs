@@ -21,7 +21,7 @@ async fn get(lab: &Lab, args: &[&str]) -> Output {
 }
 
 async fn dig(lab: &Lab, args: &[&str]) -> String {
-    let dig = lab.direct().command("dig").args(["+tries=1", "+time=2"]);
+    let dig = lab.direct().command("dig").args(["+tries=1", "+time=10"]);
     dig.args(args).run().await.unwrap().text()
 }
 

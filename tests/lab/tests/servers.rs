@@ -192,3 +192,29 @@ async fn udp_servers_echo_answer_or_stay_silent_and_record() {
         .await;
     assert_eq!(answer.unwrap().text(), "tock");
 }
+
+#[tokio::test]
+async fn a_tools_own_server_gets_a_certificate_that_machines_trust() {
+    let lab = lab();
+    let files = lab
+        .ca()
+        .issue_files(&lab.dir(), "tool", &["tool.test", "192.0.2.83"]);
+    let files = files.unwrap();
+    lab.name("tool.test", &["192.0.2.83".parse().unwrap()]).unwrap();
+    let server = lab.net().command("openssl").args(["s_server", "-www", "-accept"]);
+    let server = server.arg("192.0.2.83:443").arg("-cert").arg(&files.certificate);
+    let server = server.arg("-cert_chain").arg(&files.certificate);
+    let server = server.arg("-key").arg(&files.key).spawn().unwrap();
+    let listening = wait_until("the server", SOON, async || {
+        let said = server.stdout() + &server.stderr();
+        if said.contains("ACCEPT") {
+            Ok(())
+        } else {
+            Err(said)
+        }
+    });
+    listening.await.unwrap();
+    for host in ["tool.test", "192.0.2.83"] {
+        run(&lab, "curl", &["-sS", "-o/dev/null", &format!("https://{host}/")]).await;
+    }
+}

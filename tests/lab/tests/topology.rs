@@ -24,18 +24,19 @@ fn traces(id: &str) -> Vec<String> {
     traces
 }
 
-fn host_links() -> Vec<String> {
+/// The host's links that are called like one of the lab's.
+fn links_on_the_host() -> Vec<String> {
+    let ours = [
+        "up0", "eth0", "direct0", "runners0", "runners1", "port0-0", "port1-0",
+    ];
     let entries = std::fs::read_dir("/sys/class/net").unwrap().flatten();
-    let mut names: Vec<_> = entries
-        .map(|entry| entry.file_name().into_string().unwrap())
-        .collect();
-    names.sort();
-    names
+    let names = entries.map(|entry| entry.file_name().into_string().unwrap());
+    names.filter(|name| ours.contains(&name.as_str())).collect()
 }
 
 #[test]
 fn two_labs_stand_at_once_and_leave_no_trace() {
-    let before = host_links();
+    let before = links_on_the_host();
     let build = || Lab::builder().network(1).direct().build().unwrap();
     let (one, two) = std::thread::scope(|scope| {
         let one = scope.spawn(build);
@@ -43,7 +44,7 @@ fn two_labs_stand_at_once_and_leave_no_trace() {
         (one.join().unwrap(), two)
     });
     assert_ne!(one.id(), two.id());
-    assert_eq!(host_links(), before, "a lab must not show on the host");
+    assert_eq!(links_on_the_host(), before, "a lab must not show on the host");
     let ids = [one.id().to_owned(), two.id().to_owned()];
     assert!(!traces(&ids[0]).is_empty() && !traces(&ids[1]).is_empty());
     drop(one);
@@ -58,8 +59,8 @@ async fn a_dead_owners_lab_is_swept_with_its_processes() {
     // A second process of this test binary builds a lab and is killed.
     if std::env::var_os("LAB_TO_LEAVE").is_some() {
         let lab = Lab::builder().build().unwrap();
-        let _sleeper = lab.runner(0).command("sleep").arg("1000").spawn().unwrap();
-        println!("lab {}.", lab.id());
+        let sleeper = lab.runner(0).command("sleep").arg("1000").spawn().unwrap();
+        println!("lab {} {}.", lab.id(), sleeper.pid().unwrap());
         tokio::time::sleep(Duration::from_mins(10)).await;
     }
     let mut owner = tokio::process::Command::new(std::env::current_exe().unwrap())
@@ -81,12 +82,16 @@ async fn a_dead_owners_lab_is_swept_with_its_processes() {
         id.map(|(id, _)| id.to_owned()).ok_or_else(|| text.clone())
     });
     let id = id.await.unwrap();
+    let (id, sleeper) = id.split_once(' ').unwrap();
+    let sleeper = format!("/proc/{sleeper}/ns/net");
+    assert!(std::fs::metadata(&sleeper).is_ok());
     tidegate_lab::sweep().unwrap();
-    assert!(!traces(&id).is_empty(), "a living owner's lab must stay");
+    assert!(!traces(id).is_empty(), "a living owner's lab must stay");
     owner.kill().await.unwrap();
     // Another test's build may sweep it before we do.
     tidegate_lab::sweep().unwrap();
-    assert_eq!(traces(&id), [""; 0]);
+    assert_eq!(traces(id), [""; 0]);
+    assert!(std::fs::metadata(&sleeper).is_err(), "what ran in it has ended");
 }
 
 #[tokio::test]
@@ -123,14 +128,14 @@ async fn runners_reach_the_gateways_machine_but_nothing_behind_it() {
     let lab = Lab::builder().build().unwrap();
     for runner in [lab.runner(0), lab.runner(1)] {
         for gateway in ["10.77.1.1", "fd77:1::1"] {
-            let ping = runner.command("ping").args(["-c1", "-W2", gateway]);
+            let ping = runner.command("ping").args(["-c1", "-W10", gateway]);
             ping.run().await.unwrap().expect_success();
         }
     }
     for beyond in ["192.0.2.10", "2001:db8:200::10"] {
         let ping = lab.runner(0).command("ping").args(["-c1", "-W1", beyond]);
         ping.run().await.unwrap().expect_failure();
-        let ping = lab.gw().command("ping").args(["-c1", "-W2", beyond]);
+        let ping = lab.gw().command("ping").args(["-c1", "-W10", beyond]);
         ping.run().await.unwrap().expect_success();
     }
     assert_eq!(lab.leaks().unwrap().packets, 0);
@@ -148,12 +153,14 @@ async fn a_runner_can_have_more_addresses_and_another_mac() {
         } else {
             "10.77.1.1"
         };
-        let ping = runner.command("ping").args(["-c1", "-W2", "-I", source, gateway]);
+        let ping = runner
+            .command("ping")
+            .args(["-c1", "-W10", "-I", source, gateway]);
         ping.run().await.unwrap().expect_success();
     }
     runner.set_mac("02:77:00:00:00:99").unwrap();
     assert_eq!(runner.mac().unwrap(), "02:77:00:00:00:99");
-    let ping = runner.command("ping").args(["-c1", "-W2", "10.77.1.1"]);
+    let ping = runner.command("ping").args(["-c1", "-W10", "10.77.1.1"]);
     ping.run().await.unwrap().expect_success();
 }
 
