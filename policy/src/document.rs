@@ -7,6 +7,7 @@
 
 pub mod blocklist;
 pub mod diagnostic;
+mod explain;
 pub mod keys;
 mod node;
 mod place;
@@ -20,6 +21,7 @@ use crate::endpoint::Endpoint;
 use crate::verdict::Mode;
 
 pub use diagnostic::{Diagnostic, Parsed};
+pub use keys::nearest;
 
 /// Longest document that is read, in bytes.
 pub const MAX_BYTES: usize = 1 << 20;

@@ -111,7 +111,7 @@ impl Lines {
         word: &str,
         message: impl Into<String>,
     ) {
-        if self.sink.is_full() {
+        if self.sink.is_full(severity) {
             return self.sink.count(severity);
         }
         let before = (word.as_ptr() as usize).saturating_sub(text.as_ptr() as usize);

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 pub use crate::endpoint::problem::Severity;
 
-/// Diagnostics kept for one document; the rest is counted in one last error.
+/// Diagnostics of one severity that are kept for one document; the rest is counted in one last line.
 pub const MAX_DIAGNOSTICS: usize = 500;
 
 /// One remark about a document. Lines and columns count from 1, in characters.
@@ -96,40 +96,42 @@ impl<T> Parsed<T> {
     }
 }
 
-/// Collects diagnostics up to [`MAX_DIAGNOSTICS`].
+/// Collects diagnostics, up to [`MAX_DIAGNOSTICS`] of each severity: a thousand notes must not hide an
+/// error.
 #[derive(Debug, Default)]
 pub(crate) struct Sink {
     kept: Vec<Diagnostic>,
-    dropped: usize,
-    failed: bool,
+    seen: [usize; 3],
 }
 
 impl Sink {
     pub(crate) fn push(&mut self, diagnostic: Diagnostic) {
-        self.failed |= diagnostic.severity == Severity::Error;
-        if self.kept.len() < MAX_DIAGNOSTICS {
+        let severity = diagnostic.severity;
+        if !self.is_full(severity) {
             self.kept.push(diagnostic);
-        } else {
-            self.dropped += 1;
         }
+        self.count(severity);
     }
 
-    /// True when further diagnostics are only counted, so that nobody needs to make them.
-    pub(crate) fn is_full(&self) -> bool {
-        self.kept.len() >= MAX_DIAGNOSTICS
+    /// True when further diagnostics of a severity are only counted, so that nobody needs to make them.
+    pub(crate) fn is_full(&self, severity: Severity) -> bool {
+        self.seen[severity as usize] >= MAX_DIAGNOSTICS
     }
 
     /// Counts a diagnostic that nobody made because the sink is full.
     pub(crate) fn count(&mut self, severity: Severity) {
-        self.failed |= severity == Severity::Error;
-        self.dropped += 1;
+        self.seen[severity as usize] += 1;
     }
 
-    /// Sorts by place, tells how many were dropped, and withholds the document after an error.
+    /// True after an error.
+    pub(crate) fn failed(&self) -> bool {
+        self.seen[Severity::Error as usize] > 0
+    }
+
+    /// Sorts by place, tells how many were not kept, and withholds the document after an error.
     pub(crate) fn finish<T>(self, document: T) -> Parsed<T> {
-        let failed = self.failed;
         Parsed {
-            document: (!failed).then_some(document),
+            document: (!self.failed()).then_some(document),
             diagnostics: self.into_diagnostics(),
         }
     }
@@ -138,23 +140,18 @@ impl Sink {
     pub(crate) fn into_diagnostics(mut self) -> Vec<Diagnostic> {
         self.kept
             .sort_by_key(|one| (one.line, one.column, std::cmp::Reverse(one.severity)));
-        if self.dropped > 0 {
-            let last = self.kept.last().map_or((1, 1), |one| (one.line, one.column));
-            let severity = if self.failed {
-                Severity::Error
-            } else {
-                Severity::Warning
-            };
-            let place = Place {
-                line: last.0,
-                column: last.1,
-                length: 1,
-            };
-            self.kept.push(Diagnostic::new(
-                severity,
-                place,
-                format!("… and {} more like these", self.dropped),
-            ));
+        let (line, column) = self.kept.last().map_or((1, 1), |one| (one.line, one.column));
+        for severity in [Severity::Error, Severity::Warning, Severity::Note] {
+            let more = self.seen[severity as usize].saturating_sub(MAX_DIAGNOSTICS);
+            if more > 0 {
+                let place = Place {
+                    line,
+                    column,
+                    length: 1,
+                };
+                let message = format!("… and {more} more {}s", severity.as_str());
+                self.kept.push(Diagnostic::new(severity, place, message));
+            }
         }
         self.kept
     }

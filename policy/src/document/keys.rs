@@ -50,18 +50,27 @@ pub(super) const STEP: [&str; 8] = [
     "with",
 ];
 
-/// The known word nearest to `word`, when it is near enough to be meant: a third of its letters, and at
-/// most three, may differ.
+/// The known word nearest to `word`, when it is near enough to be meant: one that it begins, or else a
+/// third of its letters, and at most three, may differ.
 pub fn nearest<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
     const LONGEST: usize = 64;
     if word.len() > LONGEST {
         return None;
     }
     let word = word.to_lowercase().replace('_', "-");
-    let limit = (word.chars().count() / 3).clamp(1, 3);
+    let length = word.chars().count();
+    let limit = (length / 3).clamp(1, 3);
+    let far = |candidate: &str| {
+        let begun = length >= 3 && candidate.starts_with(&word);
+        if begun {
+            limit
+        } else {
+            distance(&word, &candidate.to_lowercase())
+        }
+    };
     known
         .into_iter()
-        .map(|candidate| (distance(&word, &candidate.to_lowercase()), candidate))
+        .map(|candidate| (far(candidate), candidate))
         .filter(|(distance, _)| *distance <= limit)
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, candidate)| candidate)
@@ -103,6 +112,7 @@ mod tests {
         assert_eq!(key("allowed_endpoints"), Some("allowed-endpoints"));
         assert_eq!(key("egress-polciy"), Some("egress-policy"));
         assert_eq!(key("Lockdown-Mode"), Some("lockdown-mode"));
+        assert_eq!(key("egress"), Some("egress-policy"));
     }
 
     #[test]

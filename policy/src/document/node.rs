@@ -13,7 +13,8 @@ use serde::de::{
     Visitor,
 };
 
-use super::diagnostic::{Diagnostic, Place};
+use super::diagnostic::Diagnostic;
+use super::explain::{explain, is_second_document};
 use super::place::Source;
 
 /// Deepest nesting; the deepest that a policy has is list, step, `with`, `lockdown-mode`, `detections`.
@@ -279,94 +280,4 @@ fn place_of(error: &impl fmt::Display) -> (u32, u32) {
     place
         .and_then(|(line, column)| Some((line.parse().ok()?, column.parse().ok()?)))
         .unwrap_or((1, 1))
-}
-
-fn is_second_document(error: &serde_yaml::Error) -> bool {
-    error.location().is_none() && error.to_string().contains("more than one document")
-}
-
-/// Turns a parser's failure into a diagnostic with a hint for the usual mistakes.
-fn explain(source: &Source<'_>, error: &serde_yaml::Error) -> Diagnostic {
-    if is_second_document(error) {
-        let line = source.second_document().unwrap_or(1);
-        return Diagnostic::error(
-            Place {
-                line,
-                column: 1,
-                length: 3,
-            },
-            "a second document begins here",
-        )
-        .token("---")
-        .hint(Some("one file holds one policy"));
-    }
-    let (line, column) = error
-        .location()
-        .map_or((1, 1), |place| (place.line() as u32, place.column() as u32));
-    let place = source.clamp(line, column);
-    let full = error.to_string();
-    let problem = full.split(" at line ").next().unwrap_or_default();
-    let problem = problem.split_once(": ").map_or(
-        problem,
-        |(path, rest)| if path.contains(' ') { problem } else { rest },
-    );
-    let here = source.line(place.line);
-    let rest: String = here.chars().skip(place.column as usize - 1).collect();
-    let word: String = rest.chars().take_while(|c| !c.is_whitespace()).collect();
-    // The parser may stop inside of the alias; what to quote begins at the star.
-    let star = here
-        .split([' ', '[', ',', '\t'])
-        .find(|part| part.starts_with('*') && part.len() > 1);
-    let diagnostic = |length: usize, message: String| {
-        Diagnostic::error(
-            Place {
-                length: length.max(1) as u32,
-                ..place
-            },
-            message,
-        )
-        .token(word.clone())
-    };
-    if let Some(star) = star.filter(|_| full.contains("alias") || full.contains("anchor")) {
-        let star = star.trim_end_matches([']', ',']);
-        let column = here
-            .find(star)
-            .map_or(place.column, |at| here[..at].chars().count() as u32 + 1);
-        let place = Place {
-            line: place.line,
-            column,
-            length: star.chars().count() as u32,
-        };
-        return Diagnostic::error(place, "YAML reads an unquoted `*` as an alias")
-            .token(star)
-            .hint(Some(format!("quote it: \"{star}\"")));
-    }
-    let indent = here
-        .chars()
-        .take_while(|c| c.is_whitespace())
-        .position(|c| c == '\t');
-    if let Some(tab) = indent {
-        let place = Place {
-            line: place.line,
-            column: tab as u32 + 1,
-            length: 1,
-        };
-        return Diagnostic::error(place, "YAML indents with spaces, here is a tab")
-            .token("\t")
-            .hint(None::<&str>);
-    }
-    let bracket = here
-        .trim_start()
-        .trim_start_matches("- ")
-        .trim_start()
-        .starts_with('[')
-        && here.contains("]:");
-    let hint = if bracket {
-        Some("quote IPv6 endpoints: \"[2001:db8::1]:443\"")
-    } else if full.contains("mapping values are not allowed") {
-        Some("is a quote, a `|` or a line break missing before this?")
-    } else {
-        None
-    };
-    diagnostic(word.chars().count(), format!("this is not YAML: {problem}")).hint(hint)
 }

@@ -243,7 +243,7 @@ fn detections(reader: &mut Reader<'_>, value: &Node) -> Vec<Detection> {
 
 /// What is only wrong in view of the whole document.
 fn consistency(reader: &mut Reader<'_>, root: &Node, document: &PolicyDocument) {
-    if !document.decides_egress() && !document.decides_lockdown() {
+    if !reader.sink.failed() && !document.decides_egress() && !document.decides_lockdown() {
         let hint = "write `egress-policy: block` or `egress-policy: audit`";
         reader.report(
             Severity::Warning,

@@ -91,7 +91,7 @@ impl<'a> Reader<'a> {
         message: impl Into<String>,
         hint: Option<String>,
     ) {
-        if self.sink.is_full() {
+        if self.sink.is_full(severity) {
             return self.sink.count(severity);
         }
         let (place, token) = self.place(node);
@@ -163,7 +163,11 @@ impl<'a> Reader<'a> {
             }
             Value::Bool(_) | Value::Number | Value::Map(_) => {
                 let message = format!("expected a list of {what}s, found {}", node.value.kind());
-                let hint = colon_space(node);
+                let hint = if what == "endpoint" {
+                    colon_space(node)
+                } else {
+                    None
+                };
                 self.error(node, message, hint);
                 Vec::new()
             }
@@ -230,6 +234,10 @@ impl<'a> Reader<'a> {
     fn overlaps(&mut self, list: &[SourcedEndpoint]) {
         let endpoints: Vec<_> = list.iter().map(|one| one.endpoint.clone()).collect();
         for (at, overlap) in overlaps(&endpoints) {
+            if self.sink.is_full(Severity::Note) {
+                self.sink.count(Severity::Note);
+                continue;
+            }
             let other = match overlap {
                 Overlap::Repeats(other) | Overlap::CoveredBy(other) => list.get(other),
             };

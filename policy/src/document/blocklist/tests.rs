@@ -154,7 +154,7 @@ fn diagnostics_are_bounded_and_counted() {
     );
     assert_eq!(
         list.diagnostics.last().unwrap().message,
-        "… and 19500 more like these"
+        "… and 19500 more errors"
     );
 }
 
