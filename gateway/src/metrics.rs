@@ -1,0 +1,78 @@
+//! The Prometheus page: what each metric means, and the process's own figures.
+//!
+//! Counting happens where things happen, through handles registered once; this module installs the
+//! recorder and renders.
+
+use std::fs;
+
+use metrics::{describe_counter, describe_gauge, describe_histogram, gauge};
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+
+/// Buckets of every duration, in seconds: from what a cache answers to what a client gives up at.
+const BUCKETS: &[f64] =
+    &[0.000_05, 0.000_2, 0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
+
+/// Ticks of `/proc/self/stat` a second: USER_HZ, fixed by the kernel's interface.
+const TICKS: f64 = 100.0;
+/// Page size of `/proc/self/statm` on every platform that we build for.
+const PAGE: f64 = 4096.0;
+
+/// Installs the recorder; to be called once, before any handle is made.
+pub(crate) fn install() -> Result<PrometheusHandle, BuildError> {
+    let handle = PrometheusBuilder::new()
+        .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), BUCKETS)?
+        .install_recorder()?;
+    describe();
+    gauge!("tidegate_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
+    Ok(handle)
+}
+
+/// The page, with the process's figures of this moment.
+pub(crate) fn render(handle: &PrometheusHandle) -> String {
+    process();
+    handle.render()
+}
+
+fn describe() {
+    describe_counter!("tidegate_dns_queries_total", "DNS queries judged, by verdict and transport");
+    describe_histogram!("tidegate_dns_query_duration_seconds", "Time from query to answer, by cache outcome");
+    describe_gauge!("tidegate_dns_cache_entries", "Answers in the cache");
+    describe_gauge!("tidegate_dns_cache_bytes", "Bytes of the cache");
+    describe_histogram!("tidegate_dns_upstream_duration_seconds", "Time to an upstream's answer");
+    describe_counter!("tidegate_dns_upstream_failures_total", "Queries that an upstream failed");
+    describe_counter!("tidegate_flows_total", "Flows judged, by kind, verdict and reason");
+    describe_gauge!("tidegate_flows_open", "Flows open now");
+    describe_counter!("tidegate_flow_bytes_total", "Bytes relayed, by direction");
+    describe_histogram!("tidegate_flow_detect_duration_seconds", "Time until the first bytes told what a flow is");
+    describe_counter!("tidegate_dial_failures_total", "Dials that failed, by cause");
+    describe_gauge!("tidegate_egress_ports_in_use", "Local ports used towards destinations");
+    describe_gauge!("tidegate_leases", "Leases, by assurance");
+    describe_counter!("tidegate_lease_conflicts_total", "Registrations refused, by reason");
+    describe_counter!("tidegate_unidentified_flows_total", "Flows of sources without a lease");
+    describe_gauge!("tidegate_tickets", "Answer tickets held by all jobs");
+    describe_gauge!("tidegate_interception_up", "1 while the interception rules are in place");
+    describe_gauge!("tidegate_policy_generation", "Times that policies were put in force");
+    describe_histogram!("tidegate_policy_swap_duration_seconds", "Time to put changed policies in force for every job");
+    describe_gauge!("tidegate_events_queued", "Events between the data plane and the log");
+    describe_counter!("tidegate_events_shipped_total", "Events written");
+    describe_counter!("tidegate_events_dropped_total", "Events dropped at a bound");
+}
+
+/// `process_*`, in the names and units that Prometheus clients share.
+fn process() {
+    let descriptors = fs::read_dir("/proc/self/fd").map_or(0, Iterator::count);
+    gauge!("process_open_fds").set(descriptors as f64);
+    let fields = |file: &str| -> Vec<f64> {
+        let text = fs::read_to_string(file).unwrap_or_default();
+        // The command's name stands in parentheses and may hold spaces.
+        let rest = text.rsplit_once(')').map_or(text.as_str(), |(_, rest)| rest);
+        rest.split_whitespace().map(|word| word.parse().unwrap_or_default()).collect()
+    };
+    let stat = fields("/proc/self/stat");
+    // proc_pid_stat(5): fields 14 and 15 are utime and stime; three stand before the parenthesis's end.
+    let cpu = stat.get(11).copied().unwrap_or_default() + stat.get(12).copied().unwrap_or_default();
+    gauge!("process_cpu_seconds_total").set(cpu / TICKS);
+    gauge!("process_threads").set(stat.get(17).copied().unwrap_or_default());
+    let resident = fields("/proc/self/statm").get(1).copied().unwrap_or_default();
+    gauge!("process_resident_memory_bytes").set(resident * PAGE);
+}
