@@ -11,9 +11,6 @@ pub mod quic;
 pub mod sniff;
 pub mod tls;
 
-#[cfg(test)]
-mod tests;
-
 use tidegate_policy::detection::{Detection, OpaqueReason, Prefix};
 
 use crate::http1::head::{HeadError, HeadProgress, RequestHead, RequestReader};

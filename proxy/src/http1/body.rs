@@ -6,7 +6,7 @@
 
 use thiserror::Error;
 
-use super::head::{BadLines, Fields, Gathered, LineReader, RequestFraming, ResponseFraming};
+use super::head::{BadLines, Fields, Gathered, LineReader, RequestFraming, ResponseFraming, write_field};
 
 /// Longest chunk-size line in octets, extensions included.
 pub const MAX_CHUNK_LINE: usize = 1024;
@@ -272,9 +272,7 @@ fn write_trailers(reader: &LineReader, text: &[u8], out: &mut Vec<u8>) -> Result
         return Err(BodyError::Trailer);
     }
     for (name, value) in fields.iter(reader.lines()) {
-        for part in [name, b": ", value, b"\r\n"] {
-            out.extend_from_slice(part);
-        }
+        write_field(out, name, value);
     }
     out.extend_from_slice(b"\r\n");
     Ok(())
@@ -287,7 +285,11 @@ fn chunk_size(line: &[u8]) -> Option<u64> {
     if digits == 0 || digits > MAX_SIZE_DIGITS {
         return None;
     }
-    let extension = extension.trim_ascii_start();
+    let blanks = extension
+        .iter()
+        .take_while(|byte| matches!(byte, b' ' | b'\t'))
+        .count();
+    let extension = extension.get(blanks..).unwrap_or_default();
     let printable = extension
         .iter()
         .all(|byte| matches!(byte, b'\t' | b' '..=0x7e | 0x80..));

@@ -10,9 +10,6 @@ mod record;
 mod walk;
 mod watch;
 
-#[cfg(test)]
-mod tests;
-
 pub use watch::{ClientStep, SecondHelloWatch, ServerStep};
 
 use record::{BadRecord, HANDSHAKE, HEADER, MAX_PLAINTEXT, Part, Records};

@@ -76,6 +76,13 @@ pub(crate) fn is(found: &[u8], name: &str) -> bool {
     found.eq_ignore_ascii_case(name.as_bytes())
 }
 
+/// Writes one field line.
+pub(crate) fn write(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    for part in [name, b": ", value, b"\r\n"] {
+        out.extend_from_slice(part);
+    }
+}
+
 fn field(line: &[u8], start: usize) -> Result<Field, Flaw> {
     let colon = line
         .iter()

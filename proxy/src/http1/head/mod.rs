@@ -13,13 +13,10 @@ mod lines;
 mod request;
 mod response;
 
-#[cfg(test)]
-mod tests;
-
 pub use request::{RequestFraming, RequestHead, RequestReader, TargetForm, Upgrade};
 pub use response::{Asked, ResponseFraming, ResponseHead, ResponseReader};
 
-pub(crate) use fields::{BadLines, Fields};
+pub(crate) use fields::{BadLines, Fields, write as write_field};
 pub(crate) use lines::{Gathered, LineReader};
 
 use thiserror::Error;

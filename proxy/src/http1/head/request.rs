@@ -4,7 +4,7 @@
 
 use tidegate_policy::detection::{Authority, HttpHost};
 
-use super::fields::{BadLines, Fields, is, is_token};
+use super::fields::{BadLines, Fields, is, is_token, write as field};
 use super::lines::{Folding, Gathered, LineReader, Lines};
 use super::{Asked, Flaw, HeadError, HeadProgress, Version, authority, bad};
 
@@ -128,12 +128,6 @@ impl RequestHead {
             .split(|byte| *byte == b' ')
             .nth(index)
             .unwrap_or_default()
-    }
-}
-
-fn field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
-    for part in [name, b": ", value, b"\r\n"] {
-        out.extend_from_slice(part);
     }
 }
 

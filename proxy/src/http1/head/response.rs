@@ -2,7 +2,7 @@
 //! rules by which a message from the server ends, so that the next request is judged on its own; never
 //! judges a server's taste (sloppy lines pass as they are). Driven by the cleartext relay.
 
-use super::fields::{BadLines, Fields, is};
+use super::fields::{BadLines, Fields, is, write as field};
 use super::lines::{Folding, Gathered, LineReader, Lines};
 use super::request::{content_length, parse_version};
 use super::{Flaw, HeadProgress, Version};
@@ -69,17 +69,24 @@ impl ResponseHead {
         let mut length_written = false;
         for (name, value) in self.fields.iter(&self.lines) {
             if is(name, "content-length") {
-                let chunked = self.framing == ResponseFraming::Chunked;
-                if chunked || std::mem::replace(&mut length_written, true) {
-                    continue;
+                match self.framing {
+                    ResponseFraming::Chunked => continue,
+                    ResponseFraming::Length(_) if length_written => continue,
+                    ResponseFraming::Length(length) => {
+                        length_written = true;
+                        field(out, name, length.to_string().as_bytes());
+                        continue;
+                    }
+                    // What a body would have had, in an answer to HEAD or a 304.
+                    ResponseFraming::Empty | ResponseFraming::UntilClose | ResponseFraming::Tunnel => {}
                 }
             }
-            if !name.is_empty() {
-                out.extend_from_slice(name);
-                out.extend_from_slice(b": ");
+            if name.is_empty() {
+                out.extend_from_slice(value);
+                out.extend_from_slice(b"\r\n");
+            } else {
+                field(out, name, value);
             }
-            out.extend_from_slice(value);
-            out.extend_from_slice(b"\r\n");
         }
         out.extend_from_slice(b"\r\n");
     }
