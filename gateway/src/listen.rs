@@ -94,6 +94,9 @@ pub fn udp_association(original: SocketAddr, runner: SocketAddr) -> Result<UdpSo
 
 fn tcp(what: &'static str, address: SocketAddr) -> Result<TcpListener, ListenError> {
     let socket = bound(what, address, Type::STREAM)?;
+    // Connections inherit it: an urgent byte stays in its place in the stream, so
+    // that what is judged is what is relayed.
+    at("set up", what, address, socket.set_out_of_band_inline(true))?;
     at("listen on", what, address, socket.listen(BACKLOG))?;
     Ok(socket.into())
 }

@@ -30,3 +30,26 @@ pub(crate) fn set_int_option(socket: &impl AsRawFd, level: i32, name: i32, value
         Err(io::Error::last_os_error())
     }
 }
+
+/// Binds a packet socket to an interface and an Ethernet protocol (host order):
+/// from now on it hears.
+pub(crate) fn bind_packet(socket: &impl AsRawFd, interface: u32, protocol: u16) -> io::Result<()> {
+    let address = libc::sockaddr_ll {
+        sll_family: libc::AF_PACKET as u16,
+        sll_protocol: protocol.to_be(),
+        sll_ifindex: i32::try_from(interface).map_err(io::Error::other)?,
+        sll_hatype: 0,
+        sll_pkttype: 0,
+        sll_halen: 0,
+        sll_addr: [0; 8],
+    };
+    let length = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
+    // SAFETY: the descriptor is open for the call (`socket` is borrowed), and the
+    // kernel reads `length` bytes from a live `sockaddr_ll`.
+    let result = unsafe { libc::bind(socket.as_raw_fd(), (&raw const address).cast(), length) };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}

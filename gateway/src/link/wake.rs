@@ -14,7 +14,7 @@ use nix::{
         AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, socket,
     },
 };
-use tokio::io::unix::AsyncFd;
+use tokio::io::{Interest, unix::AsyncFd};
 
 use crate::sys;
 
@@ -65,7 +65,7 @@ impl Wake {
     pub(crate) async fn changed(&self) -> io::Result<()> {
         let mut buffer = vec![0; BUFFER];
         loop {
-            let mut ready = self.socket.readable().await?;
+            let mut ready = self.socket.ready(Interest::READABLE | Interest::ERROR).await?;
             if self.drain(&mut buffer)? {
                 return Ok(());
             }

@@ -2,17 +2,19 @@
 
 use std::{
     io::{ErrorKind, Read, Write},
-    net::{SocketAddr, TcpStream, UdpSocket},
+    net::{Ipv6Addr, SocketAddr, TcpStream, UdpSocket},
 };
 
+use socket2::{Domain, Protocol, Socket, Type};
 use tidegate_gateway::{
     intercept::{self, InterceptPlan, Steering},
     listen::{self, Family},
+    raw::RawSender,
 };
 use tokio::io::AsyncWriteExt;
 
 use crate::{
-    lab::{Lab, PATIENCE, PROXY_PORT, addr, from, plan, sh, until},
+    lab::{Lab, PATIENCE, PROXY_PORT, addr, from, plan, sh, until, until_async},
     udp,
 };
 
@@ -148,6 +150,110 @@ fn without_ipv6_upstream_v6_is_refused_before_it_is_accepted_and_v4_is_not() {
         guard.replace(plan()).await.expect("replaces");
         assert!(from(&runner, move || ask_tcp(v6)).await.is_ok());
     });
+}
+
+/// A tuple in TIME-WAIT at the gateway must not make the next connection fail: the
+/// fast path for open connections would find the dead one.
+#[test]
+fn a_tuple_in_time_wait_can_be_used_again() {
+    let lab = Lab::new();
+    let runner = lab.ns("a");
+    lab.gateway(move || async move {
+        let _guard = intercept::install(plan()).await.expect("installs");
+        tokio::spawn(serve_tcp(Family::V4));
+        tokio::spawn(serve_tcp(Family::V6));
+        for (own, far) in [
+            ("10.77.1.2:40000", "203.0.113.9:443"),
+            ("[fd77:1::2]:40000", "[2001:db8::9]:443"),
+        ] {
+            for attempt in 0..3 {
+                let answer = from(&runner, move || ask_tcp_from(addr(own), addr(far))).await;
+                let answer = answer.unwrap_or_else(|error| panic!("attempt {attempt}: {error}"));
+                assert!(answer.ends_with(&format!("asked for {far}")), "{answer}");
+            }
+        }
+    });
+}
+
+/// The gateway closes first, so that it and not the runner keeps the tuple.
+fn ask_tcp_from(own: SocketAddr, to: SocketAddr) -> std::io::Result<String> {
+    let domain = Domain::for_address(own);
+    let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.bind(&own.into())?;
+    socket.connect_timeout(&to.into(), PATIENCE)?;
+    let mut stream = TcpStream::from(socket);
+    stream.set_read_timeout(Some(PATIENCE))?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
+}
+
+/// IPv6 extension headers neither hide a datagram from diversion nor steer it past.
+#[test]
+fn l06_ipv6_extension_headers_change_nothing_and_routing_headers_are_dropped() {
+    let lab = Lab::new();
+    let runner = lab.ns("a");
+    lab.gateway(move || async move {
+        let guard = intercept::install(plan()).await.expect("installs");
+        let socket = listen::proxy_udp(Family::V6, PROXY_PORT).expect("a socket");
+        // An empty segment list towards the gateway itself; hop-by-hop and destination options.
+        let routing: &[u8] = &[17, 0, 4, 0, 0, 0, 0, 0];
+        let options: &[u8] = &[60, 0, 1, 4, 0, 0, 0, 0, 17, 0, 1, 4, 0, 0, 0, 0];
+        from(&runner, move || send_extended(43, routing, b"routed")).await;
+        until_async(
+            async || guard.counters().await.expect("counters"),
+            |counters| {
+                counters
+                    .iter()
+                    .any(|(name, packets)| name == "not_diverted" && *packets > 0)
+            },
+        )
+        .await;
+        from(&runner, move || send_extended(0, options, b"extended")).await;
+        let seen = udp::receive(&socket).await;
+        assert_eq!(
+            (seen.to, &seen.payload[..]),
+            (addr("[2001:db8::9]:99"), &b"extended"[..])
+        );
+    });
+}
+
+/// From `[fd77:1::2]:99` to `[2001:db8::9]:99`, with extension headers before UDP.
+fn send_extended(first: u8, extensions: &[u8], payload: &[u8]) {
+    let (from, to): (Ipv6Addr, Ipv6Addr) = (
+        "fd77:1::2".parse().expect("one"),
+        "2001:db8::9".parse().expect("one"),
+    );
+    let length = (8 + payload.len()) as u16;
+    let mut udp = [&[0, 99, 0, 99][..], &length.to_be_bytes(), &[0, 0], payload].concat();
+    let pseudo = [
+        &from.octets()[..],
+        &to.octets(),
+        &u32::from(length).to_be_bytes(),
+        &[0, 0, 0, 17],
+    ]
+    .concat();
+    let words = [&pseudo[..], &udp, &[0][..udp.len() % 2]].concat();
+    let mut sum: u32 = words
+        .chunks(2)
+        .map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]])))
+        .sum();
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    udp[6..8].copy_from_slice(&(!(sum as u16)).to_be_bytes());
+    let body = [extensions, &udp].concat();
+    let head = [
+        &[0x60, 0, 0, 0][..],
+        &(body.len() as u16).to_be_bytes(),
+        &[first, 64],
+        &from.octets(),
+        &to.octets(),
+    ]
+    .concat();
+    let sender = RawSender::open().expect("root");
+    sender.send(&[head, body].concat(), to.into(), 0).expect("sent");
 }
 
 /// The runner `a` routes for `out` behind a link of 1 280 bytes: what the gateway

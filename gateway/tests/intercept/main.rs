@@ -8,6 +8,8 @@ mod closed;
 mod divert;
 mod dns;
 mod lab;
+mod link;
+mod raw;
 mod repair;
 mod spoof;
 mod udp;

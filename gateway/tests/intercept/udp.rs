@@ -1,15 +1,18 @@
 //! Datagrams as the gateway's sockets see them: their control messages.
 
 use std::{
-    io::{Error, IoSliceMut},
-    net::{SocketAddr, UdpSocket},
+    io::{Error, IoSlice, IoSliceMut},
+    net::{IpAddr, SocketAddr, UdpSocket},
     os::fd::AsRawFd,
     time::Instant,
 };
 
 use nix::{
     errno::Errno,
-    sys::socket::{ControlMessageOwned, MsgFlags, SockaddrIn, SockaddrIn6, SockaddrStorage, recvmsg},
+    sys::socket::{
+        ControlMessage, ControlMessageOwned, MsgFlags, SockaddrIn, SockaddrIn6, SockaddrStorage, recvmsg,
+        sendmsg,
+    },
 };
 
 use crate::lab::PATIENCE;
@@ -87,4 +90,46 @@ pub(crate) fn try_receive(socket: &UdpSocket) -> Option<Seen> {
         mark: mark.expect("the mark"),
         payload,
     })
+}
+
+/// Answers from an address that is not the socket's own, as a DNS server does
+/// that was asked under another's address.
+pub(crate) fn answer_from(socket: &UdpSocket, source: SocketAddr, to: SocketAddr, payload: &[u8]) {
+    let iov = [IoSlice::new(payload)];
+    let fd = socket.as_raw_fd();
+    let sent = match source.ip() {
+        IpAddr::V4(v4) => {
+            let spec = libc::in_addr {
+                s_addr: u32::from(v4).to_be(),
+            };
+            let info = libc::in_pktinfo {
+                ipi_ifindex: 0,
+                ipi_spec_dst: spec,
+                ipi_addr: libc::in_addr { s_addr: 0 },
+            };
+            let control = [ControlMessage::Ipv4PacketInfo(&info)];
+            sendmsg(
+                fd,
+                &iov,
+                &control,
+                MsgFlags::empty(),
+                Some(&SockaddrStorage::from(to)),
+            )
+        }
+        IpAddr::V6(v6) => {
+            let info = libc::in6_pktinfo {
+                ipi6_addr: libc::in6_addr { s6_addr: v6.octets() },
+                ipi6_ifindex: 0,
+            };
+            let control = [ControlMessage::Ipv6PacketInfo(&info)];
+            sendmsg(
+                fd,
+                &iov,
+                &control,
+                MsgFlags::empty(),
+                Some(&SockaddrStorage::from(to)),
+            )
+        }
+    };
+    assert_eq!(sent, Ok(payload.len()));
 }
