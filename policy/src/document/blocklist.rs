@@ -10,6 +10,7 @@ mod rpz;
 use crate::compile::block::BlockEntry;
 
 use super::diagnostic::{Diagnostic, Place, Severity, Sink};
+use super::place::split_lines;
 
 /// How a list is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,7 +135,7 @@ impl Lines {
 
 /// The lines of a text with their numbers, from 1.
 fn numbered(text: &str) -> impl Iterator<Item = (usize, &str)> {
-    text.lines().enumerate().map(|(at, line)| (at + 1, line))
+    split_lines(text).enumerate().map(|(at, line)| (at + 1, line))
 }
 
 #[cfg(test)]

@@ -26,7 +26,7 @@ impl<'a> Source<'a> {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         Self {
             text,
-            lines: split_lines(text),
+            lines: split_lines(text).collect(),
             sought: Cell::new((0, 0, 0)),
         }
     }
@@ -76,6 +76,10 @@ impl<'a> Source<'a> {
             .chars()
             .take_while(|c| !c.is_whitespace() && !matches!(c, ',' | ']' | '}'))
             .collect();
+        let word = word
+            .strip_suffix(':')
+            .filter(|word| !word.is_empty())
+            .map_or(word.clone(), str::to_owned);
         (
             Place {
                 length: word.chars().count().max(1) as u32,
@@ -255,21 +259,21 @@ impl Cursor<'_, '_> {
     }
 }
 
-/// Splits at `\n`, `\r\n`, `\r`, NEL, LS and PS, as YAML 1.1 does.
-fn split_lines(text: &str) -> Vec<&str> {
-    let mut lines = Vec::new();
-    let mut start = 0;
-    let mut chars = text.char_indices().peekable();
-    while let Some((at, char)) = chars.next() {
-        if !matches!(char, '\n' | '\r' | '\u{85}' | '\u{2028}' | '\u{2029}') {
-            continue;
-        }
-        lines.push(text.get(start..at).unwrap_or_default());
-        start = at + char.len_utf8();
-        if char == '\r' && chars.next_if(|(_, next)| *next == '\n').is_some() {
-            start += 1;
-        }
-    }
-    lines.push(text.get(start..).unwrap_or_default());
-    lines
+/// Splits at `\n`, `\r\n`, `\r`, NEL, LS and PS, as YAML 1.1 does. A text has at least one line.
+pub(super) fn split_lines(text: &str) -> impl Iterator<Item = &str> {
+    let mut rest = Some(text);
+    std::iter::from_fn(move || {
+        let text = rest?;
+        let Some(end) = text.find(['\n', '\r', '\u{85}', '\u{2028}', '\u{2029}']) else {
+            rest = None;
+            return Some(text);
+        };
+        let (line, tail) = text.split_at(end);
+        rest = tail.strip_prefix("\r\n").or_else(|| {
+            let mut tail = tail.chars();
+            tail.next();
+            Some(tail.as_str())
+        });
+        Some(line)
+    })
 }

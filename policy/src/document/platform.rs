@@ -148,13 +148,20 @@ mod tests {
 
     #[test]
     fn an_over_wide_pack_is_refused() {
-        let wide = GITHUB_ACTIONS
-            .replace("productionresultssa0.blob", "\"*.blob")
-            .replace("windows.net:443\n", "windows.net:443\"\n");
-        let text =
-            format!("version: 1\ndate: x\nprovenance: [x]\nendpoints:\n  - \"*.blob.core.windows.net\"\n");
-        assert_eq!(read(&text).document, None);
-        assert_eq!(read(&wide).document, None);
+        let head = "version: 1\ndate: 2026-01-01\nprovenance: [x]\n";
+        assert!(read(&format!("{head}endpoints: [a.example]")).document.is_some());
+        for wide in [
+            "'*.blob.core.windows.net'",
+            "'*'",
+            "'*.github.io'",
+            "'x*.blob.core.windows.net'",
+        ] {
+            assert_eq!(
+                read(&format!("{head}endpoints: [{wide}]")).document,
+                None,
+                "{wide}"
+            );
+        }
         assert_eq!(
             read("endpoints: [a.example]").document,
             None,

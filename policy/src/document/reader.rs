@@ -154,9 +154,14 @@ impl<'a> Reader<'a> {
                 for item in items {
                     match &item.value {
                         Value::Text(_) if !item.tagged => {
-                            words.extend(split_placed(self.source.characters(item)))
+                            words.extend(split_placed(self.source.characters(item)));
                         }
-                        _ => self.wrong_item(item, what),
+                        Value::Text(_)
+                        | Value::Null
+                        | Value::Bool(_)
+                        | Value::Number
+                        | Value::List(_)
+                        | Value::Map(_) => self.wrong_item(item, what),
                     }
                 }
                 words
@@ -197,7 +202,7 @@ impl<'a> Reader<'a> {
             match parse_endpoint(&token.text, role) {
                 Ok((endpoint, notices)) => {
                     for notice in notices {
-                        self.notice(&token, notice);
+                        self.notice(&token, notice, role);
                     }
                     let Token { text, line, column } = token;
                     read.push(SourcedEndpoint {
@@ -218,8 +223,9 @@ impl<'a> Reader<'a> {
         read
     }
 
-    fn notice(&mut self, token: &Token, notice: Notice) {
-        let strict = self.options.strict && notice.kind.refused_when_strict();
+    fn notice(&mut self, token: &Token, notice: Notice, role: Role) {
+        // A denied endpoint that is wider than meant opens nothing.
+        let strict = self.options.strict && role == Role::Allowed && notice.kind.refused_when_strict();
         let severity = if strict {
             Severity::Error
         } else {
@@ -261,7 +267,9 @@ impl<'a> Reader<'a> {
             Value::Null | Value::Number | Value::Text(_) | Value::List(_) | Value::Map(_) => {
                 let found = match &node.value {
                     Value::Text(text) => quoted(text),
-                    other => other.kind().to_owned(),
+                    Value::Null | Value::Bool(_) | Value::Number | Value::List(_) | Value::Map(_) => {
+                        node.value.kind().to_owned()
+                    }
                 };
                 self.error(node, format!("`{key}` is `true` or `false`, found {found}"), None);
                 false

@@ -3,6 +3,7 @@
 
 mod errors;
 mod properties;
+mod yaml;
 
 use super::diagnostic::Severity;
 use super::*;
@@ -21,6 +22,17 @@ fn policy(text: &str) -> PolicyDocument {
         },
     );
     parsed.document.unwrap_or_else(|| panic!("{shown}"))
+}
+
+/// A wrong policy and all that is shown about it.
+fn check(text: &str, expected: &str) {
+    let parsed = PolicyDocument::parse(text, &LAX);
+    assert_eq!(parsed.document, None);
+    let style = render::Style {
+        file: "p.yaml",
+        colour: false,
+    };
+    assert_eq!(render::render_all(&parsed.diagnostics, text, style), expected);
 }
 
 /// `line:column text` of each.
@@ -315,6 +327,11 @@ fn strict_refuses_what_strangers_can_register() {
             "{text}"
         );
     }
+    let denied = PolicyDocument::parse("denied-endpoints: '*github.com'", &ParseOptions { strict: true });
+    assert_eq!(
+        (denied.document.is_some(), denied.count(Severity::Warning)),
+        (true, 1)
+    );
     let masked = PolicyDocument::parse("allowed-endpoints: 10.1.0.0/8", &ParseOptions { strict: true });
     assert_eq!(
         (masked.document.is_some(), masked.count(Severity::Warning)),

@@ -242,8 +242,8 @@ impl Grammar<'_> {
             match self.role {
                 Role::Allowed => return Err(EndpointError::new(Problem::NeverDial(net), span)),
                 Role::Denied => {
-                    self.notices
-                        .push(Notice::new(NoticeKind::NeverDialDenied(net), span.clone(), None))
+                    let kind = NoticeKind::NeverDialDenied(net);
+                    self.notices.push(Notice::new(kind, span.clone(), None));
                 }
             }
         }

@@ -77,6 +77,10 @@ impl<'a> Reader<'a> {
     }
 
     fn idna(&self, text: &str) -> Result<String, EndpointError> {
+        // Encoding takes quadratic time; no name this long has an ASCII form that fits.
+        if text.len() > 4 * MAX_TEXT {
+            return Err(self.error(Problem::NameTooLong(text.chars().count()), 0..0));
+        }
         let mapped = Uts46::new().to_ascii(
             text.as_bytes(),
             AsciiDenyList::EMPTY,
@@ -232,6 +236,8 @@ pub(super) fn breadth(pattern: &NamePattern, role: Role) -> Option<(NoticeKind, 
 /// `*github.com`: one star, first in the leftmost label.
 fn leading_glob(pattern: &NamePattern, glob: &[u8], suffix: &str, public: bool) -> Option<NoticeKind> {
     let rest = glob.strip_prefix(b"*").filter(|rest| !rest.contains(&b'*'))?;
+    // `*-eu.example.com` is no domain with its dot forgotten.
+    rest.first().filter(|byte| byte.is_ascii_alphanumeric())?;
     if suffix.is_empty() {
         return None;
     }

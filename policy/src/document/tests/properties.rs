@@ -1,5 +1,7 @@
 //! What must hold for any text.
 
+use std::fmt::Write as _;
+
 use proptest::prelude::*;
 
 use super::super::diagnostic::MAX_DIAGNOSTICS;
@@ -116,8 +118,10 @@ fn a_document_at_its_bounds() {
 fn alias_bombs_are_refused_early() {
     let mut text = "a: &a [x,x,x,x,x,x,x,x,x]\n".to_owned();
     for (next, last) in ('b'..='h').zip('a'..) {
-        text +=
-            &format!("{next}: &{next} [*{last},*{last},*{last},*{last},*{last},*{last},*{last},*{last}]\n");
+        let _ = writeln!(
+            text,
+            "{next}: &{next} [*{last},*{last},*{last},*{last},*{last},*{last},*{last},*{last}]"
+        );
     }
     let wide = format!(
         "use: &a [{}]\nallowed-endpoints: [{}]\n",

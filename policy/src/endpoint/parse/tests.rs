@@ -383,6 +383,11 @@ fn row_labels_and_lengths() {
     assert!(names(&ok(&name), &name));
     assert_eq!(refused(&format!("{name}a")).0, Problem::NameTooLong(254));
     assert_eq!(
+        refused(&"ü".repeat(400_000)).0,
+        Problem::NameTooLong(400_000),
+        "in no time"
+    );
+    assert_eq!(
         refused(&format!("{}.example", "ü".repeat(60))).0,
         Problem::LabelTooLong(66)
     );
@@ -469,6 +474,11 @@ fn case_star_without_a_dot_is_a_foot_gun() {
         notice("*github.com:443"),
         "warning: `*github.com` matches `evilgithub.com`, which anybody can register, and nothing below `github.com`"
     );
+    assert!(allowed("*-eu.example.com").1.is_empty(), "no dot was forgotten");
+    assert!(matches!(
+        allowed("*-eu.com").1[0].kind,
+        NoticeKind::PublicSuffix(_)
+    ));
     assert_eq!(
         notice("*api.example.com"),
         "note: `*api.example.com` matches `xapi.example.com`, but nothing below `api.example.com`"
