@@ -101,7 +101,7 @@ impl Refused {
         for next in sorted {
             match ranges.last_mut() {
                 Some(last) if next.first <= last.last.saturating_add(1) => {
-                    last.last = last.last.max(next.last)
+                    last.last = last.last.max(next.last);
                 }
                 Some(_) | None => ranges.push(next),
             }

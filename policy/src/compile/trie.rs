@@ -7,25 +7,26 @@
 //! one number to name them all. An edge is one wildcard label or a run of literal labels (a chain without
 //! branches or rules is one edge), kept in wire form inside of the node when it is short. Literal edges are
 //! found through one open-addressed table, keyed by a seeded hash of the whole suffix: the hashes of a name's
-//! suffixes depend on the name alone, so the probes of one lookup wait for memory together and not one after
-//! the other. A slot is a node's number plus a few bits of its hash; what it names is always compared byte by
+//! suffixes depend on the name alone, so the probes of one lookup wait for memory together ([`probe`]) and not
+//! one after the other. A slot is a node's number plus a few bits of its hash; what it names is always compared byte by
 //! byte, so a hash collision costs time and never a wrong match. The seed is random per process and per
 //! trie: who writes a policy can't choose names that collide.
 
 mod build;
+mod probe;
+mod view;
 mod wild;
 
 pub(super) use build::{Builder, Element};
+pub(super) use view::NameView;
 
 use std::fmt;
-use std::hash::{BuildHasher, Hasher};
 
-use foldhash::SharedSeed;
-use foldhash::fast::{FoldHasher, RandomState};
+use foldhash::fast::RandomState;
 use hashbrown::HashMap;
-use smallvec::{SmallVec, smallvec};
+use smallvec::SmallVec;
 
-use crate::name::DnsName;
+use probe::{Hashing, Slots};
 use wild::WildEdges;
 
 /// Node has wildcard children.
@@ -58,92 +59,15 @@ struct Node<V, const N: usize> {
     edge: [u8; N],
 }
 
-/// Immutable trie with a value of type `V` at each node; edges up to `N` octets (at least 8) stay in the node.
+/// Immutable trie with a value of type `V` at each node; edges up to `N` octets (16 to 32) stay in the node.
 pub(super) struct LabelTrie<V, const N: usize> {
     /// All nodes and one sentinel, whose children begin at the end.
     nodes: Box<[Node<V, N>]>,
-    /// 0 for empty, else a node's number (`index_mask`) and bits of its suffix hash (the others).
-    slots: Box<[u32]>,
-    index_mask: u32,
+    /// Where literal edges lead.
+    slots: Slots,
     long_edges: Box<[u8]>,
     wild: HashMap<NodeId, WildEdges, RandomState>,
     hashing: Hashing,
-}
-
-/// The seeded hash of suffixes.
-#[derive(Clone, Copy)]
-struct Hashing {
-    seed: u64,
-    shared: &'static SharedSeed,
-}
-
-impl Hashing {
-    fn random() -> Self {
-        // Building a hasher first initializes the shared seed.
-        let seed = RandomState::default().build_hasher().finish();
-        Self {
-            seed,
-            shared: SharedSeed::global_random(),
-        }
-    }
-
-    /// Where the hash of literal labels starts that follow a node reached by a wildcard (or the root).
-    fn context(self, node: NodeId) -> u64 {
-        let mut hasher = FoldHasher::with_seed(self.seed, self.shared);
-        hasher.write_u32(node);
-        hasher.finish()
-    }
-
-    /// The hash of a suffix with one more label to its left.
-    fn extend(self, suffix: u64, label: &[u8]) -> u64 {
-        let mut hasher = FoldHasher::with_seed(suffix, self.shared);
-        hasher.write(label);
-        hasher.finish()
-    }
-
-    /// Home slot of a suffix hash in a table of `slots`: the high bits, by multiplication.
-    fn home(hash: u64, slots: usize) -> usize {
-        let mixed = hash.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        ((u128::from(mixed) * slots as u128) >> 64) as usize
-    }
-}
-
-/// A name cut into labels once for a lookup.
-pub(super) struct NameView<'a> {
-    wire: &'a [u8],
-    /// Where each label's length octet stands, leftmost first, then the end.
-    starts: [u8; 128],
-    count: usize,
-}
-
-impl<'a> NameView<'a> {
-    /// Cuts the name; a name has at most 127 labels and 254 octets ([`DnsName`] holds that).
-    pub(super) fn new(name: &'a DnsName) -> Self {
-        let wire = name.as_wire();
-        let (mut starts, mut count, mut at) = ([0; 128], 0, 0);
-        while let Some(len) = wire.get(at) {
-            starts[count] = at as u8;
-            count += 1;
-            at += 1 + usize::from(*len);
-        }
-        starts[count] = at as u8;
-        Self { wire, starts, count }
-    }
-
-    /// Number of labels.
-    pub(super) fn len(&self) -> usize {
-        self.count
-    }
-
-    /// The label at `index`, counted from the left.
-    pub(super) fn label(&self, index: usize) -> &'a [u8] {
-        &self.wire[usize::from(self.starts[index]) + 1..usize::from(self.starts[index + 1])]
-    }
-
-    /// The labels `first` up to before `end` in wire form.
-    fn slice(&self, first: usize, end: usize) -> &'a [u8] {
-        &self.wire[usize::from(self.starts[first])..usize::from(self.starts[end])]
-    }
 }
 
 /// A node that a name reaches, and how much of the name is left.
@@ -160,87 +84,39 @@ pub(super) struct Place {
 impl<V: Copy, const N: usize> LabelTrie<V, N> {
     /// Follows a name through every path that matches it. `arrive` sees each node reached, ancestors before
     /// what lies below them; `stuck` sees the last node of each literal path.
-    pub(super) fn walk(
-        &self,
-        name: &NameView<'_>,
-        mut arrive: impl FnMut(Place),
-        mut stuck: impl FnMut(Place),
-    ) {
-        let mut pending: SmallVec<[Place; 4]> = smallvec![Place {
+    pub(super) fn walk(&self, name: &NameView, mut arrive: impl FnMut(Place), mut stuck: impl FnMut(Place)) {
+        let mut pending: SmallVec<[Place; 4]> = SmallVec::new();
+        let mut next = Some(Place {
             node: 0,
             left: name.len(),
-            plain: true
-        }];
-        while let Some(start) = pending.pop() {
-            let (mut at, mut left) = (start, start.left);
-            let mut hash = self.hashing.context(start.node);
-            arrive(at);
-            self.enter_wild(at, name, &mut pending);
-            let mut children = self.children(at.node);
-            while left > 0 && children.0 < children.1 {
-                left -= 1;
-                hash = self.hashing.extend(hash, name.label(left));
-                if let Some(node) = self.literal_child(children, hash, name.slice(left, at.left)) {
-                    at = Place {
-                        node,
-                        left,
-                        plain: start.plain,
-                    };
-                    arrive(at);
-                    self.enter_wild(at, name, &mut pending);
-                    children = self.children(node);
-                }
-            }
-            stuck(at);
+            plain: true,
+        });
+        while let Some(start) = next {
+            arrive(start);
+            self.enter_wild(start, name, &mut pending);
+            let last = self.follow_literals(start, name, |place| {
+                arrive(place);
+                self.enter_wild(place, name, &mut pending);
+            });
+            stuck(last);
+            next = pending.pop();
         }
     }
 
-    fn enter_wild(&self, at: Place, name: &NameView<'_>, pending: &mut SmallVec<[Place; 4]>) {
+    fn enter_wild(&self, at: Place, name: &NameView, pending: &mut SmallVec<[Place; 4]>) {
         if self.nodes[at.node as usize].head & WILD == 0 || at.left == 0 {
             return;
         }
         if let Some(edges) = self.wild.get(&at.node) {
             let left = at.left - 1;
-            edges.for_each_match(self, name.label(left), |node| {
+            let enter = |node| {
                 pending.push(Place {
                     node,
                     left,
                     plain: false,
                 })
-            });
-        }
-    }
-
-    /// The child among `children` behind the literal edge `slice`, whose whole suffix hashes to `hash`.
-    fn literal_child(&self, children: (NodeId, NodeId), hash: u64, slice: &[u8]) -> Option<NodeId> {
-        let fingerprint = hash as u32 & !self.index_mask;
-        let mut at = Hashing::home(hash, self.slots.len());
-        loop {
-            let slot = self.slots[at];
-            if slot == 0 {
-                return None;
-            }
-            let node = slot & self.index_mask;
-            if slot & !self.index_mask == fingerprint
-                && (children.0..children.1).contains(&node)
-                && self.edge_is(node, slice)
-            {
-                return Some(node);
-            }
-            at += 1;
-            if at == self.slots.len() {
-                at = 0;
-            }
-        }
-    }
-
-    fn edge_is(&self, node: NodeId, slice: &[u8]) -> bool {
-        let edge = &self.nodes[node as usize].edge;
-        let len = slice.len();
-        if len <= N {
-            edge[..len] == *slice && (len == N || edge[len] == 0)
-        } else {
-            edge[0] == OUT_OF_LINE && self.edge(node) == slice
+            };
+            edges.for_each_match(self, name.label(left), enter);
         }
     }
 
@@ -338,7 +214,7 @@ impl<V: Copy, const N: usize> LabelTrie<V, N> {
     /// Heap memory in bytes.
     pub(super) fn heap_bytes(&self) -> usize {
         size_of_val(&*self.nodes)
-            + size_of_val(&*self.slots)
+            + self.slots.heap_bytes()
             + self.long_edges.len()
             + self.wild.allocation_size()
             + self.wild.values().map(WildEdges::heap_bytes).sum::<usize>()

@@ -7,10 +7,9 @@
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 
+use super::probe::{Hashing, Slots};
 use super::wild::WildEdges;
-use super::{
-    BELOW, EXACT, FLAG_BITS, GLOB, Hashing, LabelTrie, Node, NodeId, ONE, OUT_OF_LINE, WILD, element_len,
-};
+use super::{BELOW, EXACT, FLAG_BITS, GLOB, LabelTrie, Node, NodeId, ONE, OUT_OF_LINE, WILD, element_len};
 use crate::name::{MAX_LABEL, MAX_WIRE};
 
 /// Nodes that a trie can number beside its flags.
@@ -281,9 +280,9 @@ impl<V: Copy + Default, const N: usize> Layout<V, N> {
         let child = self.nodes.len() as NodeId;
         if key[0] & !0x3f == 0 {
             let mut rest = key;
-            while let Some((len, tail)) = rest.split_first() {
-                let (label, tail) = tail.split_at(usize::from(*len));
-                span.hash = self.hashing.extend(span.hash, label);
+            while let Some(kind) = rest.first() {
+                let (label, tail) = rest.split_at(element_len(*kind));
+                span.hash = self.hashing.extend_by(span.hash, label);
                 rest = tail;
             }
         } else {
@@ -335,11 +334,22 @@ impl<V: Copy + Default, const N: usize> Layout<V, N> {
             edge: [0; N],
         };
         self.nodes.push(sentinel);
-        let index_mask = (count as u32).next_power_of_two().max(2) - 1;
+        let literal = self.nodes[..count]
+            .iter()
+            .zip(&self.spans)
+            .zip(0..)
+            .skip(1)
+            .filter_map(|((node, span), number)| {
+                let kind = if node.edge[0] == OUT_OF_LINE {
+                    node.edge[2]
+                } else {
+                    node.edge[0]
+                };
+                (kind & !0x3f == 0).then_some((number, span.hash))
+            });
         let mut trie = LabelTrie {
-            slots: fill_slots(&self.nodes[..count], &self.spans, index_mask),
+            slots: Slots::fill(count, literal),
             nodes: self.nodes.into(),
-            index_mask,
             long_edges: self.long_edges.into(),
             wild: HashMap::with_hasher(RandomState::default()),
             hashing: self.hashing,
@@ -351,26 +361,4 @@ impl<V: Copy + Default, const N: usize> Layout<V, N> {
         }
         trie
     }
-}
-
-/// The hash table of all nodes behind literal edges, two thirds full: at that load a miss reads about five
-/// neighbouring slots, within one or two cache lines.
-fn fill_slots<V, const N: usize>(nodes: &[Node<V, N>], spans: &[Span], index_mask: u32) -> Box<[u32]> {
-    let mut slots = vec![0; nodes.len() + nodes.len() / 2 + 1];
-    for (number, (node, span)) in nodes.iter().zip(spans).enumerate().skip(1) {
-        let kind = if node.edge[0] == OUT_OF_LINE {
-            node.edge[2]
-        } else {
-            node.edge[0]
-        };
-        if kind & !0x3f != 0 {
-            continue;
-        }
-        let mut at = Hashing::home(span.hash, slots.len());
-        while slots[at] != 0 {
-            at = if at + 1 == slots.len() { 0 } else { at + 1 };
-        }
-        slots[at] = number as u32 | (span.hash as u32 & !index_mask);
-    }
-    slots.into()
 }
