@@ -22,7 +22,7 @@ pub use list::RuleList;
 pub use policy::{CompileError, CompiledPolicy, PolicyMeta};
 
 /// Domains whose names may resolve to private addresses.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct InternalDomains(Vec<NamePattern>);
 
 impl InternalDomains {
@@ -64,6 +64,17 @@ pub struct World {
     pub destination: Destination,
 }
 
+impl World {
+    /// True when the same follows from both.
+    pub fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.global, &other.global)
+            && self.never_dial == other.never_dial
+            && self.internal == other.internal
+            && Arc::ptr_eq(&self.ech, &other.ech)
+            && self.destination == other.destination
+    }
+}
+
 /// What governs a job: its effective policy, or deny-all.
 #[derive(Clone, Debug)]
 pub enum Governing {
@@ -92,6 +103,25 @@ impl Rulebook {
             governing: Governing::DenyAll(reason),
             host: None,
         }
+    }
+
+    /// True when the same follows from both: nothing needs to be judged again. Policies and lists are the
+    /// same when they are one compilation.
+    pub fn is_same(&self, other: &Self) -> bool {
+        let governing = match (&self.governing, &other.governing) {
+            (Governing::Policy(one, scope), Governing::Policy(two, other)) => {
+                Arc::ptr_eq(one, two) && scope == other
+            }
+            (Governing::DenyAll(one), Governing::DenyAll(two)) => one == two,
+            (Governing::Policy(..), Governing::DenyAll(_))
+            | (Governing::DenyAll(_), Governing::Policy(..)) => false,
+        };
+        let host = match (&self.host, &other.host) {
+            (Some(one), Some(two)) => Arc::ptr_eq(one, two),
+            (None, None) => true,
+            (Some(_), None) | (None, Some(_)) => false,
+        };
+        governing && host && (Arc::ptr_eq(&self.world, &other.world) || self.world.is_same(&other.world))
     }
 
     /// Mode of the governing policy; deny-all blocks.

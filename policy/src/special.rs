@@ -103,7 +103,7 @@ pub fn is_loopback(address: IpAddr) -> bool {
 
 /// The never-dial set: the fixed part above and the gateway's own addresses, kept current by the
 /// gateway, with those of its control plane, upstreams and store.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NeverDial {
     own: HashSet<IpAddr>,
 }

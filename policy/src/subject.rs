@@ -81,6 +81,13 @@ impl Subject {
         Self { id, network, job, standing, tickets: Arc::default(), book: ArcSwap::new(book) }
     }
 
+    /// Another subject with the same tickets: the same job, known better.
+    #[must_use]
+    pub fn succeeded_by(&self, job: Option<Arc<JobRecord>>, standing: Standing, book: Arc<Rulebook>) -> Self {
+        let network = Arc::clone(&self.network);
+        Self { tickets: Arc::clone(&self.tickets), ..Self::new(network, job, standing, book) }
+    }
+
     /// The rulebook of this moment.
     pub fn rulebook(&self) -> Arc<Rulebook> {
         self.book.load_full()

@@ -29,10 +29,17 @@ impl FromStr for Mac {
         let mut octets = [0; 6];
         let mut parts = text.split(':');
         for octet in &mut octets {
-            let part = parts.next().filter(|part| part.len() == 2 && part.bytes().all(|byte| byte.is_ascii_hexdigit())).ok_or_else(refused)?;
+            let part = parts
+                .next()
+                .filter(|part| part.len() == 2 && part.bytes().all(|byte| byte.is_ascii_hexdigit()))
+                .ok_or_else(refused)?;
             *octet = u8::from_str_radix(part, 16).map_err(|_| refused())?;
         }
-        if parts.next().is_some() { Err(refused()) } else { Ok(Self(octets)) }
+        if parts.next().is_some() {
+            Err(refused())
+        } else {
+            Ok(Self(octets))
+        }
     }
 }
 
@@ -52,7 +59,14 @@ mod tests {
         let mac: Mac = "02:00:0A:ff:1b:9c".parse().unwrap();
         assert_eq!(mac, Mac([2, 0, 10, 255, 0x1b, 0x9c]));
         assert_eq!(mac.to_string(), "02:00:0a:ff:1b:9c");
-        for wrong in ["", "02:00:0a:ff:1b", "02:00:0a:ff:1b:9c:00", "2:0:0a:ff:1b:9c", "02-00-0a-ff-1b-9c", "+2:00:0a:ff:1b:9c"] {
+        for wrong in [
+            "",
+            "02:00:0a:ff:1b",
+            "02:00:0a:ff:1b:9c:00",
+            "2:0:0a:ff:1b:9c",
+            "02-00-0a-ff-1b-9c",
+            "+2:00:0a:ff:1b:9c",
+        ] {
             assert!(wrong.parse::<Mac>().is_err(), "{wrong}");
         }
     }

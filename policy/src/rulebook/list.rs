@@ -30,22 +30,32 @@ impl RuleList {
             .inspect(|(one, _)| has_names |= matches!(one.endpoint.host, Host::Name(_)))
             .map(|(one, source)| (one.endpoint.clone(), rules.push(&one.text, one.line, source)))
             .collect();
-        Self { matcher: Matcher::build(compiled), rules: Arc::new(rules.finish()), has_names }
+        Self {
+            matcher: Matcher::build(compiled),
+            rules: Arc::new(rules.finish()),
+            has_names,
+        }
     }
 
     /// The rule that covers a name on a port.
     pub fn find_name(&self, name: &DnsName, port: u16, transport: Transport) -> Option<RuleRef> {
-        self.matcher.find_name(name, port, transport).map(|id| self.rule(id))
+        self.matcher
+            .find_name(name, port, transport)
+            .map(|id| self.rule(id))
     }
 
     /// The rule that covers an address on a port.
     pub fn find_address(&self, address: IpAddr, port: u16, transport: Transport) -> Option<RuleRef> {
-        self.matcher.find_address(address, port, transport).map(|id| self.rule(id))
+        self.matcher
+            .find_address(address, port, transport)
+            .map(|id| self.rule(id))
     }
 
     /// The rule by which some port of a name stays permitted after `denied`.
     pub fn any_port(&self, name: &DnsName, denied: &Self) -> Option<RuleRef> {
-        self.matcher.any_port_permitted(name, &denied.matcher).map(|id| self.rule(id))
+        self.matcher
+            .any_port_permitted(name, &denied.matcher)
+            .map(|id| self.rule(id))
     }
 
     /// The earliest rule that matches a name, whatever its ports.
@@ -60,14 +70,20 @@ impl RuleList {
     /// The rule that leaves a name no port and no transport.
     pub fn whole_name(&self, name: &DnsName) -> Option<RuleRef> {
         let mut whole = Whole::default();
-        self.matcher.names.for_each_match(name, |rule, ports, protocols| whole.see(rule, ports, protocols));
+        self.matcher
+            .names
+            .for_each_match(name, |rule, ports, protocols| whole.see(rule, ports, protocols));
         whole.rule().map(|id| self.rule(id))
     }
 
     /// The rule that leaves an address no port and no transport.
     pub fn whole_address(&self, address: IpAddr) -> Option<RuleRef> {
         let mut whole = Whole::default();
-        self.matcher.nets.for_each_match(address, |rule, ports, protocols| whole.see(rule, ports, protocols));
+        self.matcher
+            .nets
+            .for_each_match(address, |rule, ports, protocols| {
+                whole.see(rule, ports, protocols)
+            });
         whole.rule().map(|id| self.rule(id))
     }
 
@@ -91,8 +107,15 @@ impl RuleList {
     }
 
     /// Exact names on a port, each with its rule; the caller bounds how many it takes.
-    pub fn exact_names(&self, port: u16, transport: Transport) -> impl Iterator<Item = (DnsName, RuleRef)> + '_ {
-        self.matcher.names.exact_names_on_port(port, transport).map(|(name, id)| (name.clone(), self.rule(id)))
+    pub fn exact_names(
+        &self,
+        port: u16,
+        transport: Transport,
+    ) -> impl Iterator<Item = (DnsName, RuleRef)> + '_ {
+        self.matcher
+            .names
+            .exact_names_on_port(port, transport)
+            .map(|(name, id)| (name.clone(), self.rule(id)))
     }
 
     /// True when some rule is a name: a flow that hides its name may want that one.

@@ -53,7 +53,9 @@ pub enum CompileError {
         known: String,
     },
     /// It decides nothing about egress (it has only `lockdown-mode`).
-    #[error("policy {policy} has neither egress-policy nor allowed-endpoints, so it can't decide about egress")]
+    #[error(
+        "policy {policy} has neither egress-policy nor allowed-endpoints, so it can't decide about egress"
+    )]
     NoEgress {
         /// The policy's name.
         policy: CompactString,
@@ -71,19 +73,29 @@ impl CompiledPolicy {
         let Some(mode) = document.mode() else {
             return Err(CompileError::NoEgress { policy: meta.name });
         };
-        let mut allowed: Vec<(&SourcedEndpoint, RuleSource)> =
-            document.allowed_endpoints.iter().map(|one| (one, RuleSource::Policy)).collect();
+        let mut allowed: Vec<(&SourcedEndpoint, RuleSource)> = document
+            .allowed_endpoints
+            .iter()
+            .map(|one| (one, RuleSource::Policy))
+            .collect();
         for used in &document.use_sets {
             let Some(set) = sets.get(used) else {
                 let mut known: Vec<&str> = sets.keys().map(String::as_str).collect();
                 known.sort_unstable();
                 let known = known.join(", ");
-                return Err(CompileError::UnknownSet { policy: meta.name, set: used.clone(), known });
+                return Err(CompileError::UnknownSet {
+                    policy: meta.name,
+                    set: used.clone(),
+                    known,
+                });
             };
             let source = RuleSource::Set(used.as_str().into());
             allowed.extend(set.endpoints.iter().map(|one| (one, source.clone())));
         }
-        let denied = document.denied_endpoints.iter().map(|one| (one, RuleSource::Policy));
+        let denied = document
+            .denied_endpoints
+            .iter()
+            .map(|one| (one, RuleSource::Policy));
         Ok(Self {
             meta,
             mode,

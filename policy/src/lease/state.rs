@@ -1,0 +1,461 @@
+//! The authority behind the lease table: where a source stands, and which subject follows.
+//!
+//! Owns the tables; [`super::hold`], [`super::evidence`] and [`super::reload`] change them, each for one
+//! kind of cause, and keep the cache in step by [`State::displace`].
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use compact_str::CompactString;
+use hashbrown::HashMap;
+use ipnet::IpNet;
+
+use super::link::{Link, Machine};
+use super::mac::Mac;
+use super::pool::{Inserted, MAX_ON_DEMAND, Origin, Pool};
+use super::quarantine::{MAX_QUARANTINED, Quarantine};
+use super::shards::{Cached, Shards};
+use super::{Lease, StaticLease};
+use crate::Moment;
+use crate::effective::PolicySet;
+use crate::event::JobRecord;
+use crate::job::{Assurance, JobIdentity};
+use crate::rulebook::Rulebook;
+use crate::special;
+use crate::subject::{Network, RunnerKind, Standing, Subject};
+use crate::verdict::Reason;
+
+/// Unbound sources without link evidence that are remembered for `status`.
+const MAX_UNBOUND: usize = 256;
+
+/// Key within the process: of a lease its subject's id, of a static range its own number.
+pub(super) type Key = u64;
+
+/// A lease and the sources that it holds.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) lease: Arc<Lease>,
+    pub(super) sources: BTreeMap<IpAddr, Source>,
+}
+
+/// One held source.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Source {
+    pub(super) joined: bool,
+    pub(super) mac: Option<Mac>,
+}
+
+/// By what a source is held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Hold {
+    /// By a lease, registered or joined.
+    Lease(Key),
+    /// It shares the machine of this source, which lies in the range of a static lease.
+    Beside(IpAddr),
+}
+
+/// A range of a static lease.
+#[derive(Debug)]
+pub(super) struct Range {
+    pub(super) key: Key,
+    pub(super) net: IpNet,
+    pub(super) id: CompactString,
+    pub(super) identity: JobIdentity,
+    pub(super) pinned: Option<CompactString>,
+}
+
+/// Where a source stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// In no network.
+    Foreign,
+    /// Held by a lease.
+    Lease(Key),
+    /// In the range of a static lease: as the machine whose first address this is.
+    Range(Key, IpAddr),
+    /// Its lease ended, or its machine's did.
+    Quarantined,
+    /// Its machine holds a lease by other addresses, or may.
+    Unbound,
+    /// None of that.
+    Unleased,
+}
+
+/// The deny-all subjects of a network, which need no state of their own.
+#[derive(Debug)]
+pub(super) struct Denied {
+    pub(super) quarantined: Arc<Subject>,
+    pub(super) unbound: Arc<Subject>,
+    pub(super) limit: Arc<Subject>,
+}
+
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) cache: Arc<Shards>,
+    pub(super) networks: Vec<Arc<Network>>,
+    /// Ranges of networks, longest prefix first.
+    pub(super) routes: Vec<(IpNet, Arc<Network>)>,
+    pub(super) policies: Arc<PolicySet>,
+    pub(super) leases: HashMap<Key, Entry>,
+    pub(super) by_id: HashMap<CompactString, Key>,
+    /// Leases by network; networks without any are left out.
+    pub(super) counts: HashMap<CompactString, usize>,
+    pub(super) held: HashMap<IpAddr, Hold>,
+    /// Registered sources by the machine that they are bound to.
+    pub(super) bound: HashMap<Machine, Vec<IpAddr>>,
+    /// Ranges of static leases, longest prefix first.
+    pub(super) ranges: Vec<Range>,
+    /// The static leases as they were set last.
+    pub(super) statics: Vec<StaticLease>,
+    /// Last key given to a static range.
+    pub(super) range_keys: Key,
+    pub(super) quarantine: Quarantine,
+    pub(super) link: Link,
+    pub(super) pools: HashMap<CompactString, Pool>,
+    pub(super) denied: HashMap<CompactString, Denied>,
+    foreign: Arc<Subject>,
+    /// Unbound sources without link evidence that asked last.
+    pub(super) unbound: VecDeque<IpAddr>,
+    /// Changes that no caller was told of yet.
+    pub(super) owed: Vec<IpAddr>,
+    pub(super) pool_capacity: usize,
+}
+
+impl State {
+    pub(super) fn new(networks: Vec<Network>, policies: Arc<PolicySet>, cache: Arc<Shards>) -> Self {
+        let nowhere = Arc::new(Network {
+            name: CompactString::default(),
+            cluster: CompactString::default(),
+            ranges: Vec::new(),
+            runners: RunnerKind::Ephemeral,
+            min_assurance: None,
+        });
+        let foreign = deny(&policies, &nowhere, Standing::Foreign, Reason::NoPolicy);
+        let mut state = Self {
+            cache,
+            networks: Vec::new(),
+            routes: Vec::new(),
+            policies,
+            leases: HashMap::new(),
+            by_id: HashMap::new(),
+            counts: HashMap::new(),
+            held: HashMap::new(),
+            bound: HashMap::new(),
+            ranges: Vec::new(),
+            statics: Vec::new(),
+            range_keys: 0,
+            quarantine: Quarantine::new(MAX_QUARANTINED),
+            link: Link::default(),
+            pools: HashMap::new(),
+            denied: HashMap::new(),
+            foreign,
+            unbound: VecDeque::new(),
+            owed: Vec::new(),
+            pool_capacity: MAX_ON_DEMAND,
+        };
+        state.route(networks);
+        state
+    }
+
+    /// The network that a source lies in: longest prefix.
+    pub(super) fn network_of(&self, source: IpAddr) -> Option<&Arc<Network>> {
+        self.routes
+            .iter()
+            .find(|(net, _)| net.contains(&source))
+            .map(|(_, network)| network)
+    }
+
+    /// The static range that a source lies in: longest prefix.
+    pub(super) fn range_of(&self, source: IpAddr) -> Option<&Range> {
+        self.ranges.iter().find(|range| range.net.contains(&source))
+    }
+
+    /// Where a source stands.
+    pub(super) fn place(&self, source: IpAddr) -> Place {
+        let Some(network) = self.network_of(source) else {
+            return Place::Foreign;
+        };
+        match self.held.get(&source) {
+            Some(Hold::Lease(key)) => return Place::Lease(*key),
+            Some(Hold::Beside(first)) => {
+                return self
+                    .range_of(*first)
+                    .map_or(Place::Unbound, |range| Place::Range(range.key, *first));
+            }
+            None => {}
+        }
+        if let Some(range) = self.range_of(source) {
+            return Place::Range(range.key, source);
+        }
+        if self.quarantine.get(source).is_some() {
+            return Place::Quarantined;
+        }
+        match self.link.machine(source) {
+            Some(machine) if self.quarantine.has_machine(machine) => Place::Quarantined,
+            Some(machine) if self.holds_lease(machine) => Place::Unbound,
+            Some(_) => Place::Unleased,
+            None if source.is_ipv6() && self.is_guarded(network) => Place::Unbound,
+            None => Place::Unleased,
+        }
+    }
+
+    /// True when some source of this machine is registered, or lies in a static range.
+    pub(super) fn holds_lease(&self, machine: &Machine) -> bool {
+        self.bound.contains_key(machine) || self.link.addresses(machine).any(|one| self.in_range_only(one))
+    }
+
+    /// True when nothing but a static range holds the source.
+    pub(super) fn in_range_only(&self, source: IpAddr) -> bool {
+        !self.held.contains_key(&source) && self.range_of(source).is_some()
+    }
+
+    /// True when an IPv6 source of an unknown machine could be a fresh address of a leased one: the
+    /// network is adjacent, so machines are known sooner or later, and some machine there is leased.
+    fn is_guarded(&self, network: &Network) -> bool {
+        let ranged = || {
+            let mut pairs = self
+                .ranges
+                .iter()
+                .flat_map(|range| network.ranges.iter().map(move |net| (range.net, *net)));
+            pairs.any(|(one, other)| one.contains(&other) || other.contains(&one))
+        };
+        self.link.is_evident(&network.name)
+            && (self.counts.contains_key(&network.name) || self.quarantine.is_in(&network.name) || ranged())
+    }
+
+    /// The subject of a source, made when there is none yet.
+    pub(super) fn resolve(&mut self, source: IpAddr, now: Moment) -> Arc<Subject> {
+        let place = self.place(source);
+        if let Place::Lease(key) = place
+            && self.is_expired(key, now)
+        {
+            let changed = self.end_lease(key, Reason::Quarantined, now);
+            self.owed.extend(changed);
+            return self.resolve(source, now);
+        }
+        let network = self.network_of(source).map(Arc::clone);
+        let (Some(network), place) = (network, place) else {
+            return Arc::clone(&self.foreign);
+        };
+        let denied = self.denied.get(&network.name);
+        match (place, denied) {
+            (Place::Foreign, _) | (_, None) => Arc::clone(&self.foreign),
+            (Place::Quarantined, Some(denied)) => Arc::clone(&denied.quarantined),
+            (Place::Unbound, Some(denied)) => {
+                let subject = Arc::clone(&denied.unbound);
+                self.remember_unbound(source);
+                subject
+            }
+            (Place::Lease(key), Some(_)) => self.leased(source, key),
+            (Place::Range(key, first), Some(_)) => {
+                self.on_demand(&network, source, first, Origin::Range(key), now)
+            }
+            (Place::Unleased, Some(_)) => self.on_demand(&network, source, source, Origin::Unleased, now),
+        }
+    }
+
+    fn leased(&self, source: IpAddr, key: Key) -> Arc<Subject> {
+        let Some(entry) = self.leases.get(&key) else {
+            return Arc::clone(&self.foreign);
+        };
+        let subject = Arc::clone(&entry.lease.subject);
+        let cached = Cached {
+            subject: Arc::clone(&subject),
+            last_use: None,
+            expires: entry.lease.expires,
+        };
+        self.cache.put(source, cached);
+        subject
+    }
+
+    /// The subject of `first`, made when there is none, as that of `source`.
+    fn on_demand(
+        &mut self,
+        network: &Arc<Network>,
+        source: IpAddr,
+        first: IpAddr,
+        origin: Origin,
+        now: Moment,
+    ) -> Arc<Subject> {
+        if let Some(slot) = self.pools.get(&network.name).and_then(|pool| pool.get(first)) {
+            let (subject, last_use) = (Arc::clone(&slot.subject), Some(Arc::clone(&slot.last_use)));
+            self.cache.put(
+                source,
+                Cached {
+                    subject: Arc::clone(&subject),
+                    last_use,
+                    expires: None,
+                },
+            );
+            return subject;
+        }
+        let subject = self.fresh(network, origin);
+        let capacity = self.pool_capacity;
+        let pool = self
+            .pools
+            .entry(network.name.clone())
+            .or_insert_with(|| Pool::new(capacity));
+        match pool.insert(first, Arc::clone(&subject), origin, now) {
+            Inserted::Done { last_use, evicted } => {
+                if let Some(evicted) = evicted {
+                    self.cache.remove(evicted);
+                }
+                for address in [first, source] {
+                    let last_use = Some(Arc::clone(&last_use));
+                    self.cache.put(
+                        address,
+                        Cached {
+                            subject: Arc::clone(&subject),
+                            last_use,
+                            expires: None,
+                        },
+                    );
+                }
+                subject
+            }
+            Inserted::Full => self
+                .denied
+                .get(&network.name)
+                .map_or(subject, |denied| Arc::clone(&denied.limit)),
+        }
+    }
+
+    fn fresh(&self, network: &Arc<Network>, origin: Origin) -> Arc<Subject> {
+        let range = match origin {
+            Origin::Unleased => None,
+            Origin::Range(key) => self.ranges.iter().find(|range| range.key == key),
+        };
+        let (job, standing) = match range {
+            Some(range) => (Some(Arc::new(range.job(network))), Standing::Leased),
+            None => (None, Standing::Unleased),
+        };
+        let identity = job.as_ref().map(|job| &job.identity);
+        let pinned = range.and_then(|range| range.pinned.as_deref());
+        let book = self.policies.rulebook_for(identity, pinned, network);
+        Arc::new(Subject::new(Arc::clone(network), job, standing, book))
+    }
+
+    /// Makes sure that a source's next lookup asks anew, and that whoever still works for the subject that
+    /// it had on demand is refused.
+    pub(super) fn displace(&mut self, source: IpAddr) {
+        self.cache.remove(source);
+        let pool = self
+            .network_of(source)
+            .map(|network| network.name.clone())
+            .and_then(|name| self.pools.get_mut(&name));
+        let Some(subject) = pool.and_then(|pool| pool.remove(source)) else {
+            return;
+        };
+        self.retire(&subject, Reason::LeaseChanged);
+        let beside = self
+            .held
+            .iter()
+            .filter(|(_, hold)| **hold == Hold::Beside(source));
+        for (address, _) in beside {
+            self.cache.remove(*address);
+        }
+    }
+
+    /// Takes everything from a subject that judges no source any more: flows and queries in progress
+    /// that still hold it are refused.
+    pub(super) fn retire(&self, subject: &Subject, reason: Reason) {
+        self.silence(subject, reason);
+        subject.tickets().clear();
+    }
+
+    /// Like [`Self::retire`], but its tickets go on in another subject.
+    pub(super) fn silence(&self, subject: &Subject, reason: Reason) {
+        subject.swap(Arc::new(Rulebook::deny_all(
+            Arc::clone(&self.policies.world),
+            reason,
+        )));
+    }
+
+    /// Displaces every on-demand subject of a network whose source stands elsewhere by now.
+    pub(super) fn recheck(&mut self, network: &str) -> Vec<IpAddr> {
+        let Some(pool) = self.pools.get(network) else {
+            return Vec::new();
+        };
+        let moved: Vec<IpAddr> = pool
+            .iter()
+            .filter(|(source, slot)| match (self.place(**source), slot.origin) {
+                (Place::Unleased, Origin::Unleased) => false,
+                (Place::Range(key, first), Origin::Range(known)) => key != known || first != **source,
+                (Place::Foreign | Place::Lease(_) | Place::Quarantined | Place::Unbound, _) => true,
+                (Place::Unleased, Origin::Range(_)) | (Place::Range(..), Origin::Unleased) => true,
+            })
+            .map(|(source, _)| *source)
+            .collect();
+        for source in &moved {
+            self.displace(*source);
+        }
+        moved
+    }
+
+    pub(super) fn is_expired(&self, key: Key, now: Moment) -> bool {
+        let expires = self.leases.get(&key).and_then(|entry| entry.lease.expires);
+        expires.is_some_and(|expires| expires <= now)
+    }
+
+    fn remember_unbound(&mut self, source: IpAddr) {
+        if self.unbound.contains(&source) {
+            return;
+        }
+        if self.unbound.len() >= MAX_UNBOUND {
+            self.unbound.pop_front();
+        }
+        self.unbound.push_back(source);
+    }
+
+    /// Every subject that is refused everything by its standing, with the reason.
+    pub(super) fn deny_all_subjects(&self) -> impl Iterator<Item = (&Arc<Subject>, Reason)> {
+        let shared = self.denied.values().flat_map(|denied| {
+            [
+                (&denied.quarantined, Reason::Quarantined),
+                (&denied.unbound, Reason::UnboundSource),
+                (&denied.limit, Reason::Limit),
+            ]
+        });
+        shared.chain([(&self.foreign, Reason::NoPolicy)])
+    }
+}
+
+impl Range {
+    /// The job of a source in this range.
+    pub(super) fn job(&self, network: &Network) -> JobRecord {
+        JobRecord {
+            id: self.id.clone(),
+            identity: static_identity(&self.identity, network),
+        }
+    }
+}
+
+/// A static lease's identity in a network.
+pub(super) fn static_identity(identity: &JobIdentity, network: &Network) -> JobIdentity {
+    let mut identity = identity.clone().canonical();
+    identity.assurance = Assurance::Static;
+    if identity.cluster.is_empty() {
+        identity.cluster.clone_from(&network.cluster);
+    }
+    identity
+}
+
+/// A subject that is refused everything.
+pub(super) fn deny(
+    policies: &PolicySet,
+    network: &Arc<Network>,
+    standing: Standing,
+    reason: Reason,
+) -> Arc<Subject> {
+    let book = Arc::new(Rulebook::deny_all(Arc::clone(&policies.world), reason));
+    Arc::new(Subject::new(Arc::clone(network), None, standing, book))
+}
+
+/// A source in the form that the tables hold.
+pub(super) fn canonical(sources: &[IpAddr]) -> Vec<IpAddr> {
+    let mut all: Vec<IpAddr> = sources.iter().map(|source| special::canonical(*source)).collect();
+    all.sort_unstable();
+    all.dedup();
+    all
+}

@@ -1,0 +1,1 @@
+//! The lease table under the rules of "Who is asking".
