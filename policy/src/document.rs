@@ -10,6 +10,7 @@ pub mod diagnostic;
 mod explain;
 pub mod keys;
 mod node;
+mod pasted;
 mod place;
 pub mod platform;
 mod policy;

@@ -3,6 +3,7 @@
 use super::diagnostic::{Diagnostic, Severity};
 use super::keys::{self, Key};
 use super::node::{Node, Value};
+use super::pasted;
 use super::reader::{Reader, of};
 use super::{Detection, Lockdown, ParseOptions, Parsed, Platform, PolicyDocument};
 use crate::endpoint::cover::covered_by;
@@ -18,80 +19,12 @@ const PLATFORMS: [(&str, Platform); 2] = [
 pub(super) fn read(text: &str, options: ParseOptions) -> Parsed<PolicyDocument> {
     Reader::run(text, options, |reader, root| {
         let mut document = PolicyDocument::default();
-        if let Some(map) = unwrapped(reader, root) {
+        if let Some(map) = pasted::unwrapped(reader, root) {
             fields(reader, map, &mut document);
             consistency(reader, root, &document);
         }
         document
     })
-}
-
-/// The policy's own mapping: the root, or the `with:` of a pasted step.
-fn unwrapped<'n>(reader: &mut Reader<'_>, root: &'n Node) -> Option<&'n [(Node, Node)]> {
-    let step = match &root.value {
-        Value::List(items) => match items.as_slice() {
-            [only] => only,
-            _ => root,
-        },
-        Value::Map(_) | Value::Null | Value::Bool(_) | Value::Number | Value::Text(_) => root,
-    };
-    let Value::Map(map) = &step.value else {
-        let message = format!(
-            "expected a policy, a mapping with keys like `egress-policy`, found {}",
-            root.value.kind()
-        );
-        reader.error(root, message, None);
-        return None;
-    };
-    let is = |(key, _): &&(Node, Node), name: &str| key.value == Value::Text(name.into());
-    let Some((key, with)) = map.iter().find(|entry| is(entry, "with")) else {
-        let workflow = map.iter().find(|entry| is(entry, "jobs") || is(entry, "steps"));
-        if let Some((key, _)) = workflow {
-            reader.error(
-                key,
-                "this is a workflow",
-                Some("paste the `with:` block of its Harden-Runner step".into()),
-            );
-            return None;
-        }
-        if !std::ptr::eq(step, root) {
-            reader.error(
-                root,
-                "expected a policy, a mapping with keys like `egress-policy`, found a list",
-                None,
-            );
-            return None;
-        }
-        return Some(map);
-    };
-    for (name, key, value) in reader.entries(map) {
-        match (name, &value.value) {
-            ("uses", Value::Text(action)) if !action.starts_with("step-security/harden-runner") => {
-                reader.error(
-                    value,
-                    "only the `with:` of a Harden-Runner step is a policy",
-                    None,
-                );
-            }
-            _ if keys::STEP.contains(&name) => {}
-            _ => reader.unknown_key(key, name, keys::STEP),
-        }
-    }
-    let Value::Map(inner) = &with.value else {
-        reader.error(
-            key,
-            format!("expected a mapping below `with`, found {}", with.value.kind()),
-            None,
-        );
-        return None;
-    };
-    reader.report(
-        Severity::Note,
-        key,
-        "the `with:` block of a step is read as the policy",
-        None,
-    );
-    Some(inner)
 }
 
 fn fields(reader: &mut Reader<'_>, map: &[(Node, Node)], document: &mut PolicyDocument) {
