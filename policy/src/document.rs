@@ -22,7 +22,6 @@ use crate::endpoint::Endpoint;
 use crate::verdict::Mode;
 
 pub use diagnostic::{Diagnostic, Parsed};
-pub use keys::nearest;
 
 /// Longest document that is read, in bytes.
 pub const MAX_BYTES: usize = 1 << 20;
