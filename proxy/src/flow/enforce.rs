@@ -1,0 +1,228 @@
+//! A flow in block mode: nothing passes before the verdict. Owns the carrying out of verdicts on first
+//! bytes, explanations included; never decides. Driven by [`super::serve`] and, for cleartext HTTP that is
+//! judged as a whole, by `http`.
+
+use tidegate_policy::detection::{Detection, Ech, Hello, HttpHost, Prefix};
+use tidegate_policy::judge::flow::Route;
+use tidegate_policy::verdict::{Judgement, Reason, Refusal};
+
+use super::first::{self, Opening, SERVER_FIRST, What};
+use super::observe::Observer;
+use super::tls::TlsWatch;
+use crate::budget::Share;
+use crate::context::{FlowContext, Judged, OpenRecord, Remarks};
+use crate::detect::tls::ClientHello;
+use crate::detect::{Detector, Step};
+use crate::dial::DialError;
+use crate::explain::{Explanation, PageFormat};
+use crate::http::{self, Cleartext};
+use crate::leg::Leg;
+use crate::relay::way::Broken;
+use crate::relay::{End, Inspect, Relay};
+use crate::route::{Early, Reached, Unreached};
+
+/// What the first bytes of a flow said.
+pub(crate) struct Finding {
+    /// In the words of the verdict.
+    pub(crate) detection: Detection,
+    /// In the detector's, where bytes said it.
+    pub(crate) step: Option<Step>,
+    /// Every byte of the client so far.
+    pub(crate) detector: Detector,
+    /// What they hold of the budget.
+    pub(crate) share: Share,
+}
+
+impl Finding {
+    fn hello(&self) -> Option<&ClientHello> {
+        match &self.step {
+            Some(Step::Tls(hello)) => Some(hello),
+            Some(
+                Step::NeedMore(_)
+                | Step::Http(_)
+                | Step::H2c
+                | Step::Opaque
+                | Step::Malformed { .. }
+                | Step::BadRequest(_)
+                | Step::TooLarge(_),
+            )
+            | None => None,
+        }
+    }
+
+    pub(super) fn remarks(&self, context: &FlowContext) -> Remarks {
+        let mut remarks = Remarks::of(&self.detection, context.flow.transport);
+        remarks.ja4 = self.hello().map(ClientHello::ja4);
+        if let Detection::Http(authority) = &self.detection
+            && let Some(port) = authority.port.filter(|port| *port != context.flow.port)
+        {
+            remarks = remarks.noting(match authority.host {
+                HttpHost::Name(_) | HttpHost::Address(_) => format!("Host names port {port}"),
+                HttpHost::Absent => format!("the request names port {port}"),
+            });
+        }
+        remarks
+    }
+
+    /// What the client is told of a refusal; nothing where its protocol has no words for it.
+    fn words(&self, explanation: &Explanation) -> Option<Vec<u8>> {
+        let page = |status, format, head| Some(explanation.page(status, format, head));
+        match (&self.step, &self.detection) {
+            (Some(Step::Http(head)), _) => {
+                page(403, PageFormat::by_accept(head.values("accept")), head.method() == b"HEAD")
+            }
+            (Some(Step::BadRequest(error)), _) => page(error.status, PageFormat::Plain, false),
+            (
+                _,
+                Detection::Tls(_)
+                | Detection::Malformed { prefix: Prefix::Tls, .. }
+                | Detection::Undecided { prefix: Prefix::Tls },
+            ) => Some(explanation.alert(self.detector.bytes()).to_vec()),
+            (
+                _,
+                Detection::Http(_)
+                | Detection::Malformed { prefix: Prefix::Http, .. }
+                | Detection::Undecided { prefix: Prefix::Http },
+            ) => page(403, PageFormat::Plain, false),
+            (
+                _,
+                Detection::Quic(_)
+                | Detection::Opaque(_)
+                | Detection::Malformed { prefix: Prefix::Nothing | Prefix::Quic, .. }
+                | Detection::Undecided { prefix: Prefix::Nothing | Prefix::Quic },
+            ) => None,
+        }
+    }
+}
+
+/// Serves a flow whose policy blocks.
+pub(super) async fn run(context: &FlowContext, client: &Leg) {
+    let Opening { what, detector, early, share } = first::wait(context, client).await;
+    let (detection, step) = match what {
+        What::Said(step @ (Step::Http(_) | Step::H2c)) => {
+            return http::serve(context, client, Cleartext { first: step, detector, share, early }).await;
+        }
+        What::Said(step) => match step.detection() {
+            Some(detection) => (detection, Some(step)),
+            None => return,
+        },
+        What::Known(detection) => (detection, None),
+        What::Unanswered(judged, error) => {
+            return unanswered(context, &judged, Remarks::of(&SERVER_FIRST, context.flow.transport), &error);
+        }
+        What::NoMemory => {
+            let judged = context.judge(&Detection::Undecided { prefix: Prefix::Nothing });
+            let judged = judged.refused(Refusal::because(Reason::Limit));
+            context.refuse(&judged.ruling, Remarks::of(&SERVER_FIRST, context.flow.transport));
+            return;
+        }
+    };
+    carry_out(context, client, Finding { detection, step, detector, share }, early).await;
+}
+
+/// Judges a finding and carries the verdict out, to the end of the flow.
+pub(crate) async fn carry_out(context: &FlowContext, client: &Leg, finding: Finding, early: Option<Early>) {
+    if let Detection::Tls(hello @ Hello { ech: Ech::Outer { .. }, .. }) = &finding.detection {
+        context.learn_ech(hello).await;
+    }
+    let judged = context.judge(&finding.detection);
+    let remarks = finding.remarks(context);
+    let took = context.proxy.clock.now().since(context.opened);
+    context.proxy.metrics.detected(remarks.kind, took);
+    match context.reach(judged, early).await {
+        Ok(reached) => relay(context, client, finding, remarks, reached).await,
+        Err(Unreached::Refused(judged)) => {
+            let explanation = context.refuse(&judged.ruling, remarks);
+            say(context, client, finding.words(&explanation)).await;
+        }
+        Err(Unreached::Failed(judged, error)) => unanswered(context, &judged, remarks, &error),
+    }
+}
+
+/// A permitted flow that nobody answered: its verdict is a permit, and its client is reset.
+pub(super) fn unanswered(context: &FlowContext, judged: &Judged, mut remarks: Remarks, error: &DialError) {
+    remarks.dialled = Some(error.address);
+    let note = format!("dial failed: {}", error.cause.as_str());
+    drop(context.permit(&judged.ruling, remarks.noting(note)));
+}
+
+async fn say(context: &FlowContext, client: &Leg, words: Option<Vec<u8>>) {
+    if let Some(words) = words {
+        client.farewell(&words, context.proxy.config.timeouts.farewell).await;
+    }
+}
+
+async fn relay(context: &FlowContext, client: &Leg, finding: Finding, mut remarks: Remarks, reached: Reached) {
+    let Reached { upstream, judged, proven } = reached;
+    remarks.dialled = Some(upstream.address);
+    context.admit(&judged, &finding.detection, upstream.address, proven);
+    let mut record = context.permit(&judged.ruling, remarks.clone());
+    let relay = relaying(context, client, &upstream.leg);
+    if let Some(hello) = finding.hello() {
+        let mut watch = TlsWatch::new(hello, true);
+        let (hello_bytes, behind) = finding.detector.bytes().split_at(hello.consumed);
+        let mut first = hello_bytes.to_vec();
+        let end = match watch.look(crate::relay::Direction::Up, behind, &mut first) {
+            crate::relay::Look::Stop => End::Stopped,
+            crate::relay::Look::More | crate::relay::Look::Enough => {
+                drop(finding.share);
+                relay.run(&first, &mut watch).await
+            }
+        };
+        finish(&end, client, &upstream.leg, &mut record);
+        if let Some(what) = watch.differs() {
+            drop(record);
+            second_hello(context, client, judged, remarks.noting(what), hello_bytes).await;
+        }
+        return;
+    }
+    if matches!(finding.detection, Detection::Undecided { .. }) {
+        // Permitted at this address whatever it says, except for denied names: what comes late is judged.
+        let mut observer = Observer::late(context, upstream.address, finding, record);
+        let first = observer.said().to_vec();
+        let end = relay.run(&first, &mut observer).await;
+        return observer.finish(end, client, &upstream.leg).await;
+    }
+    let first = finding.detector.into_bytes();
+    drop(finding.share);
+    let end = relay.run(&first, &mut ()).await;
+    finish(&end, client, &upstream.leg, &mut record);
+}
+
+/// A relay with what every flow of this proxy shares.
+pub(super) fn relaying<'a>(context: &'a FlowContext, client: &'a Leg, upstream: &'a Leg) -> Relay<'a> {
+    Relay {
+        client,
+        upstream,
+        means: &context.proxy.means,
+        traffic: context.traffic(),
+        idle: context.proxy.config.timeouts.idle,
+    }
+}
+
+/// Writes the end of a relay into its event, and lets orderly ends be orderly.
+pub(super) fn finish(end: &End, client: &Leg, upstream: &Leg, record: &mut OpenRecord) {
+    match end {
+        End::Finished => {
+            client.orderly();
+            upstream.orderly();
+        }
+        End::Idle => record.note("closed after the idle timeout"),
+        End::Broken(Broken::Source(_) | Broken::Sink(_)) => record.note("reset"),
+        End::Stopped => {}
+    }
+}
+
+async fn second_hello(context: &FlowContext, client: &Leg, judged: Judged, remarks: Remarks, hello: &[u8]) {
+    let judged = judged.refused(Refusal::because(Reason::SecondHello));
+    let explanation = context.refuse(&judged.ruling, remarks);
+    say(context, client, Some(explanation.alert(hello).to_vec())).await;
+}
+
+/// A finding that a policy refuses while its flow is open already: explained in the client's protocol.
+pub(super) async fn refuse_late(context: &FlowContext, client: &Leg, finding: &Finding, judged: Judged) {
+    debug_assert!(matches!(judged.ruling.route, Route::Closed), "only refusals are explained");
+    debug_assert!(matches!(judged.ruling.judgement, Judgement::Refuse(_)), "only refusals are explained");
+    let explanation = context.refuse(&judged.ruling, finding.remarks(context));
+    say(context, client, finding.words(&explanation)).await;
+}

@@ -1,0 +1,67 @@
+//! The life of a TCP connection: arrival, first bytes, verdict, dial, relay, farewell. Owns the order of
+//! these steps; never decides (`policy` does) and never parses (`detect` does). One task a flow, driven by
+//! `accept`.
+//!
+//! Block mode ([`enforce`]) lets nothing pass before the verdict. Audit mode ([`observe`]) dials at once and
+//! looks on.
+
+mod enforce;
+mod first;
+mod observe;
+mod tls;
+
+use std::sync::Arc;
+
+use tidegate_policy::endpoint::Transport;
+use tidegate_policy::verdict::Mode;
+use tokio::net::TcpStream;
+
+use crate::Proxy;
+use crate::address::{ClientAddr, OriginalDst};
+use crate::context::FlowContext;
+use crate::dial;
+use crate::leg::Leg;
+
+pub(crate) use enforce::{Finding, carry_out};
+
+/// The port on which foreign resolvers are asked over TCP.
+const DNS_PORT: u16 = 53;
+
+/// Serves one diverted connection until it is closed.
+pub(crate) async fn serve(proxy: Arc<Proxy>, stream: TcpStream, client: ClientAddr, original: OriginalDst) {
+    dial::set_up(&stream);
+    if original.port() == DNS_PORT {
+        return foreign_dns(&proxy, stream, client, original).await;
+    }
+    // Dropped without more ado, it is reset: the explanation of protocols that have none.
+    let leg = Leg::new(stream);
+    if original.ip().is_ipv6() && !proxy.ipv6_usable() {
+        return;
+    }
+    let Ok(context) = FlowContext::enter(&proxy, client, original, Transport::Tcp) else { return };
+    let life = async {
+        match context.mode() {
+            Mode::Block => enforce::run(&context, &leg).await,
+            Mode::Audit => observe::run(&context, &leg).await,
+        }
+    };
+    tokio::select! {
+        biased;
+        closing = context.closed() => context.terminated(closing),
+        () = life => {}
+    }
+}
+
+/// DNS over TCP to an address that is not ours. In block the address doesn't matter, since it is us who
+/// answer; in audit it is dialled, so it is judged like any other.
+async fn foreign_dns(proxy: &Arc<Proxy>, stream: TcpStream, client: ClientAddr, original: OriginalDst) {
+    let subject = proxy.subjects.subject(client.ip(), proxy.clock.now());
+    match subject.rulebook().mode() {
+        Mode::Block => proxy.dns.serve(stream, client, original).await,
+        Mode::Audit => {
+            let leg = Leg::new(stream);
+            let Ok(_context) = FlowContext::enter(proxy, client, original, Transport::Tcp) else { return };
+            proxy.dns.relay(leg.into_stream(), client, original).await;
+        }
+    }
+}

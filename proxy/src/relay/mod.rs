@@ -1,0 +1,194 @@
+//! Bytes after the verdict: both directions of a connection, half-close and reset preserved, bounded in
+//! silence. Owns how bytes move; never what they mean (an [`Inspect`] does that, for as long as it asks to).
+//! Driven by the flow's task, which ends a relay by dropping its future.
+
+mod inspect;
+pub mod pipes;
+pub mod way;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use metrics::Counter;
+use tokio::net::TcpStream;
+
+pub use inspect::{Inspect, Look};
+use pipes::PipePool;
+use way::Broken;
+
+/// Pieces of the idle timeout: silence is noticed after one to `1 + 1/PIECES` of it.
+const PIECES: u32 = 4;
+
+/// What passed through a flow so far. Read by the registry while the relay writes.
+#[derive(Debug, Default)]
+pub struct Traffic {
+    up: AtomicU64,
+    down: AtomicU64,
+    touched: AtomicBool,
+}
+
+impl Traffic {
+    /// Bytes from the runner.
+    pub fn up(&self) -> u64 {
+        self.up.load(Ordering::Relaxed)
+    }
+
+    /// Bytes to the runner.
+    pub fn down(&self) -> u64 {
+        self.down.load(Ordering::Relaxed)
+    }
+
+    /// Counts bytes that a task moved by itself.
+    pub fn count(&self, direction: Direction, bytes: usize) {
+        let counter = match direction {
+            Direction::Up => &self.up,
+            Direction::Down => &self.down,
+        };
+        counter.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.touched.store(true, Ordering::Relaxed);
+    }
+
+    /// Returns when nothing moved for `idle`, at most a quarter later.
+    pub async fn silence(&self, idle: Duration) {
+        let mut quiet = 0;
+        while quiet <= PIECES {
+            tokio::time::sleep(idle / PIECES).await;
+            quiet = if self.touched.swap(false, Ordering::Relaxed) { 1 } else { quiet + 1 };
+        }
+    }
+}
+
+/// Which way bytes go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// From the runner.
+    Up,
+    /// To the runner.
+    Down,
+}
+
+/// How bytes were moved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Path {
+    /// Inside of the kernel.
+    Splice,
+    /// Through a buffer.
+    Copy,
+}
+
+/// What relays of one proxy share: pipes, and counters by direction and path.
+#[derive(Debug)]
+pub struct Means {
+    pool: Arc<PipePool>,
+    bytes: [Counter; 2],
+    spliced: Counter,
+    copied: Counter,
+}
+
+impl Means {
+    /// Means with this pool.
+    pub fn new(pool: Arc<PipePool>) -> Self {
+        let bytes = |direction: &'static str| {
+            metrics::counter!("tidegate_flow_bytes_total", "direction" => direction)
+        };
+        let path = |path: &'static str| metrics::counter!("tidegate_relay_bytes_total", "path" => path);
+        Self { pool, bytes: [bytes("up"), bytes("down")], spliced: path("splice"), copied: path("copy") }
+    }
+
+    /// Counts bytes that a task moved by itself.
+    pub fn count(&self, traffic: &Traffic, direction: Direction, bytes: usize) {
+        Meter { means: self, traffic, direction }.moved(bytes, Path::Copy);
+    }
+}
+
+/// Where one direction counts its bytes.
+#[derive(Debug)]
+pub struct Meter<'a> {
+    means: &'a Means,
+    traffic: &'a Traffic,
+    direction: Direction,
+}
+
+impl Meter<'_> {
+    fn moved(&self, bytes: usize, path: Path) {
+        self.traffic.count(self.direction, bytes);
+        self.means.bytes[usize::from(self.direction == Direction::Down)].increment(bytes as u64);
+        match path {
+            Path::Splice => self.means.spliced.increment(bytes as u64),
+            Path::Copy => self.means.copied.increment(bytes as u64),
+        }
+    }
+}
+
+/// How a relay came to its end.
+#[derive(Debug)]
+pub enum End {
+    /// Both sides ended their writes.
+    Finished,
+    /// Nothing moved for the idle timeout.
+    Idle,
+    /// One side failed, usually by a reset.
+    Broken(Broken),
+    /// An inspector stopped it.
+    Stopped,
+}
+
+/// One connection pair to be relayed.
+#[derive(Clone, Copy, Debug)]
+pub struct Relay<'a> {
+    /// The runner's connection.
+    pub client: &'a TcpStream,
+    /// The dialled one.
+    pub upstream: &'a TcpStream,
+    /// What all relays share.
+    pub means: &'a Means,
+    /// Where this flow counts its bytes.
+    pub traffic: &'a Traffic,
+    /// How long nothing may move.
+    pub idle: Duration,
+}
+
+impl Relay<'_> {
+    /// Sends `first` (what the client said before the verdict) upstream, then relays until both sides are
+    /// done. `watch` sees the bytes of both directions before they pass, until it has seen enough; from
+    /// then on nothing is copied to user space.
+    ///
+    /// After any [`End`] but [`End::Finished`] both ends are to be reset, which dropping their
+    /// [`Leg`](crate::leg::Leg)s does.
+    pub async fn run(self, first: &[u8], watch: &mut (dyn Inspect + '_)) -> End {
+        let shared = inspect::Shared::new(watch);
+        let up = async {
+            inspect::put(self.upstream, first, &self.meter(Direction::Up)).await?;
+            self.one_way(Direction::Up, &shared).await
+        };
+        let both = async { tokio::try_join!(up, self.one_way(Direction::Down, &shared)) };
+        tokio::select! {
+            ended = both => match ended {
+                Ok(((), ())) => End::Finished,
+                Err(inspect::Halt::Broken(broken)) => End::Broken(broken),
+                Err(inspect::Halt::Stopped) => End::Stopped,
+            },
+            () = self.traffic.silence(self.idle) => End::Idle,
+        }
+    }
+
+    async fn one_way(self, direction: Direction, shared: &inspect::Shared<'_, '_>) -> Result<(), inspect::Halt> {
+        let (source, sink) = match direction {
+            Direction::Up => (self.client, self.upstream),
+            Direction::Down => (self.upstream, self.client),
+        };
+        let meter = self.meter(direction);
+        if shared.carry(source, sink, direction, &meter).await? {
+            return Ok(());
+        }
+        way::carry(source, sink, &self.means.pool, &meter).await.map_err(inspect::Halt::Broken)
+    }
+
+    fn meter(&self, direction: Direction) -> Meter<'_> {
+        Meter { means: self.means, traffic: self.traffic, direction }
+    }
+}
