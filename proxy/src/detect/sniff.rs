@@ -154,7 +154,7 @@ fn tls_shape(buffer: &[u8]) -> Shape {
     match buffer {
         [0x16, 3, ..] => Shape::Hello,
         // Go's server reads any version below 0x1000.
-        [0x16, _, _, _, _, 1, ..] => Shape::Wrong("a record of no known version"),
+        [0x16, 0..=0x0f, _, _, _, 1, ..] => Shape::Wrong("a record of no known version"),
         [0x16, _, _, _, _, _, ..] => Shape::Other,
         [0x16, ..] => Shape::Short,
         // OpenSSL skips warning alerts in front of the hello, and empty records (T19, T20).

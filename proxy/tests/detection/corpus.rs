@@ -152,7 +152,7 @@ fn what_is_neither_tls_nor_http_is_opaque() {
             "http_iana_org.bin" => assert_eq!(named(&found).as_deref(), Some("www.iana.org")),
             // Nothing but NULs may still become a request (H43).
             _ if case.starts_with("zero_") => {
-                assert!(matches!(found, Step::NeedMore(Prefix::Http)), "{case}")
+                assert!(matches!(found, Step::NeedMore(Prefix::Http)), "{case}");
             }
             _ => assert!(matches!(found, Step::Opaque), "{case}: {found:?}"),
         }

@@ -5,7 +5,7 @@ use tidegate_policy::detection::HttpHost;
 use tidegate_proxy::detect::Step;
 use tidegate_proxy::http1::head::{
     Asked, HeadError, HeadProgress, MAX_FIELDS, MAX_HEAD, MAX_START_LINE, RequestFraming, RequestHead,
-    RequestReader, ResponseFraming, ResponseHead, ResponseReader, TargetForm, Upgrade, Version,
+    RequestReader, TargetForm, Upgrade, Version,
 };
 
 use crate::support::{detect_all, named};
@@ -152,9 +152,10 @@ fn h13_bare_lf_is_judged_and_forwarded_as_crlf() {
 
 #[test]
 fn h15_blank_lines_before_the_request_are_dropped() {
-    let head = request(b"\r\n\n\r\nGET / HTTP/1.1\r\nHost: a.test\r\n\r\nrest").unwrap();
+    let flight = b"\r\n\n\r\nGET / HTTP/1.1\r\nHost: a.test\r\n\r\nrest";
+    let head = request(flight).unwrap();
     assert_eq!(forwarded(&head), "GET / HTTP/1.1\r\nHost: a.test\r\n\r\n");
-    assert_eq!(head.consumed, 37 + 5 - 5 + 0);
+    assert_eq!(head.consumed, flight.len() - 4);
 }
 
 #[test]
@@ -405,11 +406,8 @@ fn h34_other_fields_pass_untouched_and_in_order() {
 
 #[test]
 fn h35_a_host_after_20_kib_is_judged() {
-    let mut head = String::from("GET / HTTP/1.1\r\n");
-    for index in 0..200 {
-        head.push_str(&format!("X-{index}: {}\r\n", "v".repeat(100)));
-    }
-    head.push_str("Host: a.test\r\n\r\n");
+    let padding = format!("X: {}\r\n", "v".repeat(100)).repeat(200);
+    let head = format!("GET / HTTP/1.1\r\n{padding}Host: a.test\r\n\r\n");
     assert!(head.len() > 20 * 1024);
     assert_eq!(host(&request(head.as_bytes()).unwrap()), "a.test");
 }
@@ -493,119 +491,4 @@ fn a_refused_request_says_whom_it_asked_for() {
         panic!("a bad request")
     };
     assert!(matches!(error.authority.unwrap().host, HttpHost::Name(name) if name.to_string() == "evil.test"));
-}
-
-fn response(asked: Asked, bytes: &[u8]) -> Result<ResponseHead, HeadError> {
-    match ResponseReader::new(asked).advance(bytes) {
-        HeadProgress::Done(head) => Ok(*head),
-        HeadProgress::Refused(error) => Err(*error),
-        HeadProgress::NeedMore => panic!("incomplete: {:?}", String::from_utf8_lossy(bytes)),
-    }
-}
-
-fn framing(asked: Asked, head: &str) -> ResponseFraming {
-    response(asked, format!("{head}\r\n\r\n").as_bytes())
-        .unwrap()
-        .framing
-}
-
-#[test]
-fn rfc9112_6_3_response_framing_by_status_and_method() {
-    let sized = "HTTP/1.1 200 OK\r\nContent-Length: 5";
-    assert_eq!(framing(Asked::Other, sized), ResponseFraming::Length(5));
-    assert_eq!(framing(Asked::Head, sized), ResponseFraming::Empty);
-    assert_eq!(framing(Asked::Connect, sized), ResponseFraming::Tunnel);
-    assert_eq!(
-        framing(Asked::Connect, "HTTP/1.1 403 No\r\nContent-Length: 5"),
-        ResponseFraming::Length(5)
-    );
-    for status in ["204", "304", "100", "103"] {
-        assert_eq!(
-            framing(Asked::Other, &format!("HTTP/1.1 {status} X\r\nContent-Length: 5")),
-            ResponseFraming::Empty
-        );
-    }
-    assert_eq!(
-        framing(Asked::Other, "HTTP/1.1 101 X\r\nUpgrade: websocket"),
-        ResponseFraming::Tunnel
-    );
-    assert_eq!(
-        framing(
-            Asked::Other,
-            "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked"
-        ),
-        ResponseFraming::Chunked
-    );
-    assert_eq!(
-        framing(
-            Asked::Other,
-            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked, gzip"
-        ),
-        ResponseFraming::UntilClose
-    );
-    assert_eq!(
-        framing(Asked::Other, "HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked"),
-        ResponseFraming::UntilClose
-    );
-    assert_eq!(framing(Asked::Other, "HTTP/1.1 200"), ResponseFraming::UntilClose);
-    assert_eq!(
-        framing(
-            Asked::Other,
-            "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 5"
-        ),
-        ResponseFraming::Length(5)
-    );
-}
-
-#[test]
-fn broken_responses_are_502() {
-    for broken in [
-        "HTTP/1.1 20 OK",
-        "HTTP/1.1 099 OK",
-        "HTTP/2 200",
-        "ICY 200 OK",
-        "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2",
-        "HTTP/1.1 200 OK\r\nContent-Length: x",
-        "HTTP/1.1 200 OK\r\nX: a\rb",
-        "HTTP/1.1 200 OK\r\n folded: first",
-    ] {
-        let error = response(Asked::Other, format!("{broken}\r\n\r\n").as_bytes()).unwrap_err();
-        assert_eq!(error.status, 502, "{broken:?}");
-    }
-}
-
-#[test]
-fn a_response_is_forwarded_as_it_is_but_for_folds_and_double_framing() {
-    let sloppy = "HTTP/1.1 200 \nServer:x\r\nSet Cookie: odd\r\nX: a\r\n\t b\r\nTransfer-Encoding: chunked\r\nContent-Length: 7\r\n\r\nrest";
-    let head = response(Asked::Other, sloppy.as_bytes()).unwrap();
-    let mut out = Vec::new();
-    head.forward(&mut out);
-    let expected =
-        "HTTP/1.1 200 \r\nServer: x\r\nSet Cookie: odd\r\nX: a b\r\nTransfer-Encoding: chunked\r\n\r\n";
-    assert_eq!(String::from_utf8(out).unwrap(), expected);
-    assert_eq!(head.consumed, sloppy.len() - 4);
-    let twice = response(
-        Asked::Other,
-        b"HTTP/1.1 200 OK\r\nContent-Length: 5, 5\r\nContent-Length: 5\r\n\r\n",
-    )
-    .unwrap();
-    let mut out = Vec::new();
-    twice.forward(&mut out);
-    assert_eq!(out, b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n");
-}
-
-#[test]
-fn a_response_says_whether_its_connection_lasts() {
-    let lasts = |head: &str| {
-        response(Asked::Other, format!("{head}\r\n\r\n").as_bytes())
-            .unwrap()
-            .keep_alive
-    };
-    assert!(lasts("HTTP/1.1 204 X"));
-    assert!(!lasts("HTTP/1.1 204 X\r\nConnection: close"));
-    assert!(!lasts("HTTP/1.1 200 OK"), "a body until close");
-    assert!(!lasts("HTTP/1.0 204 X"));
-    assert!(lasts("HTTP/1.0 204 X\r\nConnection: keep-alive"));
-    let interim = response(Asked::Other, b"HTTP/1.1 103 Early\r\n\r\n").unwrap();
-    assert!(interim.is_interim());
 }

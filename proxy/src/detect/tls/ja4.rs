@@ -13,8 +13,8 @@ use super::walk::{ALPN, Cursor, SERVER_NAME, SIGNATURE_ALGORITHMS, SUPPORTED_VER
 /// Hex digits kept of each hash.
 const HASH_DIGITS: usize = 12;
 
-/// The fingerprint: `a_b_c`, where `transport` is `t` for TCP and `q` for QUIC.
-pub(super) fn fingerprint(walk: &Walk<'_>, transport: char) -> String {
+/// The fingerprint of a hello over TCP: `a_b_c`.
+pub(super) fn fingerprint(walk: &Walk<'_>) -> String {
     let mut suites: Vec<u16> = numbers(walk.cipher_suites).collect();
     suites.sort_unstable();
     let kinds: Vec<u16> = walk
@@ -39,7 +39,7 @@ pub(super) fn fingerprint(walk: &Walk<'_>, transport: char) -> String {
         described.push_str(&hex_list(&algorithms));
     }
     format!(
-        "{transport}{version}{sni}{suites:02}{extensions:02}{alpn}_{b}_{c}",
+        "t{version}{sni}{suites:02}{extensions:02}{alpn}_{b}_{c}",
         version = version(walk),
         sni = if kinds.contains(&SERVER_NAME) { 'd' } else { 'i' },
         suites = suites.len().min(99),

@@ -51,7 +51,7 @@ impl ClientHello {
     /// The JA4 fingerprint of the hello over TCP (FoxIO's `technical_details/JA4.md`), 36 characters.
     pub fn ja4(&self) -> String {
         self.walk()
-            .map(|walk| ja4::fingerprint(&walk, 't'))
+            .map(|walk| ja4::fingerprint(&walk))
             .unwrap_or_default()
     }
 

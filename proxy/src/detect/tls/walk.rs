@@ -1,6 +1,6 @@
 //! The body of a ClientHello (RFC 8446 §4.1.2) and what the verdict needs of it. Owns the walk over
 //! lengths and the reading of the server name and of ECH; never allocates but for the name, never trusts a
-//! length. Driven by the hello reader here and, later, by QUIC's CRYPTO reassembly.
+//! length. Driven by the hello reader, once a message is whole.
 //!
 //! Strictness follows what servers do: what OpenSSL refuses is refused (lying lengths, trailing bytes, two
 //! names), what it accepts is judged (any version, empty lists). A hello that two servers could read

@@ -8,7 +8,9 @@
 
 use tidegate_policy::detection::Hello;
 
-use super::record::{HANDSHAKE, HEADER, MAX_CIPHERTEXT, Part, Records};
+use super::record::{
+    ALERT, APPLICATION_DATA, CHANGE_CIPHER_SPEC, HANDSHAKE, HEADER, MAX_CIPHERTEXT, Part, Records,
+};
 use super::{HelloReader, Progress};
 
 /// The `random` that makes a ServerHello a HelloRetryRequest (RFC 8446 §4.1.3).
@@ -221,7 +223,6 @@ impl ServerSide {
     }
 
     fn header(&mut self, kind: u8) {
-        use super::record::{ALERT, APPLICATION_DATA, CHANGE_CIPHER_SPEC};
         self.kind = kind;
         match kind {
             HANDSHAKE | ALERT | CHANGE_CIPHER_SPEC => {}

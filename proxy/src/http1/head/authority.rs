@@ -18,26 +18,23 @@ pub(crate) fn parse(text: &[u8]) -> Result<Authority, Flaw> {
         return Err(bad("userinfo in the authority"));
     }
     let text = str::from_utf8(text).map_err(|_| bad("a host that is not ASCII"))?;
-    let (host, port) = match text.strip_prefix('[') {
-        Some(bracketed) => {
-            let (inner, rest) = bracketed
-                .split_once(']')
-                .ok_or(bad("a bracket that is not closed"))?;
-            let address: Ipv6Addr = inner
-                .parse()
-                .map_err(|_| bad("brackets around no IPv6 address"))?;
-            let port = rest.strip_prefix(':');
-            if port.is_none() && !rest.is_empty() {
-                return Err(bad("characters after the bracket"));
-            }
-            (HttpHost::Address(IpAddr::V6(address)), port)
+    let (host, port) = if let Some(bracketed) = text.strip_prefix('[') {
+        let (inner, rest) = bracketed
+            .split_once(']')
+            .ok_or(bad("a bracket that is not closed"))?;
+        let address: Ipv6Addr = inner
+            .parse()
+            .map_err(|_| bad("brackets around no IPv6 address"))?;
+        let port = rest.strip_prefix(':');
+        if port.is_none() && !rest.is_empty() {
+            return Err(bad("characters after the bracket"));
         }
-        None => {
-            let (name, port) = text
-                .split_once(':')
-                .map_or((text, None), |(name, port)| (name, Some(port)));
-            (host(name)?, port)
-        }
+        (HttpHost::Address(IpAddr::V6(address)), port)
+    } else {
+        let (name, port) = text
+            .split_once(':')
+            .map_or((text, None), |(name, port)| (name, Some(port)));
+        (host(name)?, port)
     };
     Ok(Authority {
         host,

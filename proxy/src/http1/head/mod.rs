@@ -12,9 +12,11 @@ mod fields;
 mod lines;
 mod request;
 mod response;
+mod target;
 
-pub use request::{RequestFraming, RequestHead, RequestReader, TargetForm, Upgrade};
+pub use request::{RequestFraming, RequestHead, RequestReader, Upgrade};
 pub use response::{Asked, ResponseFraming, ResponseHead, ResponseReader};
+pub use target::TargetForm;
 
 pub(crate) use fields::{BadLines, Fields, write as write_field};
 pub(crate) use lines::{Gathered, LineReader};

@@ -4,7 +4,8 @@
 
 use super::fields::{BadLines, Fields, is, write as field};
 use super::lines::{Folding, Gathered, LineReader, Lines};
-use super::request::{content_length, parse_version};
+use super::request::content_length;
+use super::target::parse_version;
 use super::{Flaw, HeadProgress, Version};
 
 /// What the response answers, as far as framing depends on it (RFC 9112 §6.3).
