@@ -21,7 +21,10 @@ enum Source {
 
 impl Clock {
     /// The system's monotonic clock; its origin is the moment of this call.
-    #[expect(clippy::disallowed_methods, reason = "the one place that reads the monotonic clock")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the one place that reads the monotonic clock"
+    )]
     pub fn system() -> Self {
         Self(Source::System(Instant::now()))
     }

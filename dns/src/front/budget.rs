@@ -1,0 +1,203 @@
+//! The DNS budget of a job: how many distinct names below allowed wildcards it may ask for.
+//!
+//! A wildcard lets a job put payload into labels (`base32(secret).cdn.example`, evasion D13). Real jobs
+//! ask for few distinct names below one; a tunnel needs thousands. Exact names cost nothing, and a name
+//! that was asked for before costs nothing again. Pure: `now` is an argument.
+
+use std::hash::BuildHasher as _;
+use std::time::Duration;
+
+use foldhash::fast::RandomState;
+use hashbrown::{HashMap, HashSet};
+use parking_lot::Mutex;
+use tidegate_policy::compile::rules::RuleRef;
+use tidegate_policy::{DnsName, Moment};
+
+/// Subjects whose budgets are kept; those least recently charged go first.
+const MAX_SUBJECTS: usize = 16_384;
+/// Names remembered a subject; past this the memory starts anew and known names cost again.
+const MAX_SEEN: usize = 8_192;
+
+/// The size of a budget.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BudgetConfig {
+    /// Distinct names at once. 512 names of 200 usable octets are 100 KB.
+    pub burst: u32,
+    /// Distinct names regained a minute.
+    pub per_minute: u32,
+}
+
+impl Default for BudgetConfig {
+    fn default() -> Self {
+        Self {
+            burst: 512,
+            per_minute: 60,
+        }
+    }
+}
+
+/// One name in the unit in which budgets count: a millisecond regains `per_minute` units, exactly.
+const NAME: u64 = 60_000;
+
+/// The budgets of all subjects.
+#[derive(Debug, Default)]
+pub struct Budgets {
+    hasher: RandomState,
+    subjects: Mutex<HashMap<u64, Bucket>>,
+}
+
+/// One subject's budget.
+#[derive(Debug)]
+struct Bucket {
+    /// What is left, in units of [`NAME`].
+    tokens: u64,
+    filled: Moment,
+    seen: HashSet<u64>,
+}
+
+impl Budgets {
+    /// Charges a query for `name`, permitted by `rule`, to a subject. False when its budget is used up.
+    pub fn charge(
+        &self,
+        subject: u64,
+        name: &DnsName,
+        rule: &RuleRef,
+        config: BudgetConfig,
+        now: Moment,
+    ) -> bool {
+        if !is_wildcard(rule.text()) {
+            return true;
+        }
+        let hash = self.hasher.hash_one(name);
+        let mut subjects = self.subjects.lock();
+        if subjects.len() >= MAX_SUBJECTS && !subjects.contains_key(&subject) {
+            make_room(&mut subjects);
+        }
+        let bucket = subjects.entry(subject).or_insert_with(|| Bucket {
+            tokens: u64::from(config.burst) * NAME,
+            filled: now,
+            seen: HashSet::new(),
+        });
+        bucket.charge(hash, config, now)
+    }
+
+    /// Subjects that have a budget.
+    pub fn len(&self) -> usize {
+        self.subjects.lock().len()
+    }
+
+    /// True when no subject was ever charged.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// Drops the quarter of the budgets that was charged least recently: in one go, so that the next
+/// thousands of subjects cost no search.
+fn make_room(subjects: &mut HashMap<u64, Bucket>) {
+    let mut ages: Vec<(Moment, u64)> = subjects.iter().map(|(id, bucket)| (bucket.filled, *id)).collect();
+    ages.sort_unstable();
+    for (_, id) in ages.into_iter().take(MAX_SUBJECTS / 4) {
+        subjects.remove(&id);
+    }
+}
+
+impl Bucket {
+    fn charge(&mut self, name: u64, config: BudgetConfig, now: Moment) -> bool {
+        let gained = u64::try_from(
+            now.since(self.filled)
+                .min(Duration::from_secs(86_400))
+                .as_millis(),
+        )
+        .unwrap_or(0);
+        self.tokens =
+            (self.tokens + gained * u64::from(config.per_minute)).min(u64::from(config.burst) * NAME);
+        self.filled = now;
+        if self.seen.contains(&name) {
+            return true;
+        }
+        if self.tokens < NAME {
+            return false;
+        }
+        self.tokens -= NAME;
+        if self.seen.len() >= MAX_SEEN {
+            self.seen.clear();
+        }
+        self.seen.insert(name);
+        true
+    }
+}
+
+/// True when the host of an endpoint as written has a wildcard; a `*` among the ports does not count.
+fn is_wildcard(text: &str) -> bool {
+    let host = text.split('/').next().unwrap_or(text);
+    let host = host.rsplit_once(':').map_or(host, |(host, _)| host);
+    host.contains('*')
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+
+    const CONFIG: BudgetConfig = BudgetConfig {
+        burst: 10,
+        per_minute: 60,
+    };
+
+    fn name(n: u32) -> DnsName {
+        DnsName::parse(&format!("n{n}.w.test")).unwrap()
+    }
+
+    fn wildcard() -> RuleRef {
+        RuleRef::global("*.w.test:443")
+    }
+
+    #[test]
+    fn d13_distinct_names_below_a_wildcard_use_the_budget_up() {
+        let budgets = Budgets::default();
+        let at = Moment::from_millis;
+        for n in 0..10 {
+            assert!(budgets.charge(1, &name(n), &wildcard(), CONFIG, at(0)));
+        }
+        assert!(!budgets.charge(1, &name(10), &wildcard(), CONFIG, at(0)));
+        assert!(
+            budgets.charge(1, &name(3), &wildcard(), CONFIG, at(0)),
+            "a known name costs nothing"
+        );
+        assert!(
+            budgets.charge(2, &name(10), &wildcard(), CONFIG, at(0)),
+            "another job has its own"
+        );
+        assert!(!budgets.charge(1, &name(10), &wildcard(), CONFIG, at(999)));
+        assert!(
+            budgets.charge(1, &name(10), &wildcard(), CONFIG, at(1_998)),
+            "one name a second comes back"
+        );
+    }
+
+    #[test]
+    fn exact_names_cost_nothing_whatever_their_ports() {
+        let budgets = Budgets::default();
+        for n in 0..100 {
+            let rule = RuleRef::global(&format!("n{n}.w.test:*"));
+            assert!(budgets.charge(1, &name(n), &rule, CONFIG, Moment::default()));
+        }
+        assert!(budgets.is_empty());
+    }
+
+    #[test]
+    fn the_table_is_bounded_and_forgets_the_idlest() {
+        let budgets = Budgets::default();
+        for id in 0..=MAX_SUBJECTS as u64 {
+            budgets.charge(id, &name(0), &wildcard(), CONFIG, Moment::from_millis(id));
+        }
+        assert!(budgets.len() <= MAX_SUBJECTS);
+    }
+
+    #[test]
+    fn wildcards_are_told_from_port_ranges() {
+        assert!(is_wildcard("*.a.test") && is_wildcard("x*.a.test:*") && is_wildcard("*:443/udp"));
+        assert!(!is_wildcard("a.test:*") && !is_wildcard("a.test") && !is_wildcard("a.test:443/tcp"));
+    }
+}

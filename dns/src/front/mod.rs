@@ -1,0 +1,19 @@
+//! The fronts: where queries come in and answers leave, all before one handler.
+//!
+//! Owns sockets' loops and the order of steps for one query; never decides (policy does) and never keeps
+//! an answer (the resolver does).
+
+mod ask;
+pub mod budget;
+pub mod client;
+mod frame;
+pub mod handler;
+mod limits;
+mod metrics;
+pub mod tcp;
+pub mod udp;
+
+pub use client::{Client, Transport};
+pub use handler::{DnsHandler, HandlerConfig, Parts};
+pub use tcp::{serve_stream, serve_tcp};
+pub use udp::serve_udp;
