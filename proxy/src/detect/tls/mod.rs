@@ -38,8 +38,8 @@ pub struct ClientHello {
     /// Octets of the stream, from its start, that make up the hello's records. What the client sent
     /// beyond (early data, say) must go through a [`SecondHelloWatch`].
     pub consumed: usize,
-    /// The handshake message's body.
-    body: Vec<u8>,
+    /// The handshake message, its header included.
+    message: Vec<u8>,
 }
 
 impl ClientHello {
@@ -57,7 +57,7 @@ impl ClientHello {
 
     /// The body was walked once when the hello was made, so this finds the same parts again.
     fn walk(&self) -> Option<Walk<'_>> {
-        Walk::parse(&self.body).ok()
+        Walk::parse(self.message.get(MESSAGE_HEADER..)?).ok()
     }
 }
 
@@ -165,11 +165,12 @@ impl HelloReader {
             return Err("bytes after the hello in its record");
         }
         let hello = Walk::parse(body)?.hello()?;
-        let body = self.message.split_off(MESSAGE_HEADER);
+        let message = std::mem::take(&mut self.message);
+        let consumed = self.consumed;
         Ok(Some(Progress::Done(Box::new(ClientHello {
             hello,
-            consumed: self.consumed,
-            body,
+            consumed,
+            message,
         }))))
     }
 }
