@@ -38,6 +38,11 @@ impl Page {
         Self { status: StatusCode::OK, content_type: "application/json", body: value.to_string() }
     }
 
+    /// The text format of Prometheus.
+    pub(crate) fn text(body: String) -> Self {
+        Self { status: StatusCode::OK, content_type: "text/plain; version=0.0.4; charset=utf-8", body }
+    }
+
     /// A plain error.
     pub(crate) fn error(status: StatusCode, text: &str) -> Self {
         Self { status, content_type: "text/plain; charset=utf-8", body: format!("{text}\n") }

@@ -3,13 +3,20 @@
 //! Owns interception rules, configuration, policy files, the lease table's content, events, metrics, status,
 //! start and drain. Never parses packets: that is `dns` and `proxy`. Driven by `cli`.
 
+mod adapters;
 pub mod appliance;
 pub mod config;
+mod core;
+mod dataplane;
 pub mod events;
 mod http;
 pub mod intercept;
 pub mod link;
 pub mod listen;
+mod metrics;
+mod networks;
+mod parts;
+mod pings;
 pub mod policies;
 pub mod raw;
 pub mod status;

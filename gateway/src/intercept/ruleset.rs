@@ -107,7 +107,7 @@ impl<'a> Writer<'a> {
             self.untracked(),
             self.divert(),
             self.dns_chains(),
-            self.from_runner(),
+            self.runner_packets(),
             self.input(),
             self.to_gateway(),
             self.forward(),
@@ -183,7 +183,7 @@ impl<'a> Writer<'a> {
         rules
     }
 
-    fn from_runner(&self) -> String {
+    fn runner_packets(&self) -> String {
         let mut rules = Self::link_housekeeping();
         rules.extend(self.sources());
         rules.extend(self.steered());

@@ -104,10 +104,6 @@ impl Monitor {
         let failed = |error| LinkError::Kernel("a neighbour", error);
         let mut answers = self.netlink.handle.clone().request(request).map_err(failed)?;
         let answer = futures_util::StreamExt::next(&mut answers).await;
-        #[expect(
-            clippy::wildcard_enum_match_arm,
-            reason = "foreign enums; nothing else answers this question"
-        )]
         match answer.map(|message| message.payload) {
             Some(NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewNeighbour(found))) => {
                 Ok(snapshot::neighbour(&found).map(|neighbour| neighbour.mac))

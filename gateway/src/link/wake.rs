@@ -99,12 +99,18 @@ const RTNLGRP_IPV6_IFADDR: u32 = 9;
 /// one needless look than one missed.
 fn any_message(mut datagram: &[u8], matters: fn(u16, &[u8]) -> bool) -> bool {
     while let Some((header, rest)) = datagram.split_first_chunk::<HEADER>() {
-        let [a, b, c, d, e, f, ..] = *header;
-        let length = u32::from_ne_bytes([a, b, c, d]) as usize;
+        // `nlmsg_len`, `nlmsg_type`, then flags, sequence and port, which don't matter.
+        let (&[length, ref others @ ..], _) = header.as_chunks::<4>() else {
+            return true;
+        };
+        let length = u32::from_ne_bytes(length) as usize;
+        let kind = others
+            .first()
+            .map_or(0, |[low, high, ..]| u16::from_ne_bytes([*low, *high]));
         let Some(body) = length.checked_sub(HEADER).and_then(|n| rest.get(..n)) else {
             return true;
         };
-        if matters(u16::from_ne_bytes([e, f]), body) {
+        if matters(kind, body) {
             return true;
         }
         datagram = datagram.get(length.next_multiple_of(4)..).unwrap_or_default();
@@ -124,7 +130,7 @@ mod tests {
     }
 
     fn even(kind: u16, _body: &[u8]) -> bool {
-        kind % 2 == 0
+        kind.is_multiple_of(2)
     }
 
     #[test]

@@ -1,0 +1,92 @@
+//! The gateway's answers to what `dns` and `proxy` ask of their neighbours: who a source is, what a name
+//! resolves to, who serves DNS over TCP, who sends ICMP.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use tidegate_dns::front::DnsHandler;
+use tidegate_dns::resolver::Resolver;
+use tidegate_policy::Moment;
+use tidegate_policy::judge::permit::QueryPermit;
+use tidegate_policy::lease::LeaseTable;
+use tidegate_policy::subject::Subject;
+use tidegate_proxy::address::{ClientAddr, OriginalDst};
+use tidegate_proxy::seams::{Families, Found, Lookup, LookupError, Pending, StreamDns, Subjects, Unreachable};
+use tokio::net::TcpStream;
+
+use crate::intercept::NetworkPlan;
+use crate::raw::{RefusedDatagram, Refuser};
+
+/// The lease table as the proxy asks it.
+pub(crate) struct Leases(pub(crate) Arc<LeaseTable>);
+
+impl Subjects for Leases {
+    fn subject(&self, source: IpAddr, now: Moment) -> Arc<Subject> {
+        self.0.lookup(source, now)
+    }
+}
+
+/// The resolver as the proxy asks it.
+pub(crate) struct Names(pub(crate) Arc<Resolver>);
+
+impl Lookup for Names {
+    fn addresses<'a>(
+        &'a self,
+        permit: &'a QueryPermit,
+        families: Families,
+    ) -> Pending<'a, Result<Found, LookupError>> {
+        Box::pin(async move {
+            let found = self.0.addresses(permit, families.v4, families.v6).await;
+            found
+                .map(|found| Found { addresses: found.addresses, chain: found.chain })
+                .map_err(|error| LookupError(error.to_string()))
+        })
+    }
+
+    fn learn_ech<'a>(&'a self, permit: &'a QueryPermit) -> Pending<'a, ()> {
+        Box::pin(async move { self.0.learn_ech(permit).await })
+    }
+}
+
+/// DNS over TCP towards foreign resolvers.
+pub(crate) struct Streams(pub(crate) Arc<DnsHandler>);
+
+impl StreamDns for Streams {
+    fn serve(&self, stream: TcpStream, client: ClientAddr, original: OriginalDst) -> Pending<'static, ()> {
+        let dns = Arc::clone(&self.0);
+        Box::pin(async move { dns.serve_tcp_stream(stream, client.socket(), original.socket()).await })
+    }
+
+    fn relay(&self, stream: TcpStream, client: ClientAddr, original: OriginalDst) -> Pending<'static, ()> {
+        let dns = Arc::clone(&self.0);
+        Box::pin(async move { dns.relay_tcp_stream(stream, client.socket(), original.socket()).await })
+    }
+}
+
+/// ICMP errors for refused datagrams, from the runner-facing address of the source's network.
+pub(crate) struct Errors {
+    pub(crate) refuser: Refuser,
+    pub(crate) networks: Vec<NetworkPlan>,
+}
+
+impl Errors {
+    /// The gateway's address that a runner sees as its router.
+    fn router(&self, client: IpAddr) -> Option<IpAddr> {
+        let fits = |address: &IpAddr| address.is_ipv4() == client.is_ipv4();
+        let mut all = self.networks.iter().flat_map(|network| {
+            [network.dns_v4.map(IpAddr::V4), network.dns_v6.map(IpAddr::V6)].into_iter().flatten()
+        });
+        all.find(fits)
+    }
+}
+
+impl Unreachable for Errors {
+    #[expect(clippy::disallowed_methods, reason = "the budget of sent errors counts in the system's time")]
+    fn refuse(&self, client: ClientAddr, original: OriginalDst, payload: &[u8]) {
+        let Some(router) = self.router(client.ip()) else { return };
+        let datagram = RefusedDatagram { runner: client.socket(), destination: original.socket(), payload };
+        let outcome = self.refuser.refuse(router, datagram, crate::raw::Unreachable::Port, Instant::now());
+        tracing::trace!(?outcome, "an ICMP error for a refused datagram");
+    }
+}

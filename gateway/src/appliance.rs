@@ -1,0 +1,359 @@
+//! The appliance's life: start closed, come up, keep in step, reload, drain, end closed.
+//!
+//! Start order is what makes it safe: runner interfaces are closed by kernel settings before anything else,
+//! sockets stand before packets are diverted to them, and readiness is said only when all of it is in place.
+
+use std::path::Path;
+use std::process;
+use std::sync::Arc;
+use std::time::Duration;
+
+use thiserror::Error;
+use tidegate_dns::clock::Clock;
+use tidegate_policy::subject::Network;
+use tokio::net::TcpListener;
+use tokio::runtime::{Builder, Runtime};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{mpsc, watch as state};
+
+use crate::config::{ConfigError, GatewayConfig};
+use crate::core::Core;
+use crate::dataplane::{CoreSockets, DataPlane, ThreadError};
+use crate::events::log::EventLog;
+use crate::intercept::{self, InstallError, InterceptState};
+use crate::link::LinkError;
+use crate::listen::ListenError;
+use crate::networks::{self, NetworkError, Served};
+use crate::parts::{self, PartsError};
+use crate::raw::{Drops, Echo, OBSERVED_QUEUE, Observer, RawSender};
+use crate::watch::FileWatch;
+use crate::{http, metrics, pings, policies, status};
+
+/// How long open flows may go on after SIGTERM. Below the 40 s after which the unit file's manager kills.
+const DRAIN: Duration = Duration::from_secs(30);
+/// Changes of policy files are taken together when they come this close.
+const SETTLE: Duration = Duration::from_millis(50);
+/// Between two looks at what has expired.
+const TICK: Duration = Duration::from_secs(1);
+
+/// Why the gateway can't run. Nothing crosses in any of these cases.
+#[derive(Debug, Error)]
+pub enum ApplianceError {
+    /// A network is not there.
+    #[error(transparent)]
+    Network(#[from] NetworkError),
+    /// A socket can't be opened.
+    #[error("can't listen")]
+    Listen(#[from] ListenError),
+    /// Packets can't be diverted.
+    #[error("can't intercept the runner networks")]
+    Intercept(#[from] InstallError),
+    /// The links can't be read.
+    #[error("can't read the machine's links")]
+    Links(#[from] LinkError),
+    /// Resolver or proxy can't be made from the configuration.
+    #[error(transparent)]
+    Parts(#[from] PartsError),
+    /// A thread can't be started.
+    #[error(transparent)]
+    Thread(#[from] ThreadError),
+    /// Anything else of the system.
+    #[error("{what}")]
+    System {
+        /// What was being done.
+        what: String,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+/// Names what was being done when the system refused.
+fn during(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> ApplianceError {
+    let what = what.into();
+    move |source| ApplianceError::System { what, source }
+}
+
+/// The gateway as one process.
+pub struct Appliance;
+
+impl Appliance {
+    /// Runs the gateway of the configuration that stands at `file` until SIGTERM or SIGINT.
+    pub fn run(file: &Path, config: GatewayConfig) -> Result<(), ApplianceError> {
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(2)
+            .thread_name("control")
+            .enable_all()
+            .build()
+            .map_err(during("can't start the control runtime"))?;
+        // Registered before anything can be waited for, so that an early SIGTERM is not the default one.
+        let signals = {
+            let _entered = runtime.enter();
+            Signals::register().map_err(during("can't listen for signals"))?
+        };
+        run(&runtime, file, config, signals)
+    }
+}
+
+/// The signals that the appliance answers.
+struct Signals {
+    reload: Signal,
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn register() -> std::io::Result<Self> {
+        Ok(Self {
+            reload: signal(SignalKind::hangup())?,
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+}
+
+fn run(runtime: &Runtime, file: &Path, config: GatewayConfig, signals: Signals) -> Result<(), ApplianceError> {
+    let prometheus = metrics::install()
+        .map_err(|error| during("can't install the metrics recorder")(std::io::Error::other(error)))?;
+    let served = networks::resolve(&config.networks)?;
+    let plan = parts::plan(&served);
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let sockets: Vec<CoreSockets> =
+        (0..cores).map(|_| CoreSockets::open(&plan.networks)).collect::<Result<_, _>>()?;
+    let log = config.events.clone().map(EventLog::open).transpose().map_err(during("can't open the event log"))?;
+    let clock = Clock::system();
+    let core = runtime.block_on(parts::assemble(file, config, &served, plan, &clock))?;
+    let writer = core.events.write_to(log, clock).map_err(during("can't start the event writer"))?;
+    let data_plane = DataPlane::start(sockets, &core.proxy, &core.dns)?;
+    let outcome = runtime.block_on(control(&core, &served, prometheus, signals));
+    // Orderly end: flows first, then the rules (forwarding stays off), then the record of it all.
+    runtime.block_on(core.proxy.drain(DRAIN));
+    data_plane.stop();
+    if let Err(error) = runtime.block_on(intercept::cleanup()) {
+        tracing::error!(%error, "the interception rules could not be removed; runners stay closed off");
+    }
+    core.events.close();
+    if writer.join().is_err() {
+        tracing::error!("the event writer had panicked");
+    }
+    tracing::info!("stopped");
+    outcome
+}
+
+/// Everything beside the data plane, until the process is told to end.
+async fn control(
+    core: &Arc<Core>,
+    served: &[Served],
+    prometheus: metrics_exporter_prometheus::PrometheusHandle,
+    mut signals: Signals,
+) -> Result<(), ApplianceError> {
+    let mut tasks = tokio::task::JoinSet::new();
+    let (told, interception) = state::channel(InterceptState::Up);
+    tasks.spawn(keep_interception(Arc::clone(core), told));
+    tasks.spawn(keep_links(Arc::clone(core), served.iter().map(|one| one.network.clone()).map(Arc::new).collect()));
+    tasks.spawn(keep_time(Arc::clone(core), prometheus.clone()));
+    observe(core, served, &mut tasks)?;
+    pages(core, interception, prometheus, &mut tasks).await?;
+    let mut watch = watch_files(core);
+    say(&[sd_notify::NotifyState::Ready]);
+    tracing::info!(pid = process::id(), "up");
+    loop {
+        tokio::select! {
+            _ = signals.terminate.recv() => break,
+            _ = signals.interrupt.recv() => break,
+            _ = signals.reload.recv() => {
+                reload(core);
+                watch = watch_files(core);
+            }
+            () = changed(watch.as_ref()) => {
+                // Editors write in several steps; the last text counts. Nothing waits for this.
+                tokio::time::sleep(SETTLE).await;
+                apply(core, Core::apply_policies).await;
+            }
+            Some(ended) = tasks.join_next() => tracing::error!(?ended, "a control task ended"),
+        }
+    }
+    say(&[sd_notify::NotifyState::Stopping]);
+    tracing::info!("stopping: open flows have {} s", DRAIN.as_secs());
+    tasks.shutdown().await;
+    Ok(())
+}
+
+/// Compiling a million-entry list takes a second: not on a runtime's thread.
+async fn apply(core: &Arc<Core>, work: impl FnOnce(&Core) + Send + 'static) {
+    let core = Arc::clone(core);
+    if tokio::task::spawn_blocking(move || work(&core)).await.is_err() {
+        tracing::error!("putting a change in force panicked; the old state stays");
+    }
+}
+
+fn say(states: &[sd_notify::NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        tracing::debug!(%error, "no service manager heard the state");
+    }
+}
+
+/// Re-reads the configuration; a bad one is refused whole and the old one stays.
+fn reload(core: &Arc<Core>) {
+    match GatewayConfig::read(&core.file).and_then(|config| check_reload(core, config)) {
+        Ok(config) => {
+            core.apply_config(config);
+            tracing::info!("the configuration was re-read");
+        }
+        Err(error) => {
+            let error = chain(&error);
+            tracing::error!(error, "the new configuration is refused, the old one stays");
+        }
+    }
+}
+
+/// What can't change while running: listeners and networks are opened once.
+fn check_reload(core: &Core, config: GatewayConfig) -> Result<GatewayConfig, ConfigError> {
+    let old = core.config.load();
+    let interfaces = |config: &GatewayConfig| -> Vec<(String, String)> {
+        config.networks.iter().map(|one| (one.name.to_string(), one.interface.clone())).collect()
+    };
+    let refuse = |key: &str| ConfigError::Value {
+        path: core.file.clone(),
+        key: key.to_owned(),
+        message: "can't change while the gateway runs; restart it".into(),
+    };
+    if interfaces(&old) != interfaces(&config) {
+        return Err(refuse("gateway.networks"));
+    }
+    if old.proxy != config.proxy {
+        return Err(refuse("gateway.proxy"));
+    }
+    parts::resolver_config(&config.dns)
+        .map_err(|error| ConfigError::Value {
+            path: core.file.clone(),
+            key: "gateway.dns".into(),
+            message: chain(&error),
+        })
+        .map(|_| config)
+}
+
+/// An error with its causes on one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
+fn watch_files(core: &Core) -> Option<FileWatch> {
+    FileWatch::over(&policies::watched_paths(&core.config.load()))
+        .inspect_err(|error| tracing::error!(error = chain(error), "changed policies need a reload"))
+        .ok()
+}
+
+async fn changed(watch: Option<&FileWatch>) {
+    match watch {
+        Some(watch) => watch.changed().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn keep_interception(core: Arc<Core>, told: state::Sender<InterceptState>) {
+    ::metrics::gauge!("tidegate_interception_up").set(1.0);
+    let mut seen = told.subscribe();
+    tokio::spawn(async move {
+        while seen.changed().await.is_ok() {
+            let down = matches!(*seen.borrow_and_update(), InterceptState::Down { .. });
+            ::metrics::gauge!("tidegate_interception_up").set(if down { 0.0 } else { 1.0 });
+        }
+    });
+    match intercept::watch(Arc::clone(&core.guard), told).await {
+        Ok(never) => match never {},
+        Err(error) => tracing::error!(%error, "can't hear changes of the ruleset; they won't be mended"),
+    }
+}
+
+/// Hands every change of the links on: to leases (who is whom), and to the never-dial set.
+async fn keep_links(core: Arc<Core>, networks: Vec<Arc<Network>>) {
+    let mut links = core.links.subscribe();
+    let mut own = links.borrow().local.clone();
+    loop {
+        let snapshot = Arc::clone(&links.borrow_and_update());
+        let indices: Vec<(u32, Arc<Network>)> = core
+            .config
+            .load()
+            .networks
+            .iter()
+            .zip(&networks)
+            .filter_map(|(config, network)| Some((snapshot.interface(&config.interface)?.index, Arc::clone(network))))
+            .collect();
+        core.apply_links(&indices);
+        bind_sources(&core).await;
+        if snapshot.local != own {
+            own.clone_from(&snapshot.local);
+            apply(&core, Core::apply_policies).await;
+        }
+        if links.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Tells the kernel which machine may use which leased address.
+async fn bind_sources(core: &Core) {
+    for (address, mac) in core.leases.bindings() {
+        if let Err(error) = core.guard.bind(address, mac).await {
+            tracing::warn!(%address, error = chain(&error), "an address is not bound to its machine");
+        }
+    }
+}
+
+async fn keep_time(core: Arc<Core>, prometheus: metrics_exporter_prometheus::PrometheusHandle) {
+    let mut ticks = tokio::time::interval(TICK);
+    loop {
+        ticks.tick().await;
+        let changed = core.leases.expire(core.clock.now());
+        core.rejudge_sources(&changed);
+        prometheus.run_upkeep();
+    }
+}
+
+/// Starts an observer a runner interface, and what answers them.
+fn observe(core: &Arc<Core>, served: &[Served], tasks: &mut tokio::task::JoinSet<()>) -> Result<(), ApplianceError> {
+    let (queue, observed) = mpsc::channel(OBSERVED_QUEUE);
+    let drops = Drops::default();
+    for one in served {
+        let own = one.plan.addresses.clone();
+        let observer = Observer::open(one.plan.interface.clone(), own)
+            .map_err(|error| during(format!("can't observe {}", one.plan.interface))(std::io::Error::other(error)))?;
+        tasks.spawn(observer.run(queue.clone(), drops.clone()));
+    }
+    let echo = Echo::open().map_err(during("can't open the echo sockets"))?;
+    let sender = RawSender::open().map_err(during("can't open the raw sockets"))?;
+    tasks.spawn(pings::run(Arc::clone(core), observed, echo, sender));
+    Ok(())
+}
+
+/// Opens the status socket and the metrics page.
+async fn pages(
+    core: &Arc<Core>,
+    interception: state::Receiver<InterceptState>,
+    prometheus: metrics_exporter_prometheus::PrometheusHandle,
+    tasks: &mut tokio::task::JoinSet<()>,
+) -> Result<(), ApplianceError> {
+    let config = core.config.load_full();
+    let socket = status::listen(&config.state_dir)
+        .map_err(during(format!("can't open the status socket in {}", config.state_dir.display())))?;
+    tasks.spawn(http::serve_unix(socket, status::pages(Arc::clone(core), interception)));
+    if let Some(address) = config.metrics {
+        let listener = TcpListener::bind(address)
+            .await
+            .map_err(during(format!("can't serve metrics on {address}")))?;
+        let page: http::Handler = Arc::new(move |path, _| match path {
+            "/metrics" => http::Page::text(metrics::render(&prometheus)),
+            _ => http::Page::error(hyper::StatusCode::NOT_FOUND, "there is /metrics"),
+        });
+        tasks.spawn(http::serve_tcp(listener, page));
+    }
+    Ok(())
+}

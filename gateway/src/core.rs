@@ -1,0 +1,127 @@
+//! The running gateway's shared parts, and what keeps them in step: policies into leases, leases into flows,
+//! links into leases.
+//!
+//! Owned by [`crate::appliance`]; the control runtime's tasks and the status page share it. Never on the data
+//! plane's path.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use arc_swap::ArcSwap;
+use metrics::{gauge, histogram};
+use parking_lot::Mutex;
+use tidegate_dns::clock::Clock;
+use tidegate_dns::front::DnsHandler;
+use tidegate_dns::resolver::Resolver;
+use tidegate_policy::lease::{LeaseTable, Neighbour, StaticLease};
+use tidegate_policy::special::NeverDial;
+use tidegate_policy::subject::Network;
+use tidegate_proxy::Proxy;
+
+use crate::config::GatewayConfig;
+use crate::events::EventPipeline;
+use crate::intercept::Guard;
+use crate::link::{LinkSnapshot, Monitor};
+use crate::policies::{PolicyFiles, pinned_key};
+
+/// Everything that runs, once.
+pub(crate) struct Core {
+    pub(crate) file: PathBuf,
+    pub(crate) config: ArcSwap<GatewayConfig>,
+    pub(crate) clock: Clock,
+    pub(crate) files: Mutex<PolicyFiles>,
+    pub(crate) leases: Arc<LeaseTable>,
+    pub(crate) resolver: Arc<Resolver>,
+    pub(crate) dns: Arc<DnsHandler>,
+    pub(crate) proxy: Arc<Proxy>,
+    pub(crate) guard: Arc<Guard>,
+    pub(crate) events: Arc<EventPipeline>,
+    pub(crate) links: Monitor,
+    pub(crate) generation: AtomicU64,
+}
+
+impl Core {
+    /// The system's monotonic time, for the budgets of what is sent by hand.
+    #[expect(clippy::disallowed_methods, reason = "the control runtime's shell; decisions get theirs from the Clock")]
+    pub(crate) fn instant(&self) -> Instant {
+        Instant::now()
+    }
+
+    /// The never-dial set of this moment: the machine's own addresses and its upstreams'.
+    pub(crate) fn never_dial(&self, config: &GatewayConfig) -> NeverDial {
+        never_dial(&self.links.snapshot(), config)
+    }
+
+    /// Reads the policy files again and puts what changed in force: one pointer swap a subject, open flows
+    /// re-judged.
+    pub(crate) fn apply_policies(&self) {
+        let begun = self.instant();
+        let config = self.config.load_full();
+        let set = self.files.lock().load(&config, self.never_dial(&config));
+        let swapped = self.leases.set_policies(Arc::new(set)).subjects;
+        for subject in &swapped {
+            self.proxy.registry().rejudge_subject(*subject);
+        }
+        self.generation.fetch_add(1, Ordering::Relaxed);
+        gauge!("tidegate_policy_generation").set(self.generation.load(Ordering::Relaxed) as f64);
+        histogram!("tidegate_policy_swap_duration_seconds").record(begun.elapsed().as_secs_f64());
+        tracing::info!(subjects = swapped.len(), "policies are in force");
+    }
+
+    /// Takes over another configuration, already checked. Networks and listeners stay as they were started.
+    pub(crate) fn apply_config(&self, config: GatewayConfig) {
+        let leases = static_leases(&config);
+        self.config.store(Arc::new(config));
+        self.apply_policies();
+        let changed = self.leases.set_static(leases, self.clock.now());
+        self.rejudge_sources(&changed);
+    }
+
+    /// Takes over who uses which address on the runner links.
+    pub(crate) fn apply_links(&self, networks: &[(u32, Arc<Network>)]) {
+        let snapshot = self.links.snapshot();
+        let neighbours: Vec<Neighbour> = snapshot
+            .neighbours
+            .iter()
+            .filter_map(|one| {
+                let (_, network) = networks.iter().find(|(index, _)| *index == one.interface)?;
+                Some(Neighbour { network: network.name.clone(), address: one.address, mac: one.mac })
+            })
+            .collect();
+        let changed = self.leases.observe_neighbours(&neighbours, self.clock.now());
+        self.rejudge_sources(&changed);
+    }
+
+    /// Re-judges every open flow of these sources.
+    pub(crate) fn rejudge_sources(&self, sources: &[IpAddr]) {
+        for source in sources {
+            self.proxy.registry().rejudge_source(*source);
+        }
+    }
+}
+
+/// The never-dial set that follows from the machine's links and a configuration.
+pub(crate) fn never_dial(links: &LinkSnapshot, config: &GatewayConfig) -> NeverDial {
+    let zones = config.dns.forward.iter().flat_map(|(_, upstreams)| upstreams);
+    let upstreams = config.dns.upstreams.iter().chain(zones);
+    let upstreams = upstreams.filter_map(|text| {
+        text.parse::<tidegate_dns::resolver::config::UpstreamSpec>().ok().map(|spec| spec.address.ip())
+    });
+    NeverDial::new(links.local.iter().copied().chain(upstreams))
+}
+
+/// The leases that a configuration holds itself.
+pub(crate) fn static_leases(config: &GatewayConfig) -> Vec<StaticLease> {
+    config
+        .static_leases
+        .iter()
+        .map(|lease| StaticLease {
+            sources: lease.sources.clone(),
+            identity: lease.identity.clone(),
+            pinned: lease.policy.as_deref().map(pinned_key),
+        })
+        .collect()
+}

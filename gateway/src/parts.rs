@@ -1,0 +1,171 @@
+//! Putting the gateway's parts together: from a configuration to a [`Core`].
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use arc_swap::ArcSwap;
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use thiserror::Error;
+use tidegate_dns::clock::Clock;
+use tidegate_dns::front::{DnsConfig as FrontConfig, DnsHandler};
+use tidegate_dns::resolver::Resolver;
+use tidegate_dns::resolver::config::{ResolverConfig, UpstreamSpec, UpstreamSyntaxError};
+use tidegate_policy::lease::LeaseTable;
+use tidegate_proxy::config::{Egress as ProxyEgress, ProxyConfig, QuicMode, Timeouts};
+use tidegate_proxy::{Proxy, ProxyParts};
+
+use crate::adapters::{Errors, Leases, Names, Streams};
+use crate::appliance::ApplianceError;
+use crate::config::{DnsConfig, Egress, GatewayConfig};
+use crate::core::{Core, never_dial, static_leases};
+use crate::dataplane::{PROXY_TCP_PORT, PROXY_UDP_PORT};
+use crate::events::EventPipeline;
+use crate::intercept::{self, InterceptPlan, Steering};
+use crate::link::Monitor;
+use crate::networks::{Served, has_v6_route};
+use crate::policies::PolicyFiles;
+use crate::raw::{RawSender, Refuser};
+
+/// A part that can't be made from the configuration.
+#[derive(Debug, Error)]
+pub enum PartsError {
+    /// An upstream is spelled wrongly.
+    #[error("the configuration's upstreams")]
+    Upstream(#[from] UpstreamSyntaxError),
+    /// A certificate or key can't be read.
+    #[error("can't read certificates or keys from {file}")]
+    Pem {
+        /// The file.
+        file: PathBuf,
+        /// Why.
+        #[source]
+        source: rustls_pki_types::pem::Error,
+    },
+    /// The resolver refused its configuration.
+    #[error("can't set up the resolver: {0}")]
+    Resolver(String),
+}
+
+/// What is diverted, and to where.
+pub(crate) fn plan(served: &[Served]) -> InterceptPlan {
+    InterceptPlan {
+        networks: served.iter().map(|one| one.plan.clone()).collect(),
+        tcp_port: PROXY_TCP_PORT,
+        udp_port: PROXY_UDP_PORT,
+        runner_api: Vec::<SocketAddr>::new(),
+        refuse_v6_tcp: !has_v6_route(),
+        steering: Steering::default(),
+    }
+}
+
+/// The resolver's configuration.
+pub(crate) fn resolver_config(dns: &DnsConfig) -> Result<ResolverConfig, PartsError> {
+    let read = |texts: &[String]| -> Result<Vec<UpstreamSpec>, PartsError> {
+        texts.iter().map(|text| text.parse().map_err(PartsError::from)).collect()
+    };
+    let mut forward = Vec::new();
+    for (zone, upstreams) in &dns.forward {
+        forward.push((zone.clone(), read(upstreams)?));
+    }
+    Ok(ResolverConfig {
+        upstreams: read(&dns.upstreams)?,
+        forward,
+        roots: dns.upstream_ca.as_deref().map(certificates).transpose()?.unwrap_or_default(),
+        ..ResolverConfig::default()
+    })
+}
+
+fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, PartsError> {
+    let failed = |source| PartsError::Pem { file: file.to_owned(), source };
+    CertificateDer::pem_file_iter(file).map_err(failed)?.collect::<Result<_, _>>().map_err(failed)
+}
+
+/// Certificate and key with which the gateway serves DoT and DoH.
+pub(crate) fn serving_identity(
+    dns: &DnsConfig,
+) -> Result<Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>, PartsError> {
+    let Some((cert, key)) = &dns.tls else { return Ok(None) };
+    let key_of = PrivateKeyDer::from_pem_file(key);
+    let key = key_of.map_err(|source| PartsError::Pem { file: key.clone(), source })?;
+    Ok(Some((certificates(cert)?, key)))
+}
+
+fn proxy_config(config: &GatewayConfig) -> ProxyConfig {
+    ProxyConfig {
+        timeouts: Timeouts { detect: config.proxy.detect_timeout, ..Timeouts::default() },
+        egress: match &config.proxy.egress {
+            Egress::Gateway => ProxyEgress::Gateway,
+            Egress::Preserve => ProxyEgress::Preserve,
+            Egress::Addresses(addresses) => ProxyEgress::Addresses(addresses.clone()),
+        },
+        ticket_hold: config.proxy.ticket_hold,
+        quic: QuicMode::Refuse,
+        spoof_mark: Steering::default().spoof_mark,
+        ..ProxyConfig::default()
+    }
+}
+
+/// Makes every part and puts interception in place. The sockets of `plan` stand already.
+pub(crate) async fn assemble(
+    file: &Path,
+    config: GatewayConfig,
+    served: &[Served],
+    plan: InterceptPlan,
+    clock: &Clock,
+) -> Result<Arc<Core>, ApplianceError> {
+    let runner_plans = plan.networks.clone();
+    let guard = Arc::new(intercept::install(plan).await?);
+    let monitor = Monitor::start(served.iter().map(|one| one.plan.interface.clone()).collect()).await?;
+    let mut files = PolicyFiles::new();
+    let set = files.load(&config, never_dial(&monitor.snapshot(), &config));
+    let networks = served.iter().map(|one| one.network.clone()).collect();
+    let leases = Arc::new(LeaseTable::new(networks, Arc::new(set)));
+    leases.set_static(static_leases(&config), clock.now());
+    let events = EventPipeline::new(&config.name, uuid::Uuid::now_v7().as_u64_pair().1);
+    let resolver = Resolver::new(resolver_config(&config.dns)?, clock.clone())
+        .map_err(|error| PartsError::Resolver(error.to_string()))?;
+    let front = FrontConfig {
+        hosts: config.dns.hosts.clone(),
+        ticket_hold: config.proxy.ticket_hold,
+        spoof_mark: Steering::default().spoof_mark,
+        identity: serving_identity(&config.dns)?,
+    };
+    let dns = DnsHandler::new(front, Arc::clone(&leases), Arc::clone(&resolver), events.clone(), clock.clone());
+    let sender = RawSender::open().map_err(|source| ApplianceError::System {
+        what: "can't open the raw sockets".into(),
+        source,
+    })?;
+    let proxy = Proxy::new(
+        proxy_config(&config),
+        ProxyParts {
+            subjects: Arc::new(Leases(Arc::clone(&leases))),
+            lookup: Arc::new(Names(Arc::clone(&resolver))),
+            dns: Arc::new(Streams(Arc::clone(&dns))),
+            icmp: Arc::new(Errors { refuser: Refuser::new(sender, start()), networks: runner_plans }),
+            sink: events.clone(),
+            clock: clock.clone(),
+        },
+    );
+    Ok(Arc::new(Core {
+        file: file.to_owned(),
+        config: ArcSwap::from_pointee(config),
+        clock: clock.clone(),
+        files: parking_lot::Mutex::new(files),
+        leases,
+        resolver,
+        dns,
+        proxy,
+        guard,
+        events,
+        links: monitor,
+        generation: AtomicU64::new(1),
+    }))
+}
+
+#[expect(clippy::disallowed_methods, reason = "the budget of sent errors counts in the system's time")]
+fn start() -> std::time::Instant {
+    std::time::Instant::now()
+}

@@ -1,0 +1,11 @@
+//! The gate, end to end: real tools in network namespaces, through a running gateway, to a small internet.
+//!
+//! One module a topic. Each test makes and removes its own lab, so all of them may run at once.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod audit;
+mod clients;
+mod closed;
+mod destinations;
+mod swap;
