@@ -8,6 +8,7 @@ pub mod budget;
 pub mod client;
 mod frame;
 pub mod handler;
+mod learn;
 mod limits;
 mod metrics;
 pub mod tcp;

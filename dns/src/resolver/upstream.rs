@@ -70,6 +70,8 @@ pub(crate) struct Upstream {
     tls: Option<Arc<ClientConfig>>,
     timing: Timing,
     clock: Clock,
+    /// Owns the tasks that drive connections: they end with it.
+    provider: TokioRuntimeProvider,
     /// The open stream connection; UDP needs none.
     stream: tokio::sync::Mutex<Option<Exchange>>,
     health: Mutex<Health>,
@@ -92,6 +94,7 @@ impl Upstream {
             tls,
             timing,
             clock,
+            provider: TokioRuntimeProvider::new(),
             stream: tokio::sync::Mutex::new(None),
             health: Mutex::new(Health::default()),
         }
@@ -166,7 +169,7 @@ impl Upstream {
 
     /// A socket of its own for every question: a random port is half of what a spoofer must guess.
     async fn over_udp(&self, question: &Question) -> Result<DnsResponse, AskError> {
-        let mut sender = UdpClientStream::builder(self.spec.address, TokioRuntimeProvider::new())
+        let mut sender = UdpClientStream::builder(self.spec.address, self.provider.clone())
             .with_timeout(Some(self.timing.per_try))
             .with_retry_interval_floor(u64::try_from(self.timing.hedge.as_millis()).unwrap_or(u64::MAX))
             .with_max_retries(2)

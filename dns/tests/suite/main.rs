@@ -8,5 +8,6 @@
 mod support;
 mod upstream;
 
+mod rows;
 mod slice;
 mod udp;

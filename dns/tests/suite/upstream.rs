@@ -227,7 +227,9 @@ impl State {
             Behaviour::Answer | Behaviour::TruncateUdp => {}
         }
         self.fill(&mut reply, question.name(), question.query_type());
-        Some(reply.to_vec().unwrap())
+        let whole = reply.to_vec().unwrap();
+        let fits = tcp || whole.len() <= usize::from(query.max_payload());
+        Some(if fits { whole } else { reply.truncate().to_vec().unwrap() })
     }
 
     fn fill(&self, reply: &mut Message, asked: &Name, kind: RecordType) {
