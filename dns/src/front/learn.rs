@@ -15,7 +15,11 @@ impl DnsHandler {
     pub async fn learn_ech(&self, permit: &QueryPermit, book: &Rulebook) {
         match self.resolver.lookup(permit, Asked::plain(rtype::HTTPS)).await {
             Ok(found) => {
-                let case = Case { book, permit, answer: &found.answer };
+                let case = Case {
+                    book,
+                    permit,
+                    answer: &found.answer,
+                };
                 case.note_ech(|name| self.resolver.known_addresses(name));
             }
             Err(error) => debug!(name = %permit.name(), %error, "no HTTPS record to learn from"),

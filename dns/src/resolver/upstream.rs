@@ -125,7 +125,12 @@ impl Upstream {
         let begun = self.clock.now();
         let outcome = match tokio::time::timeout(self.timing.per_try, self.exchange(question)).await {
             Ok(outcome) => outcome,
-            Err(_) => Err(AskError::Timeout),
+            Err(_) => {
+                // Perhaps the connection is dead and nobody said so: the next question opens another.
+                // Questions that wait on it keep it.
+                *self.stream.lock().await = None;
+                Err(AskError::Timeout)
+            }
         };
         let now = self.clock.now();
         match &outcome {
@@ -216,11 +221,7 @@ impl Upstream {
     }
 
     async fn connect(&self) -> Result<Exchange, AskError> {
-        let (address, timeout, provider) = (
-            self.spec.address,
-            self.timing.per_try,
-            TokioRuntimeProvider::new(),
-        );
+        let (address, timeout, provider) = (self.spec.address, self.timing.per_try, self.provider.clone());
         let no_tls = || AskError::Net(NetError::from("no TLS configuration"));
         let connected = match &self.spec.transport {
             UpstreamTransport::Udp | UpstreamTransport::Tcp => {

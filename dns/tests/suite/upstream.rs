@@ -229,7 +229,11 @@ impl State {
         self.fill(&mut reply, question.name(), question.query_type());
         let whole = reply.to_vec().unwrap();
         let fits = tcp || whole.len() <= usize::from(query.max_payload());
-        Some(if fits { whole } else { reply.truncate().to_vec().unwrap() })
+        Some(if fits {
+            whole
+        } else {
+            reply.truncate().to_vec().unwrap()
+        })
     }
 
     fn fill(&self, reply: &mut Message, asked: &Name, kind: RecordType) {
