@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use tidegate_policy::document::diagnostic::Severity;
-use tidegate_policy::document::render::render;
+use tidegate_policy::document::render::{Style, render_all};
 use tidegate_policy::document::{ParseOptions, PolicyDocument};
 
 use crate::args::Check;
@@ -23,9 +23,7 @@ pub(crate) fn run(args: &Check) -> anyhow::Result<ExitCode> {
             report.push(serde_json::json!({"file": name, "diagnostics": parsed.diagnostics}));
             continue;
         }
-        for diagnostic in &parsed.diagnostics {
-            println!("{}", render(&name, &text, diagnostic));
-        }
+        print!("{}", render_all(&parsed.diagnostics, &text, Style { file: &name, colour: false }));
         if let Some(document) = parsed.document {
             let mode = document.mode().map_or("no egress facet", |mode| mode.as_str());
             println!(

@@ -104,7 +104,7 @@ fn keep(lab: &Lab, gateway: &Gateway<'_>) -> anyhow::Result<()> {
 
 fn new_table() -> Table {
     let mut table = Table::new();
-    table.load_preset(presets::UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Dynamic);
+    table.load_style(presets::UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Dynamic);
     table.set_header(["job", "attempt", "what the tool saw", "verdict", "reason", "rule or nearest", "event"]);
     table
 }

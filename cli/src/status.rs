@@ -26,7 +26,7 @@ fn print(status: &Value) {
     println!("gateway {} (version {})", text(&status["name"]), text(&status["version"]));
     println!("interception {}, restored {} times", text(&status["interception"]["state"]), status["interception"]["restored"]);
     println!("flows open {}, events queued {}", status["flows_open"], status["events_queued"]);
-    section(&status["upstreams"], &["upstream", "state", "failures"]);
+    section(&status["upstreams"], &["upstream", "state"]);
     section(&status["leases"], &["id", "network", "sources", "repo", "job", "policy", "mode", "tickets"]);
     section(&status["files"], &["file", "version", "problem"]);
     let unbound = &status["unbound_sources"];
@@ -42,7 +42,7 @@ fn print(status: &Value) {
 fn section(rows: &Value, columns: &[&str]) {
     let Some(rows) = rows.as_array().filter(|rows| !rows.is_empty()) else { return };
     let mut table = Table::new();
-    table.load_preset(presets::NOTHING).set_header(columns);
+    table.load_style(presets::NOTHING).set_header(columns);
     for row in rows {
         table.add_row(columns.iter().map(|column| match &row[*column] {
             Value::Null => "-".to_owned(),

@@ -5,20 +5,23 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use tidegate_dns::front::DnsHandler;
+use tidegate_dns::front::{Client, DnsHandler, Transport, serve_stream};
 use tidegate_dns::resolver::Resolver;
-use tidegate_policy::Moment;
+use tidegate_dns::subjects::Subjects;
+use tidegate_policy::compile::rules::RuleRef;
+use tidegate_policy::{DnsName, Moment};
 use tidegate_policy::judge::permit::QueryPermit;
 use tidegate_policy::lease::LeaseTable;
+use tidegate_policy::rulebook::Rulebook;
 use tidegate_policy::subject::Subject;
 use tidegate_proxy::address::{ClientAddr, OriginalDst};
-use tidegate_proxy::seams::{Families, Found, Lookup, LookupError, Pending, StreamDns, Subjects, Unreachable};
+use tidegate_proxy::seams::{Families, Found, Lookup, LookupError, Pending, StreamDns, Unreachable};
 use tokio::net::TcpStream;
 
 use crate::intercept::NetworkPlan;
 use crate::raw::{RefusedDatagram, Refuser};
 
-/// The lease table as the proxy asks it.
+/// The lease table as the data plane asks it.
 pub(crate) struct Leases(pub(crate) Arc<LeaseTable>);
 
 impl Subjects for Leases {
@@ -28,24 +31,31 @@ impl Subjects for Leases {
 }
 
 /// The resolver as the proxy asks it.
-pub(crate) struct Names(pub(crate) Arc<Resolver>);
+pub(crate) struct Names {
+    pub(crate) resolver: Arc<Resolver>,
+    pub(crate) dns: Arc<DnsHandler>,
+}
 
 impl Lookup for Names {
+    fn charge(&self, subject: u64, name: &DnsName, rule: &RuleRef) -> bool {
+        self.dns.charge(subject, name, rule)
+    }
+
     fn addresses<'a>(
         &'a self,
         permit: &'a QueryPermit,
         families: Families,
     ) -> Pending<'a, Result<Found, LookupError>> {
         Box::pin(async move {
-            let found = self.0.addresses(permit, families.v4, families.v6).await;
+            let found = self.resolver.addresses(permit, families.v4, families.v6).await;
             found
                 .map(|found| Found { addresses: found.addresses, chain: found.chain })
                 .map_err(|error| LookupError(error.to_string()))
         })
     }
 
-    fn learn_ech<'a>(&'a self, permit: &'a QueryPermit) -> Pending<'a, ()> {
-        Box::pin(async move { self.0.learn_ech(permit).await })
+    fn learn_ech<'a>(&'a self, permit: &'a QueryPermit, book: &'a Rulebook) -> Pending<'a, ()> {
+        Box::pin(self.dns.learn_ech(permit, book))
     }
 }
 
@@ -54,14 +64,26 @@ pub(crate) struct Streams(pub(crate) Arc<DnsHandler>);
 
 impl StreamDns for Streams {
     fn serve(&self, stream: TcpStream, client: ClientAddr, original: OriginalDst) -> Pending<'static, ()> {
-        let dns = Arc::clone(&self.0);
-        Box::pin(async move { dns.serve_tcp_stream(stream, client.socket(), original.socket()).await })
+        let (dns, client) = (Arc::clone(&self.0), stream_client(client, original));
+        Box::pin(async move {
+            if let Err(error) = serve_stream(&dns, stream, &client).await {
+                tracing::debug!(source = %client.source, %error, "a DNS connection ended");
+            }
+        })
     }
 
     fn relay(&self, stream: TcpStream, client: ClientAddr, original: OriginalDst) -> Pending<'static, ()> {
-        let dns = Arc::clone(&self.0);
-        Box::pin(async move { dns.relay_tcp_stream(stream, client.socket(), original.socket()).await })
+        let (dns, client) = (Arc::clone(&self.0), stream_client(client, original));
+        Box::pin(async move {
+            if let Err(error) = serve_stream(&dns, stream, &client).await {
+                tracing::debug!(source = %client.source, %error, "a relayed DNS connection ended");
+            }
+        })
     }
+}
+
+fn stream_client(client: ClientAddr, original: OriginalDst) -> Client {
+    Client { source: client.socket(), asked: original.socket(), transport: Transport::Tcp, spoofed: false }
 }
 
 /// ICMP errors for refused datagrams, from the runner-facing address of the source's network.

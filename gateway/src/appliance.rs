@@ -301,9 +301,9 @@ async fn keep_links(core: Arc<Core>, networks: Vec<Arc<Network>>) {
 
 /// Tells the kernel which machine may use which leased address.
 async fn bind_sources(core: &Core) {
-    for (address, mac) in core.leases.bindings() {
-        if let Err(error) = core.guard.bind(address, mac).await {
-            tracing::warn!(%address, error = chain(&error), "an address is not bound to its machine");
+    for binding in core.leases.bindings() {
+        if let Err(error) = core.guard.bind(binding.address, Some(binding.mac)).await {
+            tracing::warn!(address = %binding.address, error = chain(&error), "an address is not bound to its machine");
         }
     }
 }

@@ -61,9 +61,9 @@ impl Core {
         let begun = self.instant();
         let config = self.config.load_full();
         let set = self.files.lock().load(&config, self.never_dial(&config));
-        let swapped = self.leases.set_policies(Arc::new(set)).subjects;
+        let swapped = self.leases.set_policies(Arc::new(set)).swapped;
         for subject in &swapped {
-            self.proxy.registry().rejudge_subject(*subject);
+            self.proxy.registry().rejudge_subject(subject.id);
         }
         self.generation.fetch_add(1, Ordering::Relaxed);
         gauge!("tidegate_policy_generation").set(self.generation.load(Ordering::Relaxed) as f64);
@@ -91,7 +91,7 @@ impl Core {
                 Some(Neighbour { network: network.name.clone(), address: one.address, mac: one.mac })
             })
             .collect();
-        let changed = self.leases.observe_neighbours(&neighbours, self.clock.now());
+        let changed = self.leases.observe_neighbours(&neighbours);
         self.rejudge_sources(&changed);
     }
 
@@ -108,7 +108,7 @@ pub(crate) fn never_dial(links: &LinkSnapshot, config: &GatewayConfig) -> NeverD
     let zones = config.dns.forward.iter().flat_map(|(_, upstreams)| upstreams);
     let upstreams = config.dns.upstreams.iter().chain(zones);
     let upstreams = upstreams.filter_map(|text| {
-        text.parse::<tidegate_dns::resolver::config::UpstreamSpec>().ok().map(|spec| spec.address.ip())
+        text.parse::<tidegate_dns::resolver::UpstreamSpec>().ok().map(|spec| spec.address.ip())
     });
     NeverDial::new(links.local.iter().copied().chain(upstreams))
 }

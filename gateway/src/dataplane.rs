@@ -8,12 +8,12 @@ use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use tidegate_dns::front::DnsHandler;
+use tidegate_dns::front::{DnsHandler, serve_tcp, serve_udp};
 use tidegate_proxy::Proxy;
 use tokio::runtime::Builder;
 use tokio_util::sync::CancellationToken;
 
-use crate::intercept::NetworkPlan;
+use crate::intercept::{NetworkPlan, Steering};
 use crate::listen::{self, Family, ListenError};
 
 /// Port of the proxy's TCP listeners on the loopback addresses: diverted connections only, the input hook
@@ -111,11 +111,11 @@ async fn serve(sockets: CoreSockets, proxy: Arc<Proxy>, dns: Arc<DnsHandler>, st
     }
     for socket in sockets.dns {
         let dns = Arc::clone(&dns);
-        tasks.spawn(async move { report("a DNS UDP socket", dns.serve_udp(socket).await) });
+        tasks.spawn(async move { report("a DNS UDP socket", serve_udp(dns, socket, Steering::default().spoof_mark).await) });
     }
     for socket in sockets.dns_tcp {
         let dns = Arc::clone(&dns);
-        tasks.spawn(async move { report("a DNS TCP listener", dns.serve_tcp(socket).await) });
+        tasks.spawn(async move { report("a DNS TCP listener", serve_tcp(dns, socket).await) });
     }
     stop.cancelled().await;
     tasks.shutdown().await;

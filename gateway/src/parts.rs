@@ -10,9 +10,9 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use thiserror::Error;
 use tidegate_dns::clock::Clock;
-use tidegate_dns::front::{DnsConfig as FrontConfig, DnsHandler};
-use tidegate_dns::resolver::Resolver;
-use tidegate_dns::resolver::config::{ResolverConfig, UpstreamSpec, UpstreamSyntaxError};
+use tidegate_dns::front::budget::BudgetConfig;
+use tidegate_dns::front::{DnsHandler, HandlerConfig, Parts};
+use tidegate_dns::resolver::{DEFAULT_CACHE_BYTES, Resolver, ResolverConfig, UpstreamSpec, UpstreamSyntaxError};
 use tidegate_policy::lease::LeaseTable;
 use tidegate_proxy::config::{Egress as ProxyEgress, ProxyConfig, QuicMode, Timeouts};
 use tidegate_proxy::{Proxy, ProxyParts};
@@ -24,7 +24,7 @@ use crate::core::{Core, never_dial, static_leases};
 use crate::dataplane::{PROXY_TCP_PORT, PROXY_UDP_PORT};
 use crate::events::EventPipeline;
 use crate::intercept::{self, InterceptPlan, Steering};
-use crate::link::Monitor;
+use crate::link::{LinkSnapshot, Monitor};
 use crate::networks::{Served, has_v6_route};
 use crate::policies::PolicyFiles;
 use crate::raw::{RawSender, Refuser};
@@ -44,9 +44,6 @@ pub enum PartsError {
         #[source]
         source: rustls_pki_types::pem::Error,
     },
-    /// The resolver refused its configuration.
-    #[error("can't set up the resolver: {0}")]
-    Resolver(String),
 }
 
 /// What is diverted, and to where.
@@ -81,6 +78,16 @@ pub(crate) fn resolver_config(dns: &DnsConfig) -> Result<ResolverConfig, PartsEr
 fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, PartsError> {
     let failed = |source| PartsError::Pem { file: file.to_owned(), source };
     CertificateDer::pem_file_iter(file).map_err(failed)?.collect::<Result<_, _>>().map_err(failed)
+}
+
+/// What the DNS handler is told.
+pub(crate) fn handler_config(config: &GatewayConfig, links: &LinkSnapshot) -> HandlerConfig {
+    HandlerConfig {
+        hosts: config.dns.hosts.clone(),
+        ticket_hold: config.proxy.ticket_hold,
+        own: links.local.iter().copied().collect(),
+        budget: BudgetConfig::default(),
+    }
 }
 
 /// Certificate and key with which the gateway serves DoT and DoH.
@@ -125,15 +132,15 @@ pub(crate) async fn assemble(
     let leases = Arc::new(LeaseTable::new(networks, Arc::new(set)));
     leases.set_static(static_leases(&config), clock.now());
     let events = EventPipeline::new(&config.name, uuid::Uuid::now_v7().as_u64_pair().1);
-    let resolver = Resolver::new(resolver_config(&config.dns)?, clock.clone())
-        .map_err(|error| PartsError::Resolver(error.to_string()))?;
-    let front = FrontConfig {
-        hosts: config.dns.hosts.clone(),
-        ticket_hold: config.proxy.ticket_hold,
-        spoof_mark: Steering::default().spoof_mark,
-        identity: serving_identity(&config.dns)?,
+    let resolver = Resolver::new(&resolver_config(&config.dns)?, DEFAULT_CACHE_BYTES, clock.clone());
+    let subjects = Arc::new(Leases(Arc::clone(&leases)));
+    let front = Parts {
+        resolver: Arc::clone(&resolver),
+        subjects: subjects.clone(),
+        sink: events.clone(),
+        clock: clock.clone(),
     };
-    let dns = DnsHandler::new(front, Arc::clone(&leases), Arc::clone(&resolver), events.clone(), clock.clone());
+    let dns = DnsHandler::new(front, handler_config(&config, &monitor.snapshot()));
     let sender = RawSender::open().map_err(|source| ApplianceError::System {
         what: "can't open the raw sockets".into(),
         source,
@@ -141,8 +148,11 @@ pub(crate) async fn assemble(
     let proxy = Proxy::new(
         proxy_config(&config),
         ProxyParts {
-            subjects: Arc::new(Leases(Arc::clone(&leases))),
-            lookup: Arc::new(Names(Arc::clone(&resolver))),
+            subjects,
+            lookup: Arc::new(Names {
+                resolver: Arc::clone(&resolver),
+                dns: Arc::clone(&dns),
+            }),
             dns: Arc::new(Streams(Arc::clone(&dns))),
             icmp: Arc::new(Errors { refuser: Refuser::new(sender, start()), networks: runner_plans }),
             sink: events.clone(),

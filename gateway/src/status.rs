@@ -143,7 +143,7 @@ fn subject_of(core: &Core, job: &str) -> Option<Arc<Subject>> {
 fn report(core: &Core, interception: &InterceptState) -> Value {
     let config = core.config.load();
     let files = core.files.lock().report();
-    let upstreams = core.resolver.status();
+    let upstreams = core.resolver.upstreams();
     let mut degraded: Vec<String> = files
         .iter()
         .filter_map(|file| Some(format!("{}: {}", file.file.display(), first_line(file.problem.as_deref()?))))
@@ -165,10 +165,10 @@ fn report(core: &Core, interception: &InterceptState) -> Value {
         "interception": {"state": state, "restored": restored},
         "networks": config.networks.iter().map(|one| json!({"name": one.name, "interface": one.interface})).collect::<Vec<_>>(),
         "upstreams": upstreams.iter().map(|one| json!({
-            "upstream": one.upstream, "state": if one.healthy { "healthy" } else { "failing" }, "failures": one.failures,
+            "upstream": one.upstream, "state": if one.healthy { "healthy" } else { "failing" }
         })).collect::<Vec<_>>(),
         "leases": leases(core),
-        "unbound_sources": core.leases.unbound_sources(MAX_SHOWN),
+        "unbound_sources": unbound(core),
         "policy_generation": core.generation.load(Ordering::Relaxed),
         "files": files,
         "flows_open": core.proxy.registry().len(),
@@ -181,22 +181,29 @@ fn first_line(text: &str) -> &str {
     text.lines().next().unwrap_or_default()
 }
 
+/// Sources that are refused everything though their machine may hold a lease, with their machines.
+fn unbound(core: &Core) -> Vec<Value> {
+    let sources = core.leases.unbound_sources();
+    let shown = sources.iter().take(MAX_SHOWN);
+    shown.map(|one| json!({"source": one.address, "mac": one.mac.map(|mac| mac.to_string())})).collect()
+}
+
 fn leases(core: &Core) -> Vec<Value> {
-    let leases = core.leases.leases();
-    leases
+    let views = core.leases.leases();
+    views
         .iter()
         .take(MAX_SHOWN)
-        .map(|lease| {
-            let (job, book) = (&lease.subject.job, lease.subject.rulebook());
-            let policy = book.policy().map(|(policy, scope)| (policy.meta.name.clone(), scope.to_string()));
+        .map(|view| {
+            let (lease, book) = (&view.lease, view.lease.subject.rulebook());
+            let policy = book.policy();
             json!({
-                "id": job.as_ref().map(|job| job.id.clone()),
-                "network": lease.subject.network.name,
-                "sources": lease.sources,
-                "repo": job.as_ref().map(|job| job.identity.repo.clone()),
-                "job": job.as_ref().map(|job| job.identity.job.clone()),
-                "policy": policy.as_ref().map(|(name, _)| name),
-                "scope": policy.as_ref().map(|(_, scope)| scope),
+                "id": lease.id,
+                "network": lease.network,
+                "sources": view.sources.iter().map(|source| source.address).collect::<Vec<_>>(),
+                "repo": lease.job.identity.repo,
+                "job": lease.job.identity.job,
+                "policy": policy.map(|(policy, _)| policy.meta.name.clone()),
+                "scope": policy.map(|(_, scope)| scope.to_string()),
                 "mode": book.mode().as_str(),
                 "tickets": lease.subject.tickets().len(),
             })

@@ -152,6 +152,38 @@ fn without_ipv6_upstream_v6_is_refused_before_it_is_accepted_and_v4_is_not() {
     });
 }
 
+#[test]
+fn runner_flows_take_no_place_in_the_conntrack_table() {
+    let lab = Lab::new();
+    let (runner, gateway) = (lab.ns("a"), lab.ns("gw"));
+    lab.gateway(move || async move {
+        let _guard = intercept::install(plan()).await.expect("installs");
+        // Somebody's firewall, which turns tracking on.
+        sh(&format!(
+            "ip netns exec {gateway} nft 'table inet other {{ chain input {{ \
+             type filter hook input priority 0; ct state established counter; }}; }}'"
+        ));
+        let tracked = || {
+            let count = std::fs::read_to_string("/proc/sys/net/netfilter/nf_conntrack_count")
+                .expect("tracking is on");
+            count.trim().parse::<u32>().expect("a number")
+        };
+        sh(&format!("ip netns exec {gateway} ping -c 1 -W 8 10.88.0.2"));
+        let others = tracked();
+        assert!(others > 0, "the uplink is tracked, or this shows nothing");
+        tokio::spawn(serve_tcp(Family::V4));
+        let socket = listen::proxy_udp(Family::V4, PROXY_PORT).expect("a socket");
+        for port in 1..=20 {
+            let far = SocketAddr::new([203, 0, 113, 9].into(), port);
+            from(&runner, move || ask_tcp(far)).await.expect("diverted");
+            let client = from(&runner, move || connected_udp(far)).await;
+            client.send(b"datagram").expect("sent");
+            udp::receive(&socket).await;
+        }
+        assert!(tracked() <= others, "{} tracked", tracked());
+    });
+}
+
 /// A tuple in TIME-WAIT at the gateway must not make the next connection fail: the
 /// fast path for open connections would find the dead one.
 #[test]
@@ -301,7 +333,7 @@ fn a_path_mtu_error_to_a_foreign_address_reaches_the_gateways_socket() {
             let listener = tokio::net::TcpListener::from_std(listener).expect("a listener");
             let (mut stream, _) = listener.accept().await.expect("a connection");
             // Letters: the client reads text.
-            stream.write_all(&[b'x'; 300_000]).await.expect("sent");
+            stream.write_all(&vec![b'x'; 300_000]).await.expect("sent");
             drop(stream);
             assert_eq!(
                 download.await.expect("no panic").expect("all of it").len(),

@@ -103,7 +103,7 @@ fn an_interface_made_anew_is_heard_again() {
         let deadline = Instant::now() + PATIENCE;
         loop {
             from(&runner, || {
-                send_protocol(47, "10.77.1.1".parse().expect("an address"))
+                send_protocol(47, "10.77.1.1".parse().expect("an address"));
             })
             .await;
             if let Ok(Some(Observed::Foreign(seen))) =
@@ -129,7 +129,7 @@ fn a_full_queue_loses_and_counts() {
         tokio::spawn(observer.run(queue, drops.clone()));
         for _ in 0..3 {
             from(&runner, || {
-                send_protocol(47, "10.77.1.1".parse().expect("an address"))
+                send_protocol(47, "10.77.1.1".parse().expect("an address"));
             })
             .await;
         }

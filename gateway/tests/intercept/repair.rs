@@ -32,10 +32,11 @@ impl Watched {
 
     async fn wait(&mut self, right: impl Fn(&InterceptState) -> bool) -> InterceptState {
         let last = self.states.clone();
-        match timeout(PATIENCE, self.states.wait_for(|state| right(state))).await {
-            Ok(state) => state.expect("the watcher lives").clone(),
-            Err(_) => panic!("last seen: {:?}", *last.borrow()),
-        }
+        let waited = timeout(PATIENCE, self.states.wait_for(|state| right(state))).await;
+        let Ok(state) = waited else {
+            panic!("last seen: {:?}", *last.borrow());
+        };
+        state.expect("the watcher lives").clone()
     }
 
     async fn repaired(&mut self, times: u64) -> String {

@@ -62,10 +62,10 @@ pub(crate) fn try_receive(socket: &UdpSocket) -> Option<Seen> {
     for control in message.cmsgs().expect("whole control messages") {
         match control {
             ControlMessageOwned::Ipv4OrigDstAddr(address) => {
-                to = Some(SocketAddr::V4(SockaddrIn::from(address).into()))
+                to = Some(SocketAddr::V4(SockaddrIn::from(address).into()));
             }
             ControlMessageOwned::Ipv6OrigDstAddr(address) => {
-                to = Some(SocketAddr::V6(SockaddrIn6::from(address).into()))
+                to = Some(SocketAddr::V6(SockaddrIn6::from(address).into()));
             }
             ControlMessageOwned::Unknown(other) if other.cmsg_header.cmsg_type == libc::SO_MARK => {
                 mark = other
