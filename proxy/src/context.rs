@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tidegate_policy::detection::{Detection, Ech, Hello, Prefix};
 use tidegate_policy::endpoint::Transport;
 use tidegate_policy::event::{EventId, Kind, NameSource, NetworkEvent};
-use tidegate_policy::judge::flow::{Evidence, Flow, FlowRuling, Route, judge_arrival, judge_flow};
+use tidegate_policy::judge::flow::{Evidence, Flow, FlowRuling, ProxyTarget, Route, judge_arrival, judge_flow};
 use tidegate_policy::rulebook::Rulebook;
 use tidegate_policy::subject::{Standing, Subject};
 use tidegate_policy::verdict::{Judgement, Mode, Refusal};
@@ -46,12 +46,14 @@ pub(crate) struct Remarks {
     pub(crate) ech_present: bool,
     pub(crate) ja4: Option<String>,
     pub(crate) note: Option<String>,
+    /// How many verdicts the event stands for.
+    pub(crate) count: u64,
 }
 
 impl Remarks {
     /// About a flow of this kind, and nothing more.
     pub(crate) fn kind(kind: Kind) -> Self {
-        Self { kind, dialled: None, ech_present: false, ja4: None, note: None }
+        Self { kind, dialled: None, ech_present: false, ja4: None, note: None, count: 1 }
     }
 
     /// What a detection says by itself.
@@ -147,11 +149,19 @@ impl FlowContext {
 
     /// Judges the flow by a finding, with the policy and the tickets of this moment.
     pub(crate) fn judge(&self, detection: &Detection) -> Judged {
+        self.judge_by(|book, flow, evidence| judge_flow(book, flow, detection, evidence))
+    }
+
+    /// The same by another row of the policy.
+    pub(crate) fn judge_by(
+        &self,
+        judge: impl FnOnce(&Rulebook, Flow, Evidence<'_>) -> FlowRuling,
+    ) -> Judged {
         let subject = self.handle.subject();
         let book = subject.rulebook();
         let evidence =
             Evidence { tickets: subject.tickets(), proven: None, now: self.proxy.clock.now() };
-        let ruling = judge_flow(&book, self.flow, detection, evidence);
+        let ruling = judge(&book, self.flow, evidence);
         Judged { ruling, book }
     }
 
@@ -172,7 +182,25 @@ impl FlowContext {
         proven: Option<DnsName>,
     ) {
         let flow = Flow { address: dialled.ip(), ..self.flow };
-        self.handle.admit(Admission { flow, detection: detection.clone(), proven }, &judged.book);
+        self.handle.admit(Admission { flow, detection: detection.clone(), target: None, proven }, &judged.book);
+    }
+
+    /// The same for what is asked of the forward proxy at the dialled address, or of `target` through it.
+    pub(crate) fn admit_proxied(
+        &self,
+        judged: &Judged,
+        detection: &Detection,
+        target: &ProxyTarget,
+        dialled: UpstreamAddr,
+    ) {
+        let flow = Flow { address: dialled.ip(), ..self.flow };
+        let target = Some(target.clone());
+        self.handle.admit(Admission { flow, detection: detection.clone(), target, proven: None }, &judged.book);
+    }
+
+    /// Nothing is asked over the flow for now: it is not re-judged until it is admitted again.
+    pub(crate) fn rest(&self) {
+        self.handle.rest();
     }
 
     /// Emits the event of a refusal and returns its explanation.
@@ -184,14 +212,22 @@ impl FlowContext {
     /// Begins the event of a permit (or of a refusal that audit mode lets through); it is emitted when the
     /// returned record is dropped.
     pub(crate) fn permit(&self, ruling: &FlowRuling, remarks: Remarks) -> OpenRecord {
+        let traffic = Arc::clone(self.handle.traffic());
+        let mut record = self.permit_apart(ruling, remarks, traffic);
+        record.opened = self.opened;
+        record
+    }
+
+    /// The same for a part of the flow that begins now and counts its bytes in `traffic`.
+    pub(crate) fn permit_apart(&self, ruling: &FlowRuling, remarks: Remarks, traffic: Arc<Traffic>) -> OpenRecord {
         let subject = self.handle.subject();
         let about = self.about(&subject);
         self.proxy.metrics.verdict(remarks.kind, &ruling.judgement);
         OpenRecord {
             event: Some(about.event(ruling, remarks)),
             proxy: Arc::clone(&self.proxy),
-            traffic: Arc::clone(self.handle.traffic()),
-            opened: self.opened,
+            traffic,
+            opened: self.proxy.clock.now(),
         }
     }
 
@@ -262,6 +298,7 @@ impl About<'_> {
         event.ech_present = remarks.ech_present;
         event.ja4 = remarks.ja4.map(Into::into);
         event.note = remarks.note.map(Into::into);
+        event.count = remarks.count;
         event
     }
 }

@@ -11,7 +11,7 @@ use nix::sys::socket::{setsockopt, sockopt};
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 use tidegate_policy::judge::permit::DialPermit;
 use tidegate_policy::special;
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::net::{TcpSocket, TcpStream, UdpSocket};
 
 use crate::address::{ClientAddr, UpstreamAddr};
 use crate::config::Egress;
@@ -86,9 +86,9 @@ pub(crate) struct DialError {
 }
 
 impl DialError {
-    /// No try came to an end.
-    pub(crate) fn unfinished(address: UpstreamAddr) -> Self {
-        Self { address, cause: DialCause::Other, source: io::ErrorKind::Interrupted.into() }
+    /// Classifies the failure to reach `address`.
+    pub(crate) fn new(address: UpstreamAddr, source: io::Error) -> Self {
+        Self { address, cause: DialCause::of(&source), source }
     }
 }
 
@@ -110,7 +110,8 @@ impl Dialer {
     pub(crate) async fn dial(&self, permit: &DialPermit, client: ClientAddr) -> Result<Upstream, DialError> {
         let address = UpstreamAddr::new(SocketAddr::new(permit.address(), permit.port()));
         let connected = async {
-            let socket = self.socket(address, client)?;
+            let socket = self.socket(address, client, Type::STREAM, Protocol::TCP)?;
+            let socket = TcpSocket::from_std_stream(socket.into());
             let connect = socket.connect(address.socket());
             tokio::time::timeout(self.timeout, connect).await.map_err(|_| io::ErrorKind::TimedOut)?
         };
@@ -121,17 +122,31 @@ impl Dialer {
                 Ok(Upstream { leg: Leg::new(stream), address, metrics: Arc::clone(&self.metrics) })
             }
             Err(source) => {
-                let cause = DialCause::of(&source);
-                self.metrics.dial_failed(cause);
-                tracing::debug!(%address, cause = cause.as_str(), %source, "dial failed");
-                Err(DialError { address, cause, source })
+                let error = DialError::new(address, source);
+                self.metrics.dial_failed(error.cause);
+                tracing::debug!(%error, cause = error.cause.as_str(), source = %error.source);
+                Err(error)
             }
         }
     }
 
-    fn socket(&self, address: UpstreamAddr, client: ClientAddr) -> io::Result<TcpSocket> {
+    /// A datagram socket connected to what `permit` names, for `client`.
+    pub(crate) fn datagrams(&self, permit: &DialPermit, client: ClientAddr) -> Result<UdpSocket, DialError> {
+        let address = UpstreamAddr::new(SocketAddr::new(permit.address(), permit.port()));
+        let connected = self.socket(address, client, Type::DGRAM, Protocol::UDP).and_then(|socket| {
+            socket.connect(&address.socket().into())?;
+            UdpSocket::from_std(socket.into())
+        });
+        connected.map_err(|source| {
+            let error = DialError::new(address, source);
+            self.metrics.dial_failed(error.cause);
+            error
+        })
+    }
+
+    fn socket(&self, address: UpstreamAddr, client: ClientAddr, kind: Type, protocol: Protocol) -> io::Result<Socket> {
         let domain = Domain::for_address(address.socket());
-        let socket = Socket::new(domain, Type::STREAM.nonblocking().cloexec(), Some(Protocol::TCP))?;
+        let socket = Socket::new(domain, kind.nonblocking().cloexec(), Some(protocol))?;
         if let Some(source) = self.source(address.ip(), client.ip()) {
             // Without a port reserved at bind, ports are shared between destinations.
             setsockopt(&socket, sockopt::IpBindAddressNoPort, &true)?;
@@ -143,7 +158,7 @@ impl Dialer {
             }
             socket.bind(&SocketAddr::new(source, 0).into())?;
         }
-        Ok(TcpSocket::from_std_stream(socket.into()))
+        Ok(socket)
     }
 
     /// The source address to bind, of the destination's family; none lets the routes choose.

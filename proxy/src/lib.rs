@@ -29,5 +29,8 @@ pub mod registry;
 pub mod relay;
 mod route;
 pub mod seams;
+#[cfg(test)]
+mod testing;
+mod udp;
 
 pub use proxy::{Proxy, ProxyParts};

@@ -17,6 +17,7 @@ use crate::metrics::FlowMetrics;
 use crate::registry::{Bounds, FlowRegistry};
 use crate::relay::Means;
 use crate::relay::pipes::PipePool;
+use crate::udp::Udp;
 use crate::seams::{Lookup, StreamDns, Unreachable};
 
 /// How long flows may take to end after they were told to.
@@ -53,6 +54,7 @@ pub struct Proxy {
     pub(crate) means: Means,
     pub(crate) budget: Arc<Budget>,
     pub(crate) metrics: Arc<FlowMetrics>,
+    pub(crate) udp: Udp,
     /// Cancelled when no new flow is to be taken.
     pub(crate) closing: CancellationToken,
     ipv6: AtomicBool,
@@ -78,6 +80,7 @@ impl Proxy {
             registry: FlowRegistry::new(Arc::clone(&parts.subjects), parts.clock.clone(), bounds),
             dialer: Dialer::new(config.egress.clone(), config.timeouts.connect, Arc::clone(&metrics)),
             means: Means::new(pool),
+            udp: Udp::new(config.limits.associations, config.limits.associations_per_job),
             budget: Budget::new(config.limits.detect_bytes),
             metrics,
             closing: CancellationToken::new(),
@@ -111,6 +114,12 @@ impl Proxy {
     /// An accepted connection's local address is the destination that the runner asked for.
     pub async fn serve_tcp(self: Arc<Self>, listener: std::net::TcpListener) -> io::Result<()> {
         crate::accept::serve(self, listener).await
+    }
+
+    /// Serves diverted datagrams until [`Proxy::drain`]: once a core and family. The socket must give
+    /// original destination and mark as control messages.
+    pub async fn serve_udp(self: Arc<Self>, socket: std::net::UdpSocket) -> io::Result<()> {
+        crate::udp::serve(self, socket).await
     }
 
     /// Takes no new flow, gives open ones until `patience` is over, then ends them. Returns how many had to be

@@ -2,6 +2,7 @@
 //! says so. Owns the order of tries; never judges by itself (each resolved address goes back to its
 //! permit). Driven by `flow` and `http`.
 
+use std::io;
 use std::sync::Arc;
 
 use tidegate_policy::DnsName;
@@ -45,65 +46,74 @@ pub(crate) enum Unreached {
     Failed(Judged, DialError),
 }
 
-impl FlowContext {
-    /// Carries a ruling out.
-    pub(crate) async fn reach(&self, judged: Judged, early: Option<Early>) -> Result<Reached, Unreached> {
-        match judged.ruling.route.clone() {
-            Route::Closed => Err(Unreached::Refused(judged)),
-            Route::Dial(permit) => {
-                let proven = self.ticketed(&judged.ruling);
-                self.own_address(judged, &permit, proven, early).await
-            }
-            Route::Resolve(permit) => match self.resolve(&judged, &permit).await {
-                Ok(permits) => match self.race(permits).await {
-                    Ok(upstream) => {
-                        let proven = judged.ruling.name.clone();
-                        Ok(Reached { upstream, judged, proven })
-                    }
-                    Err(error) => Err(Unreached::Failed(judged, error)),
-                },
-                Err(refusal) => Err(Unreached::Refused(judged.refused(refusal))),
-            },
-            Route::Confirm { permit, otherwise } => {
-                let confirmed = match early.as_ref().and_then(|early| early.confirmed.clone()) {
-                    Some(name) => Some((permit.confirm(&[self.flow.address]), name)),
-                    None => self.confirm(&permit).await.map(|(dial, name)| (Some(dial), name)),
-                };
-                match (confirmed, otherwise.route.clone()) {
-                    (Some((Some(dial), name)), _) => {
-                        let judged = judged.confirmed(&permit, &name);
-                        self.own_address(judged, &dial, Some(name), early).await
-                    }
-                    (_, Route::Dial(dial)) => {
-                        let judged = Judged { ruling: *otherwise, ..judged };
-                        self.own_address(judged, &dial, None, early).await
-                    }
-                    (_, Route::Closed | Route::Resolve(_) | Route::Confirm { .. }) => {
-                        Err(Unreached::Refused(Judged { ruling: *otherwise, ..judged }))
-                    }
-                }
-            }
-        }
-    }
+/// What a ruling permits to dial, after resolving what had to be resolved.
+#[derive(Debug)]
+pub(crate) struct Granted {
+    pub(crate) judged: Judged,
+    /// The address to try first.
+    pub(crate) first: DialPermit,
+    /// Those to try after it.
+    pub(crate) rest: Vec<DialPermit>,
+    /// The name for which these addresses are proven.
+    pub(crate) proven: Option<DnsName>,
+}
 
-    async fn own_address(
-        &self,
-        judged: Judged,
-        permit: &DialPermit,
-        proven: Option<DnsName>,
-        early: Option<Early>,
-    ) -> Result<Reached, Unreached> {
-        if let Some(Early { upstream, .. }) = early.filter(|early| early.upstream.address.ip() == permit.address()) {
+impl FlowContext {
+    /// Carries a ruling out, over the early connection where that is the right one.
+    pub(crate) async fn reach(&self, judged: Judged, early: Option<Early>) -> Result<Reached, Unreached> {
+        let confirmed = early.as_ref().and_then(|early| early.confirmed.clone());
+        let Granted { judged, first, rest, proven } =
+            self.grant(judged, confirmed).await.map_err(Unreached::Refused)?;
+        if let Some(Early { upstream, .. }) = early.filter(|early| early.upstream.address.ip() == first.address()) {
             return Ok(Reached { upstream, judged, proven });
         }
-        match self.proxy.dialer.dial(permit, self.client).await {
+        match self.race(first, rest).await {
             Ok(upstream) => Ok(Reached { upstream, judged, proven }),
             Err(error) => Err(Unreached::Failed(judged, error)),
         }
     }
 
+    /// Finds out what a ruling permits to dial; refused when that is nothing. `confirmed` is an exact name
+    /// that was found to have the flow's own address already.
+    pub(crate) async fn grant(&self, judged: Judged, confirmed: Option<DnsName>) -> Result<Granted, Judged> {
+        match judged.ruling.route.clone() {
+            Route::Closed => Err(judged),
+            Route::Dial(first) => {
+                let proven = self.ticketed(&judged.ruling);
+                Ok(Granted { judged, first, rest: Vec::new(), proven })
+            }
+            Route::Resolve(permit) => match self.resolve(&judged, &permit).await {
+                Ok((first, rest)) => {
+                    let proven = judged.ruling.name.clone();
+                    Ok(Granted { judged, first, rest, proven })
+                }
+                Err(refusal) => Err(judged.refused(refusal)),
+            },
+            Route::Confirm { permit, otherwise } => {
+                let known = confirmed.and_then(|name| Some((permit.confirm(&[self.flow.address])?, name)));
+                let confirmed = match known {
+                    Some(known) => Some(known),
+                    None => self.confirm(&permit).await,
+                };
+                if let Some((first, name)) = confirmed {
+                    let judged = judged.confirmed(&permit, &name);
+                    return Ok(Granted { judged, first, rest: Vec::new(), proven: Some(name) });
+                }
+                let judged = Judged { ruling: *otherwise, ..judged };
+                match own_permit(&judged.ruling.route).cloned() {
+                    Some(first) => Ok(Granted { judged, first, rest: Vec::new(), proven: None }),
+                    None => Err(judged),
+                }
+            }
+        }
+    }
+
     /// Resolves the flow's own name and judges what comes of it.
-    async fn resolve(&self, judged: &Judged, permit: &ResolvePermit) -> Result<Vec<DialPermit>, Refusal> {
+    async fn resolve(
+        &self,
+        judged: &Judged,
+        permit: &ResolvePermit,
+    ) -> Result<(DialPermit, Vec<DialPermit>), Refusal> {
         let unresolved = || Refusal::because(Reason::ResolveFailed);
         let name = permit.query().name();
         let charge = |rule| self.proxy.lookup.charge(self.subject().id, name, rule);
@@ -123,8 +133,12 @@ impl FlowContext {
                 Err(refusal) => refused = refused.or(Some(refusal)),
             }
         }
-        permits.truncate(self.proxy.config.limits.tries);
-        if permits.is_empty() { Err(refused.unwrap_or_else(unresolved)) } else { Ok(permits) }
+        permits.truncate(self.proxy.config.limits.tries.max(1));
+        if permits.is_empty() {
+            return Err(refused.unwrap_or_else(unresolved));
+        }
+        let first = permits.remove(0);
+        Ok((first, permits))
     }
 
     /// Resolves exact names until one has the flow's own address.
@@ -162,7 +176,7 @@ impl FlowContext {
         }
         let now = self.proxy.clock.now();
         if let QueryAction::Resolve(permit) = judge_query(&book, name, rtype::HTTPS, subject.tickets(), now).action {
-            let learned = self.proxy.lookup.learn_ech(&permit);
+            let learned = self.proxy.lookup.learn_ech(&permit, &book);
             let _ = tokio::time::timeout(self.proxy.config.timeouts.resolve, learned).await;
         }
     }
@@ -177,9 +191,12 @@ impl FlowContext {
 
     /// Tries addresses one after another, each a little after the one before (RFC 8305 §5); the first
     /// connection wins.
-    async fn race(&self, permits: Vec<DialPermit>) -> Result<Upstream, DialError> {
-        let mut failed = DialError::unfinished(UpstreamAddr::new(self.original.socket()));
-        let mut waiting = permits.into_iter();
+    async fn race(&self, first: DialPermit, rest: Vec<DialPermit>) -> Result<Upstream, DialError> {
+        if rest.is_empty() {
+            return self.proxy.dialer.dial(&first, self.client).await;
+        }
+        let mut failed = None;
+        let mut waiting = std::iter::once(first).chain(rest).collect::<Vec<_>>().into_iter();
         let mut tries: JoinSet<Result<Upstream, DialError>> = JoinSet::new();
         loop {
             if let Some(permit) = waiting.next() {
@@ -189,9 +206,12 @@ impl FlowContext {
             tokio::select! {
                 done = tries.join_next() => match done {
                     Some(Ok(Ok(upstream))) => return Ok(upstream),
-                    Some(Ok(Err(error))) => failed = error,
+                    Some(Ok(Err(error))) => failed = Some(error),
                     Some(Err(lost)) => tracing::error!(%lost, "a dial was lost"),
-                    None => return Err(failed),
+                    None => {
+                        let lost = || DialError::new(UpstreamAddr::new(self.original.socket()), io::ErrorKind::Other.into());
+                        return Err(failed.unwrap_or_else(lost));
+                    }
                 },
                 () = tokio::time::sleep(self.proxy.config.timeouts.next_try), if waiting.len() > 0 => {}
             }

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::pin::Pin;
 
 use tidegate_policy::judge::permit::QueryPermit;
+use tidegate_policy::rulebook::Rulebook;
 use tidegate_policy::DnsName;
 use tidegate_policy::compile::rules::RuleRef;
 use tokio::net::TcpStream;
@@ -51,8 +52,8 @@ pub trait Lookup: Send + Sync {
     ) -> Pending<'a, Result<Found, LookupError>>;
 
     /// Asks for a name's HTTPS record, so that the ids of its ECH configurations are known to the ledger
-    /// when this returns.
-    fn learn_ech<'a>(&'a self, permit: &'a QueryPermit) -> Pending<'a, ()>;
+    /// of `book` when this returns.
+    fn learn_ech<'a>(&'a self, permit: &'a QueryPermit, book: &'a Rulebook) -> Pending<'a, ()>;
 }
 
 /// Serves DNS on a connection that a runner opened to port 53 of a foreign address.

@@ -151,7 +151,7 @@ impl Waiting<'_> {
 }
 
 /// What a flow is whose client ended its side before its bytes said so.
-pub(super) fn at_end(bytes: &[u8], prefix: Prefix) -> Detection {
+pub(crate) fn at_end(bytes: &[u8], prefix: Prefix) -> Detection {
     let word = |bytes: &[u8]| !bytes.iter().any(|byte| matches!(byte, b' ' | b'\t'));
     match prefix {
         Prefix::Nothing => Detection::Opaque(OpaqueReason::Closed),

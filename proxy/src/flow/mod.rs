@@ -10,6 +10,9 @@ mod first;
 mod observe;
 mod tls;
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 
 use tidegate_policy::endpoint::Transport;
@@ -23,6 +26,8 @@ use crate::dial;
 use crate::leg::Leg;
 
 pub(crate) use enforce::{Finding, carry_out};
+pub(crate) use first::at_end;
+pub(crate) use tls::TlsWatch;
 
 /// The port on which foreign resolvers are asked over TCP.
 const DNS_PORT: u16 = 53;

@@ -5,7 +5,7 @@ use crate::detect::tls::{ClientHello, ClientStep, SecondHelloWatch, ServerStep};
 use crate::relay::{Direction, Inspect, Look};
 
 /// The inspector of a TLS flow after its verdict.
-pub(super) struct TlsWatch {
+pub(crate) struct TlsWatch {
     watch: SecondHelloWatch,
     /// Block: holds back and ends. Audit: only notes.
     strict: bool,
@@ -16,13 +16,13 @@ pub(super) struct TlsWatch {
 
 impl TlsWatch {
     /// A watch that begins right behind `hello`.
-    pub(super) fn new(hello: &ClientHello, strict: bool) -> Self {
+    pub(crate) fn new(hello: &ClientHello, strict: bool) -> Self {
         let watch = SecondHelloWatch::new(hello.hello.clone());
         Self { watch, strict, held: Vec::new(), over: false, differs: None }
     }
 
     /// Why the second hello is not the first one's, when it isn't.
-    pub(super) fn differs(&self) -> Option<&'static str> {
+    pub(crate) fn differs(&self) -> Option<&'static str> {
         self.differs
     }
 

@@ -85,8 +85,7 @@ pub enum Path {
 pub struct Means {
     pool: Arc<PipePool>,
     bytes: [Counter; 2],
-    spliced: Counter,
-    copied: Counter,
+    paths: [(AtomicU64, Counter); 2],
 }
 
 impl Means {
@@ -96,7 +95,13 @@ impl Means {
             metrics::counter!("tidegate_flow_bytes_total", "direction" => direction)
         };
         let path = |path: &'static str| metrics::counter!("tidegate_relay_bytes_total", "path" => path);
-        Self { pool, bytes: [bytes("up"), bytes("down")], spliced: path("splice"), copied: path("copy") }
+        let path = |label| (AtomicU64::new(0), path(label));
+        Self { pool, bytes: [bytes("up"), bytes("down")], paths: [path("splice"), path("copy")] }
+    }
+
+    /// Bytes that went this way, of all flows.
+    pub fn moved(&self, path: Path) -> u64 {
+        self.paths[path as usize].0.load(Ordering::Relaxed)
     }
 
     /// Counts bytes that a task moved by itself.
@@ -117,10 +122,9 @@ impl Meter<'_> {
     fn moved(&self, bytes: usize, path: Path) {
         self.traffic.count(self.direction, bytes);
         self.means.bytes[usize::from(self.direction == Direction::Down)].increment(bytes as u64);
-        match path {
-            Path::Splice => self.means.spliced.increment(bytes as u64),
-            Path::Copy => self.means.copied.increment(bytes as u64),
-        }
+        let (count, counter) = &self.means.paths[path as usize];
+        count.fetch_add(bytes as u64, Ordering::Relaxed);
+        counter.increment(bytes as u64);
     }
 }
 

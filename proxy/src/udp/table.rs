@@ -11,6 +11,7 @@ use socket2::SockRef;
 use tokio::net::UdpSocket;
 
 use crate::address::{ClientAddr, OriginalDst};
+use crate::relay::Traffic;
 
 /// Datagrams kept for an association that is not judged yet; later ones are dropped, as a full queue of the
 /// network drops them.
@@ -27,6 +28,8 @@ pub(super) struct Pair {
 #[derive(Debug)]
 pub(super) struct Association {
     subject: u64,
+    /// Where its bytes are counted.
+    pub(super) traffic: Arc<Traffic>,
     way: Mutex<Way>,
 }
 
@@ -125,7 +128,7 @@ impl Table {
 
     /// Begins an association for a job; `None` at the bounds. Two cores may begin the same one: the second
     /// gets the first's, and `true` only one of them.
-    pub(super) fn begin(&self, pair: Pair, subject: u64) -> Option<(Arc<Association>, bool)> {
+    pub(super) fn begin(&self, pair: Pair, subject: u64, traffic: &Arc<Traffic>) -> Option<(Arc<Association>, bool)> {
         let mut inner = self.inner.lock();
         if let Some(known) = inner.open.get(&pair) {
             return Some((Arc::clone(known), false));
@@ -134,7 +137,8 @@ impl Table {
         if inner.open.len() >= self.most || of_job >= self.most_per_job {
             return None;
         }
-        let fresh = Arc::new(Association { subject, way: Mutex::new(Way::Waiting(Vec::new())) });
+        let way = Mutex::new(Way::Waiting(Vec::new()));
+        let fresh = Arc::new(Association { subject, traffic: Arc::clone(traffic), way });
         inner.open.insert(pair, Arc::clone(&fresh));
         *inner.by_subject.entry(subject).or_default() += 1;
         Some((fresh, true))
@@ -171,21 +175,21 @@ mod tests {
     #[test]
     fn bounded_in_all_and_by_job_and_freed_by_the_end() {
         let table = Table::new(3, 2);
-        assert!(table.begin(pair(1), 7).unwrap().1 && table.begin(pair(2), 7).unwrap().1);
-        assert!(table.begin(pair(3), 7).is_none(), "two a job");
-        assert!(!table.begin(pair(1), 7).unwrap().1, "the same one is not begun twice");
-        assert!(table.begin(pair(3), 8).is_some());
-        assert!(table.begin(pair(4), 9).is_none(), "three in all");
+        assert!(table.begin(pair(1), 7, &Arc::default()).unwrap().1 && table.begin(pair(2), 7, &Arc::default()).unwrap().1);
+        assert!(table.begin(pair(3), 7, &Arc::default()).is_none(), "two a job");
+        assert!(!table.begin(pair(1), 7, &Arc::default()).unwrap().1, "the same one is not begun twice");
+        assert!(table.begin(pair(3), 8, &Arc::default()).is_some());
+        assert!(table.begin(pair(4), 9, &Arc::default()).is_none(), "three in all");
         table.end(&pair(1));
         table.end(&pair(1));
-        assert!(table.begin(pair(5), 7).is_some());
+        assert!(table.begin(pair(5), 7, &Arc::default()).is_some());
         assert_eq!(table.len(), 3);
     }
 
     #[test]
     fn datagrams_before_the_verdict_are_kept_up_to_a_bound() {
         let table = Table::new(1, 1);
-        let (association, _) = table.begin(pair(1), 7).unwrap();
+        let (association, _) = table.begin(pair(1), 7, &Arc::default()).unwrap();
         for _ in 0..MOST_WAITING {
             assert_eq!(association.send(b"x"), Sent::Kept);
         }
