@@ -29,5 +29,8 @@ pub mod ticket;
 pub mod time;
 pub mod verdict;
 
+#[cfg(test)]
+mod fixture;
+
 pub use name::DnsName;
 pub use time::Moment;

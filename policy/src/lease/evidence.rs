@@ -149,6 +149,19 @@ impl State {
         changed
     }
 
+    /// Takes out the addresses that stand beside a source which no static range holds any more.
+    pub(super) fn drop_orphans(&mut self) -> Vec<IpAddr> {
+        let orphan = |(address, hold): (&IpAddr, &Hold)| match hold {
+            Hold::Beside(first) => Some(*address).filter(|_| !self.in_range_only(*first)),
+            Hold::Lease(_) => None,
+        };
+        let orphans: Vec<IpAddr> = self.held.iter().filter_map(orphan).collect();
+        for address in &orphans {
+            self.detach(*address);
+        }
+        orphans
+    }
+
     /// The one lease that a machine holds by registered sources or by static ranges.
     fn host_of(&self, machine: &Machine) -> Option<Host> {
         if self.quarantine.has_machine(machine) {

@@ -263,7 +263,12 @@ impl State {
             machines.extend(source.mac.map(|mac| (network.clone(), mac)));
             machines.extend(self.link.machine(address).cloned());
         }
-        let mut changed: Vec<IpAddr> = machines.iter().flat_map(|machine| self.rejoin(machine)).collect();
+        let mut changed = if self.ranges.is_empty() {
+            Vec::new()
+        } else {
+            self.drop_orphans()
+        };
+        changed.extend(machines.iter().flat_map(|machine| self.rejoin(machine)));
         changed.extend(self.recheck(&network));
         changed
     }

@@ -66,6 +66,16 @@ impl Link {
         self.seen.iter().map(|(address, machine)| (*address, machine))
     }
 
+    /// Forgets the rows for which `keep` is false.
+    pub(super) fn retain(&mut self, keep: impl Fn(IpAddr, &Machine) -> bool) {
+        let rows: Vec<(IpAddr, Machine)> = self
+            .rows()
+            .filter(|(address, machine)| keep(*address, machine))
+            .map(|(at, one)| (at, one.clone()))
+            .collect();
+        self.replace(rows.into_iter());
+    }
+
     /// Replaces the snapshot and says what differs.
     pub(super) fn replace(&mut self, rows: impl Iterator<Item = (IpAddr, Machine)>) -> Vec<Moved> {
         let seen: HashMap<IpAddr, Machine> = rows.take(MAX_NEIGHBOURS).collect();

@@ -60,6 +60,14 @@ impl State {
     pub(super) fn set_networks(&mut self, networks: Vec<Network>, now: Moment) -> NetworksReport {
         let mut changed = self.leave_networks(&networks);
         self.route(networks);
+        let routes = std::mem::take(&mut self.routes);
+        self.link.retain(|address, (network, _)| {
+            routes
+                .iter()
+                .find(|(net, _)| net.contains(&address))
+                .is_some_and(|(_, known)| known.name == *network)
+        });
+        self.routes = routes;
         let strays: Vec<IpAddr> = self
             .held
             .keys()
@@ -158,6 +166,7 @@ impl State {
         }
         self.set_ranges(&specs);
         self.statics = specs;
+        changed.extend(self.drop_orphans());
         let machines: BTreeSet<Machine> = self.link.rows().map(|(_, machine)| machine.clone()).collect();
         for machine in &machines {
             changed.extend(self.rejoin(machine));

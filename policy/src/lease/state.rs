@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use compact_str::CompactString;
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use ipnet::IpNet;
 
 use super::link::{Link, Machine};
@@ -372,12 +372,13 @@ impl State {
         )));
     }
 
-    /// Displaces every on-demand subject of a network whose source stands elsewhere by now.
+    /// Displaces every on-demand subject of a network whose source stands elsewhere by now. Gives back
+    /// those sources, and the ones that stood beside them.
     pub(super) fn recheck(&mut self, network: &str) -> Vec<IpAddr> {
         let Some(pool) = self.pools.get(network) else {
             return Vec::new();
         };
-        let moved: Vec<IpAddr> = pool
+        let moved: HashSet<IpAddr> = pool
             .iter()
             .filter(|(source, slot)| match (self.place(**source), slot.origin) {
                 (Place::Unleased, Origin::Unleased) => false,
@@ -387,10 +388,20 @@ impl State {
             })
             .map(|(source, _)| *source)
             .collect();
+        if moved.is_empty() {
+            return Vec::new();
+        }
+        let beside = |hold: &Hold| matches!(hold, Hold::Beside(first) if moved.contains(first));
+        let along: Vec<IpAddr> = self
+            .held
+            .iter()
+            .filter(|(_, hold)| beside(hold))
+            .map(|(address, _)| *address)
+            .collect();
         for source in &moved {
             self.displace(*source);
         }
-        moved
+        moved.into_iter().chain(along).collect()
     }
 
     pub(super) fn is_expired(&self, key: Key, now: Moment) -> bool {
