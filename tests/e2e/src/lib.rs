@@ -3,6 +3,8 @@
 //!
 //! Owns no test and no expectation. Every suite under `tests/` builds its own lab, so any two run at once.
 
+pub mod hello;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -82,6 +84,14 @@ pub async fn run_on(lab: &Lab, runner: usize, line: &[&str]) -> Output {
 pub async fn event(events: &mut EventLog, fields: &[(&str, &str)]) -> Value {
     let fits = |event: &Value| has(event, fields);
     events.wait_for(&format!("an event with {fields:?}"), PATIENCE, fits).await.unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// Waits for the event of one flow, known by its source port, in which each of these fields has this value.
+pub async fn flow_event(events: &mut EventLog, client: &hello::Client, fields: &[(&str, &str)]) -> Value {
+    let port = client.port().to_string();
+    let mut all = vec![("source_port", port.as_str())];
+    all.extend(fields);
+    event(events, &all).await
 }
 
 /// True when each of these fields has this value. `job.job` looks into the job.

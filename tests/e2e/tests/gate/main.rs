@@ -9,3 +9,4 @@ mod clients;
 mod closed;
 mod destinations;
 mod swap;
+mod tls;
