@@ -116,7 +116,7 @@ fn run(runtime: &Runtime, file: &Path, config: GatewayConfig, signals: Signals) 
     let prometheus = metrics::install()
         .map_err(|error| during("can't install the metrics recorder")(std::io::Error::other(error)))?;
     let served = networks::resolve(&config.networks)?;
-    let plan = parts::plan(&served);
+    let plan = parts::plan(&served, &config.proxy.egress);
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let sockets: Vec<CoreSockets> =
         (0..cores).map(|_| CoreSockets::open(&plan.networks)).collect::<Result<_, _>>()?;

@@ -47,13 +47,14 @@ pub enum PartsError {
 }
 
 /// What is diverted, and to where.
-pub(crate) fn plan(served: &[Served]) -> InterceptPlan {
+pub(crate) fn plan(served: &[Served], egress: &Egress) -> InterceptPlan {
     InterceptPlan {
         networks: served.iter().map(|one| one.plan.clone()).collect(),
         tcp_port: PROXY_TCP_PORT,
         udp_port: PROXY_UDP_PORT,
         runner_api: Vec::<SocketAddr>::new(),
         refuse_v6_tcp: !has_v6_route(),
+        preserve_source: matches!(egress, Egress::Preserve),
         steering: Steering::default(),
     }
 }

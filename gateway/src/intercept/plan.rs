@@ -43,7 +43,7 @@ pub enum PlanError {
     #[error("routing table {0} is reserved by the kernel")]
     Table(u32),
     /// The two rules must lie between the kernel's local and main tables.
-    #[error("rule priority {0} must be between 1 and 32764")]
+    #[error("rule priority {0} must be between 1 and 32763")]
     Priority(u32),
 }
 
@@ -129,8 +129,8 @@ pub struct Steering {
     pub spoof_mark: u32,
     /// Routing table that delivers everything locally.
     pub table: u32,
-    /// Priority of the rule that looks into [`table`](Self::table); the rule
-    /// that refuses all else from runners has the next one.
+    /// Priority of the rule that looks into [`table`](Self::table); the two
+    /// after it are taken as well.
     pub priority: u32,
 }
 
@@ -160,6 +160,9 @@ pub struct InterceptPlan {
     /// the gateway has no usable IPv6 upstream, and only a refused connection makes
     /// clients fall back to IPv4.
     pub refuse_v6_tcp: bool,
+    /// Whether the gateway dials with the runner's own address (`egress: preserve`):
+    /// then answers from elsewhere to its sockets are steered to them as well.
+    pub preserve_source: bool,
     /// Marks, table and priority.
     pub steering: Steering,
 }
@@ -226,7 +229,7 @@ impl Steering {
         if matches!(self.table, 0 | 253..=255) {
             return Err(PlanError::Table(self.table));
         }
-        if !(1..=32_764).contains(&self.priority) {
+        if !(1..=32_763).contains(&self.priority) {
             return Err(PlanError::Priority(self.priority));
         }
         Ok(())
@@ -249,6 +252,7 @@ mod tests {
             udp_port: 15001,
             runner_api: Vec::new(),
             refuse_v6_tcp: false,
+            preserve_source: false,
             steering: Steering::default(),
         }
     }

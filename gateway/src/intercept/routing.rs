@@ -10,7 +10,9 @@
 //!   nftables and whatever the forwarding settings say.
 //!
 //! Both name the interface: the gateway's own packets can never be caught, even
-//! if a mark is reflected into them.
+//! if a mark is reflected into them. Only where the gateway dials with runners'
+//! addresses (`preserve_source`) does a third rule deliver marked packets from any
+//! interface.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -58,6 +60,9 @@ impl Routing {
             for interface in plan.interfaces() {
                 rules.push(divert_rule(family, interface.as_str(), plan.steering));
                 rules.push(refuse_rule(family, interface.as_str(), plan.steering));
+            }
+            if plan.preserve_source {
+                rules.push(preserve_rule(family, plan.steering));
             }
         }
         Self {
@@ -187,7 +192,17 @@ async fn our_routes(netlink: &Netlink, family: AddressFamily) -> Result<Vec<Rout
 }
 
 fn divert_rule(family: AddressFamily, interface: &str, steering: Steering) -> RuleMessage {
-    let mut rule = rule(family, interface, steering.priority);
+    to_table(rule(family, Some(interface), steering.priority), steering)
+}
+
+/// For whatever carries the mark. Its priority is its own: the kernel deletes the
+/// first rule that has all named attributes, so a rule that is part of another
+/// could not be deleted alone.
+fn preserve_rule(family: AddressFamily, steering: Steering) -> RuleMessage {
+    to_table(rule(family, None, steering.priority + 2), steering)
+}
+
+fn to_table(mut rule: RuleMessage, steering: Steering) -> RuleMessage {
     rule.header.action = RuleAction::ToTable;
     rule.header.table = RouteHeader::RT_TABLE_UNSPEC;
     rule.attributes.extend([
@@ -199,16 +214,17 @@ fn divert_rule(family: AddressFamily, interface: &str, steering: Steering) -> Ru
 }
 
 fn refuse_rule(family: AddressFamily, interface: &str, steering: Steering) -> RuleMessage {
-    let mut rule = rule(family, interface, steering.priority + 1);
+    let mut rule = rule(family, Some(interface), steering.priority + 1);
     rule.header.action = RuleAction::Blackhole;
     rule
 }
 
-fn rule(family: AddressFamily, interface: &str, priority: u32) -> RuleMessage {
+fn rule(family: AddressFamily, interface: Option<&str>, priority: u32) -> RuleMessage {
     let mut rule = RuleMessage::default();
     rule.header.family = family;
+    let interface = interface.map(|name| RuleAttribute::Iifname(name.to_owned()));
+    rule.attributes.extend(interface);
     rule.attributes.extend([
-        RuleAttribute::Iifname(interface.to_owned()),
         RuleAttribute::Priority(priority),
         RuleAttribute::Protocol(RouteProtocol::Other(PROTOCOL)),
     ]);
@@ -222,10 +238,16 @@ fn same_rule(found: &RuleMessage, wanted: &RuleMessage) -> bool {
         && found.header.action == wanted.header.action
         && found.header.src_len == 0
         && found.header.dst_len == 0
+        && interface_of(found) == interface_of(wanted)
         && wanted
             .attributes
             .iter()
             .all(|attribute| found.attributes.contains(attribute))
+}
+
+fn interface_of(rule: &RuleMessage) -> Option<&RuleAttribute> {
+    let names_interface = |attribute: &&RuleAttribute| matches!(attribute, RuleAttribute::Iifname(_));
+    rule.attributes.iter().find(names_interface)
 }
 
 fn same_route(found: &RouteMessage, wanted: &RouteMessage) -> bool {
@@ -272,6 +294,7 @@ mod tests {
             udp_port: 1,
             runner_api: Vec::new(),
             refuse_v6_tcp: false,
+            preserve_source: false,
             steering: Steering::default(),
         })
     }

@@ -146,11 +146,15 @@ impl<'a> Writer<'a> {
     }
 
     fn divert(&self) -> String {
-        chain(
-            "divert",
-            Some("prerouting priority mangle"),
-            &[format!("iifname {{ {} }} goto from_runner", self.interfaces)],
-        )
+        let mut rules = vec![format!("iifname {{ {} }} goto from_runner", self.interfaces)];
+        if self.plan.preserve_source {
+            // Answers to connections that the gateway opened under a runner's address.
+            rules.push(format!(
+                "meta l4proto {{ tcp, udp }} socket transparent 1 {} accept",
+                self.set_divert
+            ));
+        }
+        chain("divert", Some("prerouting priority mangle"), &rules)
     }
 
     /// Port 53 goes to the DNS sockets of the network that the query came from,

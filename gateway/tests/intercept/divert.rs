@@ -2,12 +2,12 @@
 
 use std::{
     io::{ErrorKind, Read, Write},
-    net::{Ipv6Addr, SocketAddr, TcpStream, UdpSocket},
+    net::{Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
 };
 
 use socket2::{Domain, Protocol, Socket, Type};
 use tidegate_gateway::{
-    intercept::{self, InterceptPlan, Steering},
+    intercept::{self, Condition, InterceptPlan, Steering},
     listen::{self, Family},
     raw::RawSender,
 };
@@ -182,6 +182,46 @@ fn runner_flows_take_no_place_in_the_conntrack_table() {
         }
         assert!(tracked() <= others, "{} tracked", tracked());
     });
+}
+
+#[test]
+fn egress_preserve_a_connection_under_the_runners_address_gets_its_answers() {
+    let lab = Lab::new();
+    let outside = lab.ns("out");
+    lab.gateway(move || async move {
+        let listening = from(&outside, || {
+            ["10.88.0.2:7", "[fd88::2]:7"].map(|at| TcpListener::bind(addr(at)).expect("listens"))
+        })
+        .await;
+        let guard = intercept::install(plan()).await.expect("installs");
+        let preserving = InterceptPlan {
+            preserve_source: true,
+            ..plan()
+        };
+        guard.replace(preserving).await.expect("replaces");
+        for (listener, runner) in listening.iter().zip(["10.77.1.2:0", "[fd77:1::2]:0"]) {
+            let to = listener.local_addr().expect("an address");
+            dial_as(addr(runner), to).expect("the answer comes back");
+            let (_, from) = listener.accept().expect("a connection");
+            assert_eq!(from.ip(), addr(runner).ip());
+        }
+        assert_eq!(guard.verify().await.expect("readable"), Condition::Intact);
+        guard.replace(plan()).await.expect("replaces");
+        let rules = sh("ip rule; ip -6 rule");
+        assert!(!rules.contains("7455:") && rules.contains("7453:"), "{rules}");
+    });
+}
+
+fn dial_as(own: SocketAddr, to: SocketAddr) -> std::io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(own), Type::STREAM, Some(Protocol::TCP))?;
+    if own.is_ipv4() {
+        socket.set_ip_transparent_v4(true)?;
+    } else {
+        socket.set_ip_transparent_v6(true)?;
+    }
+    socket.bind(&own.into())?;
+    socket.connect_timeout(&to.into(), PATIENCE)?;
+    Ok(socket)
 }
 
 /// A tuple in TIME-WAIT at the gateway must not make the next connection fail: the

@@ -144,6 +144,7 @@ pub(crate) fn plan() -> InterceptPlan {
         udp_port: PROXY_PORT,
         runner_api: vec![addr("10.77.1.1:443"), addr("[fd77:1::1]:443")],
         refuse_v6_tcp: false,
+        preserve_source: false,
         steering: Steering::default(),
     }
 }

@@ -24,6 +24,7 @@ fn plan() -> InterceptPlan {
             "[fd77:1::1]:443".parse().unwrap(),
         ],
         refuse_v6_tcp: false,
+        preserve_source: false,
         steering: Steering::default(),
     }
 }
@@ -117,6 +118,19 @@ fn refused_ipv6_comes_before_its_diversion_and_after_open_flows_and_dns() {
             && at("tcp dport 53") < reject
             && reject < at("tproxy ip6 to [::1]")
     );
+}
+
+#[test]
+fn preserved_sources_are_steered_only_when_asked_and_only_to_open_sockets() {
+    let steered = |preserve_source| {
+        let ruleset = Ruleset::compile(&InterceptPlan {
+            preserve_source,
+            ..plan()
+        })
+        .unwrap();
+        rules(ruleset.text(), "divert").len()
+    };
+    assert_eq!((steered(false), steered(true)), (1, 2));
 }
 
 #[test]
