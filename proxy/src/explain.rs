@@ -80,13 +80,29 @@ impl Explanation {
     /// A whole HTTP/1.1 response that closes the connection. `status` is 403, or what the request itself
     /// deserves (400, 431 …); `head` leaves the body out.
     pub(crate) fn page(&self, status: u16, format: PageFormat, head: bool) -> Vec<u8> {
+        self.response(status, format, head, "close")
+    }
+
+    /// The same, behind which the connection takes another request.
+    pub(crate) fn lasting_page(&self, status: u16, format: PageFormat, head: bool) -> Vec<u8> {
+        self.response(status, format, head, "keep-alive")
+    }
+
+    /// The same for a port that the flow's own does not decide about.
+    pub(crate) fn for_port(mut self, port: u16) -> Self {
+        let host = self.target.rsplit_once(':').map_or(self.target.as_str(), |(host, _)| host);
+        self.target = format!("{host}:{port}");
+        self
+    }
+
+    fn response(&self, status: u16, format: PageFormat, head: bool, connection: &str) -> Vec<u8> {
         let (media, body) = match format {
             PageFormat::Plain => ("text/plain", self.text()),
             PageFormat::Html => ("text/html", html(&self.text())),
         };
         let mut page = format!(
             "HTTP/1.1 {status} {}\r\nContent-Type: {media}; charset=utf-8\r\nContent-Length: {}\r\n\
-             Cache-Control: no-store\r\nConnection: close\r\nX-Tidegate-Reason: {}\r\nX-Tidegate-Event: {}\r\n\r\n",
+             Cache-Control: no-store\r\nConnection: {connection}\r\nX-Tidegate-Reason: {}\r\nX-Tidegate-Event: {}\r\n\r\n",
             phrase(status),
             body.len(),
             self.reason.as_str(),
@@ -166,6 +182,8 @@ fn phrase(status: u16) -> &'static str {
         431 => "Request Header Fields Too Large",
         501 => "Not Implemented",
         502 => "Bad Gateway",
+        503 => "Service Unavailable",
+        504 => "Gateway Timeout",
         505 => "HTTP Version Not Supported",
         _ => "Forbidden",
     }

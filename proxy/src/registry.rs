@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use tidegate_dns::{Clock, Subjects};
 use tidegate_policy::DnsName;
 use tidegate_policy::detection::Detection;
-use tidegate_policy::judge::flow::{Evidence, Flow, FlowRuling, Route, judge_flow};
+use tidegate_policy::judge::flow::{Evidence, Flow, FlowRuling, ProxyTarget, Route, judge_flow, judge_tunnelled};
 use tidegate_policy::rulebook::Rulebook;
 use tidegate_policy::subject::Subject;
 use tidegate_policy::ticket::TicketHold;
@@ -33,6 +33,8 @@ pub struct Admission {
     pub flow: Flow,
     /// What its first bytes said.
     pub detection: Detection,
+    /// Whom the forward proxy at the address is asked for, when it is one.
+    pub target: Option<ProxyTarget>,
     /// The name for which the dialled address was proven.
     pub proven: Option<DnsName>,
 }
@@ -275,7 +277,10 @@ fn ruling_stands(ruling: &FlowRuling) -> bool {
 impl Admission {
     fn judge(&self, subject: &Subject, book: &Rulebook, now: tidegate_policy::Moment) -> FlowRuling {
         let evidence = Evidence { tickets: subject.tickets(), proven: self.proven.as_ref(), now };
-        judge_flow(book, self.flow, &self.detection, evidence)
+        match &self.target {
+            Some(target) => judge_tunnelled(book, self.flow, target, &self.detection, evidence),
+            None => judge_flow(book, self.flow, &self.detection, evidence),
+        }
     }
 
     /// The tickets that this flow counts on.
@@ -345,6 +350,11 @@ impl FlowHandle {
         if !Arc::ptr_eq(&current, book) {
             self.registry.rejudge_one(self.id, &self.entry);
         }
+    }
+
+    /// Leaves the flow without anything to be re-judged by until it is admitted again; its tickets stay its.
+    pub fn rest(&self) {
+        self.entry.state.lock().admission = None;
     }
 
     /// Returns when the registry ends the flow.

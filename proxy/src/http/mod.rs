@@ -1,7 +1,30 @@
-//! Cleartext HTTP in block mode. Owns what happens to a flow whose first bytes are a request or the HTTP/2
-//! preface; never sees TLS. Driven by `flow::enforce`.
+//! Cleartext HTTP in block mode: every request is judged by itself, sent to its own server, and answered or
+//! explained. Owns what happens to a flow whose first bytes are a request or the HTTP/2 preface; never sees
+//! TLS, never decides policy. Driven by `flow::enforce`.
+//!
+//! Read in this order: `session` (the life of an HTTP/1 connection), `decide` (whom a request asks for, and
+//! by which row it is judged), `servers` and `pool` (where it goes), `exchange` (the bytes of one request and
+//! its response), `refuse` and `answer` (what is said otherwise), `ledger` (events), `tunnel` (what follows
+//! HTTP on the same connection).
+
+mod answer;
+mod arrival;
+mod decide;
+mod exchange;
+mod inlet;
+mod ledger;
+mod pool;
+mod refuse;
+mod servers;
+mod session;
+mod tally;
+mod tunnel;
+
+#[cfg(test)]
+mod tests;
 
 use tidegate_policy::detection::{Authority, Detection, HttpHost};
+use tidegate_policy::event::Kind;
 
 use crate::budget::Share;
 use crate::context::FlowContext;
@@ -9,6 +32,12 @@ use crate::detect::{Detector, Step};
 use crate::flow::{Finding, carry_out};
 use crate::leg::Leg;
 use crate::route::Early;
+use decide::Via;
+use inlet::Inlet;
+use ledger::Ledger;
+use pool::Pool;
+use session::{Over, Session};
+use tunnel::Pair;
 
 /// A flow that begins as cleartext HTTP, before any verdict.
 pub(crate) struct Cleartext {
@@ -22,10 +51,36 @@ pub(crate) struct Cleartext {
     pub(crate) early: Option<Early>,
 }
 
-/// Serves the flow to its end: judges the first request, then relays or explains.
+/// Serves the flow to its end.
 pub(crate) async fn serve(context: &FlowContext, client: &Leg, cleartext: Cleartext) {
     let Cleartext { first, detector, share, early } = cleartext;
-    let nobody = || Detection::Http(Authority { host: HttpHost::Absent, port: None });
-    let detection = first.detection().unwrap_or_else(nobody);
-    carry_out(context, client, Finding { detection, step: Some(first), detector, share }, early).await;
+    let took = context.proxy.clock.now().since(context.opened);
+    context.proxy.metrics.detected(Kind::Http, took);
+    let Step::Http(head) = first else {
+        let nobody = Detection::Http(Authority { host: HttpHost::Absent, port: None });
+        let finding = Finding { detection: nobody, step: Some(first), detector, share };
+        return carry_out(context, client, finding, early).await;
+    };
+    let mut inlet = Inlet::new(detector.into_bytes());
+    inlet.take(head.consumed);
+    drop(share);
+    let (pool, ledger) = (Pool::default(), Ledger::new(context));
+    let mut session = Session { context, client, inlet, via: Via::Flow, pool, ledger, early };
+    let over = tokio::select! {
+        over = session.run(Some(head)) => over,
+        () = context.traffic().silence(context.proxy.config.timeouts.idle) => return,
+    };
+    let inlet = std::mem::take(&mut session.inlet);
+    match over {
+        Over::Done => {}
+        Over::Opaque(server, event) => {
+            let end = Pair { context, client, inlet, server: *server }.relay(&event, &mut ()).await;
+            if !matches!(end, crate::relay::End::Finished) {
+                session.ledger.note(&event, "reset");
+            }
+        }
+        Over::Tunnel(server, target) => {
+            Pair { context, client, inlet, server: *server }.inside(target).await;
+        }
+    }
 }

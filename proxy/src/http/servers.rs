@@ -1,0 +1,112 @@
+//! The server for one judged request: a kept connection that the ruling still permits, else one that is
+//! dialled now. Owns that choice; never judges (the ruling's permit is asked for each address). Driven by
+//! `session`.
+
+use tidegate_policy::detection::{Authority, Detection, HttpHost};
+use tidegate_policy::endpoint::Transport;
+use tidegate_policy::judge::flow::Route;
+
+use super::answer::Failure;
+use super::decide::{Decision, Via};
+use super::ledger::Entered;
+use super::pool::{Purpose, Server};
+use super::session::{Over, Session};
+use crate::context::{Judged, Remarks};
+use crate::http1::head::{RequestFraming, RequestHead};
+use crate::route::Unreached;
+
+/// Why there is no server for a request.
+pub(super) enum Unserved {
+    /// It is refused; the decision says by what.
+    Refused,
+    /// It is permitted, and its server can't be reached.
+    Failed(Failure),
+    /// The tunnel that it came through is closed.
+    Gone,
+}
+
+impl Session<'_> {
+    /// A connection for a request. The decision is completed by what resolving led to.
+    pub(super) async fn server(&mut self, decision: &mut Decision) -> Result<Server, Unserved> {
+        if let Some(mut kept) = self.kept(decision) {
+            kept.proven = decision.proven(self.context);
+            return Ok(kept);
+        }
+        self.dial(decision).await
+    }
+
+    fn kept(&mut self, decision: &Decision) -> Option<Server> {
+        let book = &decision.judged.book;
+        match &decision.judged.ruling.route {
+            Route::Dial(permit) => self.pool.take(&decision.purpose, |address| address == permit.address()),
+            Route::Resolve(permit) => {
+                self.pool.take(&decision.purpose, |address| permit.dial(book, address).is_ok())
+            }
+            Route::Confirm { .. } | Route::Closed => None,
+        }
+    }
+
+    async fn dial(&mut self, decision: &mut Decision) -> Result<Server, Unserved> {
+        if matches!(decision.judged.ruling.route, Route::Closed) {
+            return Err(Unserved::Refused);
+        }
+        match self.via {
+            Via::Flow => {}
+            Via::Tunnel(_) => return Err(Unserved::Gone),
+        }
+        match self.context.reach(decision.judged.clone(), self.early.take()).await {
+            Ok(reached) => {
+                decision.judged = reached.judged.clone();
+                Ok(Server::new(reached, decision.purpose.clone()))
+            }
+            Err(Unreached::Refused(judged)) => {
+                decision.judged = judged;
+                Err(Unserved::Refused)
+            }
+            Err(Unreached::Failed(judged, error)) => {
+                decision.judged = judged;
+                decision.remarks.dialled = Some(error.address);
+                let note = format!("dial failed: {}", error.cause.as_str());
+                decision.remarks = decision.remarks.clone().noting(note);
+                Err(Unserved::Failed(Failure::dial(&error)))
+            }
+        }
+    }
+
+    /// What is permitted at its address whatever it says: goes on as bytes, with everything that is held.
+    pub(super) async fn as_bytes(&mut self, judged: Judged, detection: &Detection) -> Over {
+        let mut remarks = Remarks::of(detection, Transport::Tcp);
+        match self.context.reach(judged, self.early.take()).await {
+            Ok(reached) => {
+                remarks.dialled = Some(reached.upstream.address);
+                let nobody = Authority { host: HttpHost::Absent, port: None };
+                let ruling = &reached.judged.ruling;
+                let entered = Entered { authority: &nobody, target_port: None, ruling, remarks };
+                let event = self.ledger.permit(entered);
+                let proven = reached.proven.clone();
+                self.context.admit(&reached.judged, detection, reached.upstream.address, proven);
+                Over::Opaque(Box::new(Server::new(reached, Purpose::Proxy)), event)
+            }
+            Err(Unreached::Refused(judged)) => {
+                self.context.refuse(&judged.ruling, remarks);
+                Over::Done
+            }
+            Err(Unreached::Failed(judged, error)) => {
+                remarks.dialled = Some(error.address);
+                let note = format!("dial failed: {}", error.cause.as_str());
+                drop(self.context.permit(&judged.ruling, remarks.noting(note)));
+                Over::Done
+            }
+        }
+    }
+
+    /// A fresh connection for a request whose kept one had closed, where asking twice is asking once.
+    pub(super) async fn again(&mut self, head: &RequestHead, decision: &Decision) -> Option<Server> {
+        let safe = [&b"GET"[..], b"HEAD", b"OPTIONS", b"TRACE"].contains(&head.method());
+        if !safe || head.framing != RequestFraming::Empty || matches!(self.via, Via::Tunnel(_)) {
+            return None;
+        }
+        let reached = self.context.reach(decision.judged.clone(), None).await.ok()?;
+        Some(Server::new(reached, decision.purpose.clone()))
+    }
+}
