@@ -107,6 +107,8 @@ impl SourceBudget {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::disallowed_methods, reason = "only a point to count from")]
+
     use proptest::prelude::*;
 
     use super::*;

@@ -11,12 +11,17 @@ use std::{
         Arc,
         atomic::{AtomicU16, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use parking_lot::Mutex;
 use socket2::{Domain, Protocol, SockFilter, Socket, Type};
-use tokio::{net::UdpSocket, sync::oneshot, task::JoinHandle, time::timeout};
+use tokio::{
+    net::UdpSocket,
+    sync::oneshot,
+    task::JoinHandle,
+    time::{Instant, timeout},
+};
 
 use super::{
     filter,

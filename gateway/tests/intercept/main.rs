@@ -3,6 +3,10 @@
     clippy::wildcard_enum_match_arm,
     reason = "tests look for one variant of foreign enums"
 )]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "waits for the kernel, on the kernel's clock"
+)]
 
 mod closed;
 mod divert;
