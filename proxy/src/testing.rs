@@ -52,6 +52,8 @@ pub(crate) fn in_net<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send + '
             let done = Command::new("ip").args(command.split(' ')).status().unwrap();
             assert!(done.success(), "ip {command}");
         }
+        // Every address of the routes above can be bound, without being named one by one.
+        std::fs::write("/proc/sys/net/ipv6/ip_nonlocal_bind", "1").unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async { tokio::time::timeout(3 * PATIENCE, test()).await.expect("the test hangs") });
     });
@@ -267,6 +269,18 @@ pub(crate) async fn read_all(stream: &mut TcpStream) -> std::io::Result<Vec<u8>>
     let mut all = Vec::new();
     let read = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut all)).await;
     read.unwrap_or_else(|_| panic!("no end after {:?}", String::from_utf8_lossy(&all))).map(|_| all)
+}
+
+/// One HTTP response whose length is given.
+pub(crate) async fn read_page(stream: &mut TcpStream) -> (String, String) {
+    let mut page = Vec::new();
+    while !page.ends_with(b"\r\n\r\n") {
+        page.extend(read_exactly(stream, 1).await);
+    }
+    let head = String::from_utf8(page).unwrap();
+    let length = head.lines().find_map(|line| line.strip_prefix("Content-Length: ")).unwrap();
+    let body = read_exactly(stream, length.parse().unwrap()).await;
+    (head, String::from_utf8(body).unwrap())
 }
 
 /// Exactly so many bytes.

@@ -69,3 +69,27 @@ impl Site {
 pub(crate) fn server_name(text: &str) -> ServerName<'static> {
     ServerName::try_from(text.to_owned()).unwrap()
 }
+
+/// Adds an ECH extension (outer, RFC 9849 §5) with this config id to a hello in one record.
+pub(crate) fn with_ech(hello: &[u8], config_id: u8) -> Vec<u8> {
+    let mut extension = vec![0xfe, 0x0d, 0, 0, 0, 0, 1, 0, 1, config_id, 0, 32];
+    extension.extend([9; 32]);
+    extension.extend([0, 64]);
+    extension.extend([8; 64]);
+    let body = u16::try_from(extension.len() - 4).unwrap();
+    extension[2..4].copy_from_slice(&body.to_be_bytes());
+    let mut grown = hello.to_vec();
+    let added = extension.len();
+    let mut grow = |at: usize| {
+        let length = usize::from(u16::from_be_bytes([grown[at], grown[at + 1]])) + added;
+        grown[at..at + 2].copy_from_slice(&u16::try_from(length).unwrap().to_be_bytes());
+    };
+    // The record, the message (its low 16 bits), the extension block.
+    let session = 5 + 4 + 2 + 32;
+    let suites = session + 1 + usize::from(hello[session]);
+    let methods = suites + 2 + usize::from(u16::from_be_bytes([hello[suites], hello[suites + 1]]));
+    let block = methods + 1 + usize::from(hello[methods]);
+    [3, 7, block].map(&mut grow);
+    grown.splice(block + 2..block + 2, extension);
+    grown
+}

@@ -29,6 +29,7 @@ use tokio::io::Interest;
 use tokio::net::UdpSocket;
 
 use crate::Proxy;
+use crate::config::QuicMode;
 use crate::context::{About, FlowContext, Judged, Remarks};
 use crate::detect::quic::{QuicClass, classify};
 use crate::relay::Direction;
@@ -144,11 +145,14 @@ fn kind_of(payload: &[u8]) -> Kind {
     }
 }
 
-/// Judges an association. What only the lack of a rule refuses is refused as what it is.
+/// Judges an association. QUIC that only the lack of a rule refuses is refused as what it is.
 fn judge(context: &FlowContext, kind: Kind) -> Judged {
     let mut judged = context.judge(&DETECTION);
     let lacking = |refusal: &Refusal| matches!(refusal.reason, Reason::NotAllowed | Reason::NoName);
-    if kind == Kind::Quic
+    let refused_as_such = match context.proxy.config.quic {
+        QuicMode::Refuse => kind == Kind::Quic,
+    };
+    if refused_as_such
         && let Judgement::Refuse(refusal) | Judgement::WouldRefuse(refusal) = &mut judged.ruling.judgement
         && lacking(refusal)
     {
