@@ -44,8 +44,13 @@ const V6: &[(&str, &str)] = &[
 ];
 
 /// For the namespace. A mark reflected into replies, or inherited by accepted
-/// sockets, would route the gateway's own answers back to itself.
+/// sockets, would route the gateway's own answers back to itself. Where a runner
+/// interface is a bridge and `br_netfilter` is loaded (container engines do that),
+/// prerouting would run at the bridge already, and the socket that `tproxy` found
+/// there is dropped again when the packet enters IP: every SYN would find none.
 const NAMESPACE: &[(&str, &str)] = &[
+    ("bridge/bridge-nf-call-iptables", "0"),
+    ("bridge/bridge-nf-call-ip6tables", "0"),
     ("ipv6/conf/all/forwarding", "0"),
     ("ipv4/fwmark_reflect", "0"),
     ("ipv6/fwmark_reflect", "0"),
