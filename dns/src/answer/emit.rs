@@ -4,7 +4,7 @@ use super::share::Share;
 use crate::resolver::answer::Answer;
 use crate::wire::message::RecordAt;
 use crate::wire::query::Query;
-use crate::wire::reply::{Ede, Owner, Reply, reply_flags, write_opt};
+use crate::wire::reply::{Ede, Reply, reply_flags, write_opt};
 use crate::wire::{HEADER, name, patch, rtype, u16_at};
 
 /// TTL of a stale answer (RFC 8767 §4: 30 seconds).
@@ -68,7 +68,7 @@ pub(crate) fn part(answer: &Answer, share: &Share, query: &Query, age: Age, ede:
         };
         let ttl = age.left(record.ttl);
         if name::same(&owner.raw, &query.name) {
-            reply.record(record.section, Owner::Asked, record.rtype, ttl, &data);
+            reply.record(record.section, record.rtype, ttl, &data);
         } else {
             let class = u16_at(&answer.bytes, usize::from(record.fixed) + 2).unwrap_or(crate::wire::IN);
             reply.raw_record(record.section, &owner.raw, (record.rtype, class, ttl), &data);

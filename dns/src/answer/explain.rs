@@ -8,7 +8,7 @@ use tidegate_policy::verdict::Refusal;
 
 use crate::wire::message::Section;
 use crate::wire::query::Query;
-use crate::wire::reply::{Ede, Owner, Reply};
+use crate::wire::reply::{Ede, Reply};
 use crate::wire::{Rcode, rtype};
 
 /// TTL and MINIMUM of a refusal: a policy change is seen within seconds.
@@ -57,13 +57,7 @@ pub(crate) fn local_no_data(query: &Query) -> Vec<u8> {
 /// RFC 8482 §4.2: one HINFO record instead of everything.
 pub(crate) fn minimal_any(query: &Query) -> Vec<u8> {
     let mut reply = Reply::to(query, Rcode::NOERROR);
-    reply.record(
-        Section::Answer,
-        Owner::Asked,
-        rtype::HINFO,
-        ANY_TTL,
-        b"\x07RFC8482\x00",
-    );
+    reply.record(Section::Answer, rtype::HINFO, ANY_TTL, b"\x07RFC8482\x00");
     reply.finish(query, Rcode::NOERROR, None)
 }
 
@@ -81,5 +75,5 @@ fn soa(reply: &mut Reply) {
     for _ in 0..4 {
         data.extend(REFUSAL_TTL.to_be_bytes());
     }
-    reply.record(Section::Authority, Owner::Asked, rtype::SOA, REFUSAL_TTL, &data);
+    reply.record(Section::Authority, rtype::SOA, REFUSAL_TTL, &data);
 }

@@ -9,7 +9,7 @@ use tidegate_policy::DnsName;
 use super::explain;
 use crate::wire::message::Section;
 use crate::wire::query::Query;
-use crate::wire::reply::{Owner, Reply};
+use crate::wire::reply::Reply;
 use crate::wire::{Rcode, name, rtype};
 
 /// TTL of local answers: a reload is seen within a minute.
@@ -70,14 +70,8 @@ pub(crate) fn addresses(query: &Query, addresses: &[IpAddr]) -> (Vec<u8>, SmallV
     let mut reply = Reply::to(query, Rcode::NOERROR);
     for address in &given {
         match address {
-            IpAddr::V4(v4) => reply.record(Section::Answer, Owner::Asked, rtype::A, LOCAL_TTL, &v4.octets()),
-            IpAddr::V6(v6) => reply.record(
-                Section::Answer,
-                Owner::Asked,
-                rtype::AAAA,
-                LOCAL_TTL,
-                &v6.octets(),
-            ),
+            IpAddr::V4(v4) => reply.record(Section::Answer, rtype::A, LOCAL_TTL, &v4.octets()),
+            IpAddr::V6(v6) => reply.record(Section::Answer, rtype::AAAA, LOCAL_TTL, &v6.octets()),
         }
     }
     (reply.finish(query, Rcode::NOERROR, None), given)
@@ -89,7 +83,7 @@ pub(crate) fn pointers(query: &Query, names: &[DnsName]) -> Vec<u8> {
     for name in names {
         let mut data = Vec::with_capacity(name.as_wire().len() + 1);
         name::write(&mut data, name);
-        reply.record(Section::Answer, Owner::Asked, rtype::PTR, LOCAL_TTL, &data);
+        reply.record(Section::Answer, rtype::PTR, LOCAL_TTL, &data);
     }
     reply.finish(query, Rcode::NOERROR, None)
 }

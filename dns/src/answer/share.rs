@@ -9,11 +9,11 @@ use tidegate_policy::judge::permit::{Filtering, QueryPermit};
 use tidegate_policy::rulebook::Rulebook;
 use tidegate_policy::special;
 use tidegate_policy::ticket::{Grant, TicketTable};
-use tidegate_policy::verdict::Refusal;
+use tidegate_policy::verdict::{Judgement, Refusal};
 use tidegate_policy::{DnsName, Moment};
 
 use crate::resolver::answer::Answer;
-use crate::wire::{ech, name, rtype};
+use crate::wire::{ech, name};
 
 /// What one job gets of an answer.
 #[derive(Debug, Default)]
@@ -88,8 +88,19 @@ impl Case<'_> {
         Shared::Records(share)
     }
 
-    /// In audit: the refusal that block mode would have given for the answer's addresses.
-    pub(crate) fn would_refuse(self) -> Option<Refusal> {
+    /// The judgement of a query in audit, now that its answer is known: a permit becomes a would-refuse
+    /// when block mode would have dropped every address.
+    pub(crate) fn judgement_in_audit(self, judgement: Judgement) -> Judgement {
+        match judgement {
+            Judgement::Permit(rule) => self
+                .every_refusal()
+                .map_or(Judgement::Permit(rule), Judgement::WouldRefuse),
+            Judgement::Refuse(_) | Judgement::WouldRefuse(_) => judgement,
+        }
+    }
+
+    /// The first refusal of an address, when block mode refuses every one.
+    fn every_refusal(self) -> Option<Refusal> {
         let chain = self.chain();
         let mut first = None;
         for (_, address) in &self.answer.addresses {
@@ -239,12 +250,4 @@ impl Case<'_> {
             }
         }
     }
-}
-
-/// True for the types whose answers carry addresses.
-pub(crate) fn gives_addresses(qtype: u16) -> bool {
-    matches!(
-        qtype,
-        rtype::A | rtype::AAAA | rtype::HTTPS | rtype::SVCB | rtype::ANY
-    )
 }

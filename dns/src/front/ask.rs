@@ -36,7 +36,8 @@ pub(crate) struct Ask {
 pub(crate) struct End<'a> {
     pub(crate) id: EventId,
     pub(crate) judgement: &'a Judgement,
-    pub(crate) rcode: Rcode,
+    /// `None`: no answer came.
+    pub(crate) rcode: Option<Rcode>,
     pub(crate) source: Source,
     pub(crate) answers: SmallVec<[CompactString; 2]>,
     pub(crate) note: Option<CompactString>,
@@ -48,7 +49,7 @@ impl<'a> End<'a> {
         Self {
             id,
             judgement,
-            rcode,
+            rcode: Some(rcode),
             source: Source::Local,
             answers: SmallVec::new(),
             note: None,
@@ -84,7 +85,7 @@ impl Ask {
         event.name = Some(self.query.name.clone());
         event.name_source = NameSource::Query;
         event.qtype = Some(mnemonic(self.query.qtype));
-        event.rcode = Some(end.rcode.mnemonic());
+        event.rcode = end.rcode.map(Rcode::mnemonic);
         event.answers = end.answers;
         event.address = Some(self.client.asked.ip());
         event.port = self.client.asked.port();

@@ -36,6 +36,11 @@ impl Frames {
         stream.read_buf(&mut self.buffer).await
     }
 
+    /// Takes bytes that somebody else read.
+    pub(crate) fn push(&mut self, bytes: &[u8]) {
+        self.buffer.extend_from_slice(bytes);
+    }
+
     /// The next whole query. What can't become one is an error as soon as it shows.
     pub(crate) fn next(&mut self) -> Result<Option<Vec<u8>>, FramingError> {
         let Some(length) = u16_at(&self.buffer, 0).map(usize::from) else {

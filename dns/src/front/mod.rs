@@ -6,15 +6,22 @@
 mod ask;
 pub mod budget;
 pub mod client;
+pub mod config;
+mod deliver;
 mod frame;
 pub mod handler;
 mod learn;
 mod limits;
 mod metrics;
+mod relay;
+pub mod relay_tcp;
+mod steps;
 pub mod tcp;
 pub mod udp;
 
 pub use client::{Client, Transport};
-pub use handler::{DnsHandler, HandlerConfig, Parts};
+pub use config::HandlerConfig;
+pub use handler::{DnsHandler, Parts};
+pub use relay_tcp::relay_stream;
 pub use tcp::{serve_stream, serve_tcp};
 pub use udp::serve_udp;

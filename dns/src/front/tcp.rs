@@ -134,7 +134,9 @@ where
         let reading = !ended && waiting.len() < MAX_PIPELINED;
         tokio::select! {
             Some(reply) = waiting.next(), if !waiting.is_empty() => {
-                write(stream, &reply).await?;
+                if let Some(reply) = reply {
+                    write(stream, &reply).await?;
+                }
                 deadline = Instant::now() + IDLE;
             }
             read = frames.fill(stream), if reading => ended = read? == 0,

@@ -86,8 +86,9 @@ fn serve(handler: &Arc<DnsHandler>, socket: &Arc<UdpSocket>, bytes: &[u8], datag
             let (handler, socket) = (Arc::clone(handler), Arc::clone(socket));
             tokio::spawn(async move {
                 let _slot = slot;
-                let reply = pending.finish().await;
-                respond(&handler, &socket, &reply, &datagram);
+                if let Some(reply) = pending.finish().await {
+                    respond(&handler, &socket, &reply, &datagram);
+                }
             });
         }
     }

@@ -63,7 +63,8 @@ pub(crate) struct Question {
 }
 
 impl Question {
-    fn new(permit: &QueryPermit, asked: Asked) -> Self {
+    /// What a permit allows to ask.
+    pub(crate) fn new(permit: &QueryPermit, asked: Asked) -> Self {
         let Asked {
             rtype,
             dnssec_ok,

@@ -1,10 +1,8 @@
 //! Writing replies: header and question as asked, records, EDNS with an extended error.
 
-use tidegate_policy::DnsName;
-
 use super::message::Section;
 use super::query::Query;
-use super::{EDNS_UDP, IN, Rcode, flag, name, patch, rtype};
+use super::{EDNS_UDP, IN, Rcode, flag, patch, rtype};
 
 /// An extended DNS error (RFC 8914): a registered code and a text for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,7 +16,6 @@ pub(crate) struct Ede {
 impl Ede {
     pub(crate) const STALE_ANSWER: u16 = 3;
     pub(crate) const BLOCKED: u16 = 15;
-    pub(crate) const NOT_SUPPORTED: u16 = 21;
     pub(crate) const NO_REACHABLE_AUTHORITY: u16 = 22;
     pub(crate) const NETWORK_ERROR: u16 = 23;
 
@@ -35,15 +32,6 @@ impl Ede {
         }
         Self { code, text }
     }
-}
-
-/// Whose record it is.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Owner<'n> {
-    /// The asked name, by a pointer to the question.
-    Asked,
-    /// Another name, written out.
-    Name(&'n DnsName),
 }
 
 /// A reply under construction.
@@ -73,17 +61,14 @@ impl Reply {
         }
     }
 
-    /// Adds a record of class IN; sections must be filled in order.
-    pub(crate) fn record(&mut self, section: Section, owner: Owner<'_>, rtype: u16, ttl: u32, data: &[u8]) {
-        match owner {
-            Owner::Asked => self.bytes.extend([0xc0, 12]),
-            Owner::Name(name) => name::write(&mut self.bytes, name),
-        }
+    /// Adds a record of the asked name, by a pointer to the question. Sections must be filled in order.
+    pub(crate) fn record(&mut self, section: Section, rtype: u16, ttl: u32, data: &[u8]) {
+        self.bytes.extend([0xc0, 12]);
         self.fixed(rtype, IN, ttl, data);
         self.count(section);
     }
 
-    /// Adds a record with an owner in raw form.
+    /// Adds a record of another name, in raw form.
     pub(crate) fn raw_record(&mut self, section: Section, owner: &[u8], fixed: (u16, u16, u32), data: &[u8]) {
         self.bytes.extend_from_slice(owner);
         let (rtype, class, ttl) = fixed;
@@ -193,7 +178,7 @@ mod tests {
     fn hickory_reads_what_we_write() {
         let query = query(true);
         let mut reply = Reply::to(&query, Rcode::NOERROR);
-        reply.record(Section::Answer, Owner::Asked, rtype::A, 60, &[192, 0, 2, 1]);
+        reply.record(Section::Answer, rtype::A, 60, &[192, 0, 2, 1]);
         let ede = Ede::new(Ede::BLOCKED, "policy p v1".into());
         let bytes = reply.finish(&query, Rcode::NOERROR, Some(&ede));
         let message = Message::from_vec(&bytes).unwrap();

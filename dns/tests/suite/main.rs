@@ -5,9 +5,12 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod netns;
 mod support;
 mod upstream;
 
+mod relay;
 mod rows;
 mod slice;
+mod tcp;
 mod udp;

@@ -71,6 +71,18 @@ impl Upstream {
                 break (udp, tcp);
             }
         };
+        Self::on(udp, tcp)
+    }
+
+    /// A server on an address of a namespace of one's own.
+    pub(crate) async fn start_at(address: &str) -> Self {
+        Self::on(
+            UdpSocket::bind(address).await.unwrap(),
+            TcpListener::bind(address).await.unwrap(),
+        )
+    }
+
+    fn on(udp: UdpSocket, tcp: TcpListener) -> Self {
         let (open, _) = watch::channel(true);
         let this = Self {
             address: udp.local_addr().unwrap(),
@@ -189,7 +201,9 @@ impl Upstream {
             tokio::spawn(async move {
                 while let Ok(length) = stream.read_u16().await {
                     let mut query = vec![0; length.into()];
-                    stream.read_exact(&mut query).await.unwrap();
+                    if stream.read_exact(&mut query).await.is_err() {
+                        return;
+                    }
                     let Some(reply) = this.answer(&query, true, source).await else {
                         return;
                     };
