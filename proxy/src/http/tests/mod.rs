@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod keep_alive;
+mod messages;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -24,6 +25,13 @@ pub(super) fn two_sites() -> Bench {
     let bench = Bench::new(POLICY);
     bench.ticket("a.test", "192.0.2.10");
     bench.ticket("b.test", "192.0.2.20");
+    bench
+}
+
+/// One site, ticketed.
+pub(super) fn one_site() -> Bench {
+    let bench = Bench::new(POLICY);
+    bench.ticket("a.test", "192.0.2.10");
     bench
 }
 

@@ -95,6 +95,9 @@ impl RequestHead {
                 if let RequestFraming::Length(length) = self.framing {
                     field(out, name, length.to_string().as_bytes());
                 }
+            } else if is(name, "transfer-encoding") {
+                // It is `chunked` alone; a server that compares its case must not see another framing.
+                field(out, name, b"chunked");
             } else if h2c && is(name, "connection") {
                 let kept = without_h2c(value);
                 if !kept.is_empty() {
