@@ -57,8 +57,8 @@ impl Default for Timeouts {
             connect: Duration::from_secs(15),
             next_try: Duration::from_millis(250),
             resolve: Duration::from_secs(5),
-            idle: Duration::from_secs(3_600),
-            udp_idle: Duration::from_secs(60),
+            idle: Duration::from_hours(1),
+            udp_idle: Duration::from_mins(1),
             farewell: Duration::from_secs(2),
         }
     }

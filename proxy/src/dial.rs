@@ -19,7 +19,7 @@ use crate::leg::Leg;
 use crate::metrics::FlowMetrics;
 
 /// Silence after which a peer is asked whether it is there, on both sides of a flow.
-const KEEPALIVE_AFTER: Duration = Duration::from_secs(120);
+const KEEPALIVE_AFTER: Duration = Duration::from_mins(2);
 /// Between two such questions; the kernel gives up after nine.
 const KEEPALIVE_EVERY: Duration = Duration::from_secs(30);
 

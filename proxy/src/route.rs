@@ -145,8 +145,8 @@ impl FlowContext {
     pub(crate) async fn confirm(&self, permit: &ConfirmPermit) -> Option<(DialPermit, DnsName)> {
         let families = Families { v4: self.flow.address.is_ipv4(), v6: self.flow.address.is_ipv6() };
         let mut lookups = JoinSet::new();
-        for query in permit.candidates().iter().cloned() {
-            let lookup = Arc::clone(&self.proxy.lookup);
+        for query in permit.candidates() {
+            let (query, lookup) = (query.clone(), Arc::clone(&self.proxy.lookup));
             lookups.spawn(async move {
                 let found = lookup.addresses(&query, families).await;
                 (query.name().clone(), found)

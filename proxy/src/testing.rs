@@ -48,6 +48,7 @@ pub(crate) fn in_net<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send + '
             "address add 192.0.2.1/24 dev lo",
             "address add 198.51.100.1/24 dev lo",
             "-6 route add local 2001:db8::/32 dev lo",
+            "route add local 10.77.0.0/16 dev lo",
         ] {
             let done = Command::new("ip").args(command.split(' ')).status().unwrap();
             assert!(done.success(), "ip {command}");

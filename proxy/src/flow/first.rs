@@ -132,16 +132,13 @@ impl Waiting<'_> {
         if !self.share.grow_to(2 * (self.detector.bytes().len() + bytes.len())) {
             return Some(What::NoMemory);
         }
-        match self.detector.push(bytes) {
-            Step::NeedMore(prefix) => {
-                if self.prefix == Prefix::Nothing {
-                    self.deadline = Some(Instant::now() + detect);
-                }
-                self.prefix = prefix;
-                None
-            }
-            step => Some(What::Said(step)),
+        let step = self.detector.push(bytes);
+        let Step::NeedMore(prefix) = step else { return Some(What::Said(step)) };
+        if self.prefix == Prefix::Nothing {
+            self.deadline = Some(Instant::now() + detect);
         }
+        self.prefix = prefix;
+        None
     }
 
     /// The client ended its side, or reset the connection.

@@ -60,13 +60,22 @@ pub(crate) async fn serve(proxy: Arc<Proxy>, stream: TcpStream, client: ClientAd
 /// DNS over TCP to an address that is not ours. In block the address doesn't matter, since it is us who
 /// answer; in audit it is dialled, so it is judged like any other.
 async fn foreign_dns(proxy: &Arc<Proxy>, stream: TcpStream, client: ClientAddr, original: OriginalDst) {
+    let leg = Leg::new(stream);
     let subject = proxy.subjects.subject(client.ip(), proxy.clock.now());
-    match subject.rulebook().mode() {
-        Mode::Block => proxy.dns.serve(stream, client, original).await,
-        Mode::Audit => {
-            let leg = Leg::new(stream);
-            let Ok(_context) = FlowContext::enter(proxy, client, original, Transport::Tcp) else { return };
-            proxy.dns.relay(leg.into_stream(), client, original).await;
+    let mode = subject.rulebook().mode();
+    if mode == Mode::Audit {
+        let Ok(context) = FlowContext::enter(proxy, client, original, Transport::Tcp) else { return };
+        let relay = proxy.dns.relay(leg.into_stream(), client, original);
+        tokio::select! {
+            _ = context.closed() => {}
+            () = relay => {}
+        }
+    } else {
+        let Ok(handle) = proxy.registry.enter(subject, client) else { return };
+        let serve = proxy.dns.serve(leg.into_stream(), client, original);
+        tokio::select! {
+            _ = handle.closed() => {}
+            () = serve => {}
         }
     }
 }

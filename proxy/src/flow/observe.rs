@@ -108,16 +108,13 @@ impl<'a> Observer<'a> {
         if !self.share.grow_to(2 * (self.detector.bytes().len() + bytes.len())) {
             return self.found(Detection::Undecided { prefix: self.prefix }, None, pass);
         }
-        match self.detector.push(bytes) {
-            Step::NeedMore(prefix) => {
-                self.prefix = prefix;
-                Look::More
-            }
-            step => {
-                let h2c = Detection::Opaque(OpaqueReason::UnknownProtocol);
-                self.found(step.detection().unwrap_or(h2c), Some(step), pass)
-            }
+        let step = self.detector.push(bytes);
+        if let Step::NeedMore(prefix) = step {
+            self.prefix = prefix;
+            return Look::More;
         }
+        let h2c = Detection::Opaque(OpaqueReason::UnknownProtocol);
+        self.found(step.detection().unwrap_or(h2c), Some(step), pass)
     }
 
     /// Judges a finding; the flow goes on unless it is refused. `pass` ends with the bytes that led to it.

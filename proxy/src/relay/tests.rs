@@ -70,7 +70,7 @@ async fn passes_both_ways(pipes: usize) -> Pair {
         upstream_writes.shutdown().await.unwrap();
     };
     let (mut at_upstream, mut at_client) = (Vec::new(), Vec::new());
-    let (_, _, up, down) = tokio::join!(
+    let ((), (), up, down) = tokio::join!(
         up,
         down,
         upstream_reads.read_to_end(&mut at_upstream),

@@ -16,6 +16,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 
+use std::cell::RefCell;
 use std::io;
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -43,6 +44,10 @@ use table::{Association, Pair, Sent, Table};
 const LONGEST: usize = 65_535;
 /// Octets of a datagram that an ICMP error may quote: an IPv6 error fits into 1 280 (RFC 4443 §2.4).
 const QUOTED: usize = 1_200;
+
+thread_local! {
+    static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; LONGEST].into_boxed_slice());
+}
 
 /// What UDP of all cores shares.
 #[derive(Debug)]
@@ -235,26 +240,34 @@ impl Place {
         let (proxy, traffic) = (&self.context.proxy, self.context.traffic());
         proxy.means.count(traffic, Direction::Up, self.association.open(socket));
         let answers = async {
-            let mut buffer = vec![0; LONGEST];
             loop {
-                match socket.recv(&mut buffer).await {
-                    Ok(length) => {
-                        proxy.means.count(traffic, Direction::Down, length);
-                        // A full queue loses datagrams, as it does everywhere.
-                        let client = self.pair.client.socket().into();
-                        let _ = SockRef::from(reply).send_to(&buffer[..length], &client);
-                    }
+                // Waiting holds no buffer.
+                let answered = match socket.readable().await {
+                    Ok(()) => BUFFER.with_borrow_mut(|buffer| self.answer(socket, reply, buffer)),
+                    Err(error) => Err(error),
+                };
+                match answered {
+                    Ok(length) => proxy.means.count(traffic, Direction::Down, length),
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                     Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
                         unreachable(proxy, self.pair, &[]);
                         return "the server's host answered with port unreachable";
                     }
                     Err(error) => tracing::debug!(%error, "cannot receive an answer"),
                 }
+                tokio::task::coop::consume_budget().await;
             }
         };
         tokio::select! {
             ended = answers => ended,
             () = traffic.silence(proxy.config.timeouts.udp_idle) => "closed after the idle timeout",
         }
+    }
+    /// Passes one datagram of the server on; returns its length.
+    fn answer(&self, socket: &UdpSocket, reply: &UdpSocket, buffer: &mut [u8]) -> io::Result<usize> {
+        let length = socket.try_recv(buffer)?;
+        // A full queue loses datagrams, as it does everywhere.
+        let _ = SockRef::from(reply).send_to(&buffer[..length], &self.pair.client.socket().into());
+        Ok(length)
     }
 }

@@ -33,22 +33,15 @@ pub(super) fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<O
     let Some(client) = message.address.as_ref().and_then(socket_address) else { return Ok(None) };
     let (mut original, mut mark) = (None, 0);
     for control in message.cmsgs()? {
-        match control {
-            ControlMessageOwned::Ipv4OrigDstAddr(address) => {
-                original = Some(SocketAddr::V4(SocketAddrV4::from(SockaddrIn::from(address))));
-            }
-            ControlMessageOwned::Ipv6OrigDstAddr(address) => {
-                original = Some(SocketAddr::V6(SocketAddrV6::from(SockaddrIn6::from(address))));
-            }
-            ControlMessageOwned::Unknown(other) => {
-                let is_mark = (other.cmsg_header.cmsg_level, other.cmsg_header.cmsg_type)
-                    == (libc::SOL_SOCKET, libc::SO_MARK);
-                if let Some(bytes) = other.data_bytes.first_chunk().filter(|_| is_mark) {
-                    mark = u32::from_ne_bytes(*bytes);
-                }
-            }
-            // Packet info and whatever else the socket was asked for.
-            _ => {}
+        if let ControlMessageOwned::Ipv4OrigDstAddr(address) = control {
+            original = Some(SocketAddr::V4(SocketAddrV4::from(SockaddrIn::from(address))));
+        } else if let ControlMessageOwned::Ipv6OrigDstAddr(address) = control {
+            original = Some(SocketAddr::V6(SocketAddrV6::from(SockaddrIn6::from(address))));
+        } else if let ControlMessageOwned::Unknown(other) = control
+            && (other.cmsg_header.cmsg_level, other.cmsg_header.cmsg_type) == (libc::SOL_SOCKET, libc::SO_MARK)
+            && let Some(bytes) = other.data_bytes.first_chunk()
+        {
+            mark = u32::from_ne_bytes(*bytes);
         }
     }
     Ok(original.map(|original| Arrival {

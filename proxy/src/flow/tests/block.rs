@@ -10,8 +10,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
 use super::{POLICY, judged};
+use crate::config::Egress;
 use crate::testing::tls::{Site, server_name};
-use crate::testing::{Bench, accept, in_net, is_reset, origin, read_all, read_exactly, read_page};
+use crate::testing::{Bench, RUNNER, accept, in_net, is_reset, origin, read_all, read_exactly, read_page};
 
 /// Nobody has dialled this origin.
 async fn undialled(origin: &TcpListener) -> bool {
@@ -124,7 +125,7 @@ fn rfc_8305_a_dead_address_of_the_name_is_passed_over() {
 fn a_resolved_address_that_is_refused_is_not_dialled() {
     in_net(|| async {
         let (bench, site) = (Bench::new(POLICY), Site::ordinary(&["a.test"]));
-        bench.resolves("a.test", &["169.254.169.254", "10.0.0.1"]);
+        bench.resolves("a.test", &["10.0.0.1"]);
         let mut stream = bench.connect("192.0.2.66:443").await;
         stream.write_all(&site.hello("a.test")).await.unwrap();
         assert_eq!(read_all(&mut stream).await.unwrap()[6], 49);
@@ -277,5 +278,25 @@ fn a_client_that_resets_before_a_word_leaves_an_event() {
         let mut stream = bench.connect("192.0.2.66:443").await;
         stream.shutdown().await.unwrap();
         assert_eq!(read_all(&mut stream).await.unwrap_err().kind(), ErrorKind::ConnectionReset);
+    });
+}
+
+#[test]
+fn dialled_connections_come_from_where_the_configuration_says() {
+    in_net(|| async {
+        let addresses = ["198.51.100.8", "198.51.100.9"].map(|one| one.parse().unwrap()).to_vec();
+        for (egress, sources) in [
+            (Egress::Gateway, ["192.0.2.1", "192.0.2.1"]),
+            (Egress::Preserve, [RUNNER, RUNNER]),
+            (Egress::Addresses(addresses), ["198.51.100.8", "198.51.100.9"]),
+        ] {
+            let bench = Bench::with(POLICY, &[], |config| config.egress = egress);
+            bench.ticket("s.test", "192.0.2.22");
+            let listener = origin("192.0.2.22:22").await;
+            for source in sources {
+                let _runner = bench.connect("192.0.2.22:22").await;
+                assert_eq!(accept(&listener).await.peer_addr().unwrap().ip().to_string(), source);
+            }
+        }
     });
 }

@@ -64,6 +64,29 @@ fn t65_a_second_hello_for_another_host_ends_the_flow() {
 }
 
 #[test]
+fn t65_audit_only_records_a_second_hello_for_another_host() {
+    in_net(|| async {
+        let (bench, site) = (Bench::new(&POLICY.replace("block", "audit")), Site::retrying(&["a.test", "e.test"]));
+        bench.ticket("a.test", "192.0.2.10");
+        let listener = origin("192.0.2.10:443").await;
+        let server = tokio::spawn({
+            let acceptor = site.acceptor.clone();
+            async move { acceptor.accept(accept(&listener).await).await.map(drop) }
+        });
+        let mut stream = bench.connect("192.0.2.10:443").await;
+        stream.write_all(&site.hello("a.test")).await.unwrap();
+        assert_eq!(read_exactly(&mut stream, 6).await[5], 2, "a HelloRetryRequest");
+        stream.write_all(&site.hello("e.test")).await.unwrap();
+        // What the origin makes of it is its own business; that it got it shows in its answer.
+        tokio::time::timeout(PATIENCE, server).await.unwrap().unwrap().unwrap_err();
+        drop(stream);
+        let event = bench.events.nth(1).await;
+        assert_eq!(judged(&event), (Kind::Tls, Verdict::WouldRefuse, Some(Reason::SecondHello)), "{event:?}");
+        assert_eq!(bench.events.nth(2).await.verdict, Verdict::Permit);
+    });
+}
+
+#[test]
 fn t55_ech_with_a_published_config_is_refused_though_our_dns_never_gave_it() {
     in_net(|| async {
         let (bench, site) = (Bench::new(POLICY), Site::ordinary(&["a.test"]));
