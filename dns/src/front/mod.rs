@@ -8,6 +8,7 @@ pub mod budget;
 pub mod client;
 pub mod config;
 mod deliver;
+pub mod encrypted;
 mod frame;
 pub mod handler;
 mod learn;
@@ -21,6 +22,7 @@ pub mod udp;
 
 pub use client::{Client, Transport};
 pub use config::HandlerConfig;
+pub use encrypted::{Encrypted, serve_encrypted, server_config};
 pub use handler::{DnsHandler, Parts};
 pub use relay_tcp::relay_stream;
 pub use tcp::{serve_stream, serve_tcp};

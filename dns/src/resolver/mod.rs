@@ -165,6 +165,16 @@ impl Resolver {
         self.pool.load().status()
     }
 
+    /// Answers in the cache.
+    pub fn cache_entries(&self) -> usize {
+        self.cache.len()
+    }
+
+    /// Bytes that they take; never more than the bound.
+    pub fn cache_bytes(&self) -> u64 {
+        self.cache.bytes()
+    }
+
     /// A fresh answer from the cache, without waiting.
     pub fn cached(&self, permit: &QueryPermit, asked: Asked) -> Option<Found> {
         let question = Question::new(permit, asked);

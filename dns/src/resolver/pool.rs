@@ -6,6 +6,7 @@ use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use hashbrown::HashMap;
 use tidegate_policy::DnsName;
+use tokio::task::JoinHandle;
 
 use super::answer::{Answer, Rejected};
 use super::config::{ResolverConfig, Timing, UpstreamSpec, UpstreamTransport};
@@ -127,7 +128,7 @@ impl Pool {
         let mut failure = ResolveError::NoUpstream;
         loop {
             match waiting.next() {
-                Some(upstream) => asked.push(async move { upstream.ask(question).await }),
+                Some(upstream) => asked.push(ask(upstream, question.clone())),
                 None if asked.is_empty() => return Err(failure),
                 None => {}
             }
@@ -137,9 +138,9 @@ impl Pool {
                 () = tokio::time::sleep(self.timing.hedge), if more => continue,
             };
             match outcome {
-                Some(Ok(answer)) => return Ok(answer),
-                Some(Err(error)) => failure = failure.or(&error),
-                None => {}
+                Some(Ok(Ok(answer))) => return Ok(answer),
+                Some(Ok(Err(error))) => failure = failure.or(&error),
+                Some(Err(_)) | None => {}
             }
         }
     }
@@ -156,14 +157,18 @@ impl Pool {
                 Standing::Penalised => penalised.push(Arc::clone(upstream)),
                 Standing::Probe => {
                     penalised.push(Arc::clone(upstream));
-                    let (upstream, question) = (Arc::clone(upstream), question.clone());
-                    tokio::spawn(async move { upstream.ask(&question).await.map(drop) });
+                    drop(ask(Arc::clone(upstream), question.clone()));
                 }
             }
         }
         healthy.append(&mut penalised);
         healthy
     }
+}
+
+/// A task of its own: an upstream that another one overtook must still be seen to answer, or not.
+fn ask(upstream: Arc<Upstream>, question: Question) -> JoinHandle<Result<Answer, AskError>> {
+    tokio::spawn(async move { upstream.ask(&question).await })
 }
 
 fn is_encrypted(spec: &UpstreamSpec) -> bool {

@@ -9,7 +9,9 @@ mod netns;
 mod support;
 mod upstream;
 
+mod encrypted;
 mod relay;
+mod resolver;
 mod rows;
 mod slice;
 mod tcp;

@@ -60,6 +60,8 @@ pub(crate) struct Upstream {
     pub(crate) address: SocketAddr,
     state: Arc<Mutex<State>>,
     open: watch::Sender<bool>,
+    /// Grows when all connections are to be closed.
+    generation: watch::Sender<u32>,
 }
 
 impl Upstream {
@@ -88,6 +90,7 @@ impl Upstream {
             address: udp.local_addr().unwrap(),
             state: Arc::default(),
             open,
+            generation: watch::channel(0).0,
         };
         tokio::spawn(this.clone().serve_udp(udp));
         tokio::spawn(this.clone().serve_tcp(tcp));
@@ -138,6 +141,11 @@ impl Upstream {
 
     pub(crate) fn release(&self) {
         self.open.send_replace(true);
+    }
+
+    /// Closes every TCP connection.
+    pub(crate) fn close_connections(&self) {
+        self.generation.send_modify(|generation| *generation += 1);
     }
 
     pub(crate) fn log(&self) -> Vec<Seen> {
@@ -198,8 +206,14 @@ impl Upstream {
                 continue;
             }
             let this = self.clone();
+            let mut closing = self.generation.subscribe();
             tokio::spawn(async move {
-                while let Ok(length) = stream.read_u16().await {
+                loop {
+                    let length = tokio::select! {
+                        length = stream.read_u16() => length,
+                        _ = closing.changed() => return,
+                    };
+                    let Ok(length) = length else { return };
                     let mut query = vec![0; length.into()];
                     if stream.read_exact(&mut query).await.is_err() {
                         return;
