@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use tidegate_dns::front::{Client, DnsHandler, Transport, serve_stream};
+use tidegate_dns::front::{Client, DnsHandler, Transport, relay_stream, serve_stream};
 use tidegate_dns::resolver::Resolver;
 use tidegate_dns::subjects::Subjects;
 use tidegate_policy::compile::rules::RuleRef;
@@ -75,7 +75,7 @@ impl StreamDns for Streams {
     fn relay(&self, stream: TcpStream, client: ClientAddr, original: OriginalDst) -> Pending<'static, ()> {
         let (dns, client) = (Arc::clone(&self.0), stream_client(client, original));
         Box::pin(async move {
-            if let Err(error) = serve_stream(&dns, stream, &client).await {
+            if let Err(error) = relay_stream(&dns, stream, &client).await {
                 tracing::debug!(source = %client.source, %error, "a relayed DNS connection ended");
             }
         })

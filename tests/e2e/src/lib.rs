@@ -3,6 +3,7 @@
 //!
 //! Owns no test and no expectation. Every suite under `tests/` builds its own lab, so any two run at once.
 
+pub mod dns;
 pub mod hello;
 
 use std::path::PathBuf;
