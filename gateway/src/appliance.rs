@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 use tidegate_dns::clock::Clock;
+use tidegate_dns::resolver::ResolverConfig;
 use tidegate_policy::subject::Network;
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
@@ -20,7 +21,7 @@ use crate::config::{ConfigError, GatewayConfig};
 use crate::core::Core;
 use crate::dataplane::{CoreSockets, DataPlane, ThreadError};
 use crate::events::log::EventLog;
-use crate::intercept::{self, InstallError, InterceptState};
+use crate::intercept::{self, InstallError, InterceptPlan, InterceptState};
 use crate::link::LinkError;
 use crate::listen::ListenError;
 use crate::networks::{self, NetworkError, Served};
@@ -196,8 +197,8 @@ fn say(states: &[sd_notify::NotifyState<'_>]) {
 /// Re-reads the configuration; a bad one is refused whole and the old one stays.
 fn reload(core: &Arc<Core>) {
     match GatewayConfig::read(&core.file).and_then(|config| check_reload(core, config)) {
-        Ok(config) => {
-            core.apply_config(config);
+        Ok((config, resolver)) => {
+            core.apply_config(config, &resolver);
             tracing::info!("the configuration was re-read");
         }
         Err(error) => {
@@ -208,7 +209,7 @@ fn reload(core: &Arc<Core>) {
 }
 
 /// What can't change while running: listeners and networks are opened once.
-fn check_reload(core: &Core, config: GatewayConfig) -> Result<GatewayConfig, ConfigError> {
+fn check_reload(core: &Core, config: GatewayConfig) -> Result<(GatewayConfig, ResolverConfig), ConfigError> {
     let old = core.config.load();
     let interfaces = |config: &GatewayConfig| -> Vec<(String, String)> {
         config.networks.iter().map(|one| (one.name.to_string(), one.interface.clone())).collect()
@@ -218,19 +219,26 @@ fn check_reload(core: &Core, config: GatewayConfig) -> Result<GatewayConfig, Con
         key: key.to_owned(),
         message: "can't change while the gateway runs; restart it".into(),
     };
-    if interfaces(&old) != interfaces(&config) {
-        return Err(refuse("gateway.networks"));
+    let fixed = [
+        ("gateway.name", old.name == config.name),
+        ("gateway.state-dir", old.state_dir == config.state_dir),
+        ("gateway.networks", interfaces(&old) == interfaces(&config)),
+        ("gateway.dns.tls", old.dns.tls == config.dns.tls),
+        ("gateway.proxy", old.proxy == config.proxy),
+        ("gateway.events", old.events == config.events),
+        ("gateway.metrics", old.metrics == config.metrics),
+    ];
+    if let Some((key, _)) = fixed.iter().find(|(_, same)| !same) {
+        return Err(refuse(key));
     }
-    if old.proxy != config.proxy {
-        return Err(refuse("gateway.proxy"));
-    }
-    parts::resolver_config(&config.dns)
-        .map_err(|error| ConfigError::Value {
+    match parts::resolver_config(&config.dns) {
+        Ok(resolver) => Ok((config, resolver)),
+        Err(error) => Err(ConfigError::Value {
             path: core.file.clone(),
             key: "gateway.dns".into(),
             message: chain(&error),
-        })
-        .map(|_| config)
+        }),
+    }
 }
 
 /// An error with its causes on one line.
@@ -291,11 +299,26 @@ async fn keep_links(core: Arc<Core>, networks: Vec<Arc<Network>>) {
         bind_sources(&core).await;
         if snapshot.local != own {
             own.clone_from(&snapshot.local);
+            core.dns.reconfigure(parts::handler_config(&core.config.load(), &snapshot));
             apply(&core, Core::apply_policies).await;
         }
+        keep_v6_usable(&core).await;
         if links.changed().await.is_err() {
             return;
         }
+    }
+}
+
+/// Without a route to the IPv6 internet, IPv6 connections are refused before they are accepted, so that
+/// clients fall back to IPv4 at once.
+async fn keep_v6_usable(core: &Core) {
+    let usable = networks::has_v6_route();
+    core.proxy.set_ipv6_usable(usable);
+    let plan = core.guard.plan();
+    if plan.refuse_v6_tcp == usable
+        && let Err(error) = core.guard.replace(InterceptPlan { refuse_v6_tcp: !usable, ..plan }).await
+    {
+        tracing::error!(error = chain(&error), "IPv6 could not be switched");
     }
 }
 

@@ -15,7 +15,7 @@ use metrics::{gauge, histogram};
 use parking_lot::Mutex;
 use tidegate_dns::clock::Clock;
 use tidegate_dns::front::DnsHandler;
-use tidegate_dns::resolver::Resolver;
+use tidegate_dns::resolver::{Resolver, ResolverConfig};
 use tidegate_policy::lease::{LeaseTable, Neighbour, StaticLease};
 use tidegate_policy::special::NeverDial;
 use tidegate_policy::subject::Network;
@@ -25,6 +25,7 @@ use crate::config::GatewayConfig;
 use crate::events::EventPipeline;
 use crate::intercept::Guard;
 use crate::link::{LinkSnapshot, Monitor};
+use crate::parts;
 use crate::policies::{PolicyFiles, pinned_key};
 
 /// Everything that runs, once.
@@ -60,20 +61,27 @@ impl Core {
     pub(crate) fn apply_policies(&self) {
         let begun = self.instant();
         let config = self.config.load_full();
-        let set = self.files.lock().load(&config, self.never_dial(&config));
+        let (set, changed) = {
+            let mut files = self.files.lock();
+            let before = files.report();
+            let set = files.load(&config, self.never_dial(&config));
+            (set, files.report() != before)
+        };
         let swapped = self.leases.set_policies(Arc::new(set)).swapped;
         for subject in &swapped {
             self.proxy.registry().rejudge_subject(subject.id);
         }
-        self.generation.fetch_add(1, Ordering::Relaxed);
+        self.generation.fetch_add(u64::from(changed), Ordering::Relaxed);
         gauge!("tidegate_policy_generation").set(self.generation.load(Ordering::Relaxed) as f64);
         histogram!("tidegate_policy_swap_duration_seconds").record(begun.elapsed().as_secs_f64());
         tracing::info!(subjects = swapped.len(), "policies are in force");
     }
 
     /// Takes over another configuration, already checked. Networks and listeners stay as they were started.
-    pub(crate) fn apply_config(&self, config: GatewayConfig) {
+    pub(crate) fn apply_config(&self, config: GatewayConfig, resolver: &ResolverConfig) {
         let leases = static_leases(&config);
+        self.resolver.reconfigure(resolver);
+        self.dns.reconfigure(parts::handler_config(&config, &self.links.snapshot()));
         self.config.store(Arc::new(config));
         self.apply_policies();
         let changed = self.leases.set_static(leases, self.clock.now());

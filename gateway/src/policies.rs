@@ -50,6 +50,7 @@ pub struct PolicyFiles {
     sets: HashMap<PathBuf, Kept<EndpointSet>>,
     always: HashMap<PathBuf, Kept<Arc<RuleList>>>,
     lists: HashMap<PathBuf, Kept<BlockList>>,
+    world: Option<Arc<World>>,
     global: Arc<GlobalBlock>,
     global_versions: Vec<(PathBuf, u32)>,
 }
@@ -136,6 +137,7 @@ impl PolicyFiles {
             sets: HashMap::new(),
             always: HashMap::new(),
             lists: HashMap::new(),
+            world: None,
             global: Arc::default(),
             global_versions: Vec::new(),
         }
@@ -168,13 +170,7 @@ impl PolicyFiles {
             networks: networks.collect(),
             default: self.slot(config.default_policy.as_deref()),
             pinned: pinned.collect(),
-            world: Arc::new(World {
-                global: self.global_block(config),
-                never_dial,
-                internal: InternalDomains::new(config.dns.internal_domains.clone()),
-                ech: Arc::clone(&self.ech),
-                destination: config.proxy.destination,
-            }),
+            world: self.world(config, never_dial),
             attached: HashMap::new(),
             store: Store::Known,
         }
@@ -224,6 +220,30 @@ impl PolicyFiles {
                 Ok(list)
             });
         }
+    }
+
+    /// What all jobs share: the same pointer as before when nothing of it changed, so that no rulebook is
+    /// swapped for it.
+    fn world(&mut self, config: &GatewayConfig, never_dial: NeverDial) -> Arc<World> {
+        let world = World {
+            global: self.global_block(config),
+            never_dial,
+            internal: InternalDomains::new(config.dns.internal_domains.clone()),
+            ech: Arc::clone(&self.ech),
+            destination: config.proxy.destination,
+        };
+        let same = |old: &Arc<World>| {
+            Arc::ptr_eq(&old.global, &world.global)
+                && old.never_dial == world.never_dial
+                && old.internal == world.internal
+                && old.destination == world.destination
+        };
+        if let Some(old) = self.world.as_ref().filter(|old| same(old)) {
+            return Arc::clone(old);
+        }
+        let world = Arc::new(world);
+        self.world = Some(Arc::clone(&world));
+        world
     }
 
     fn slot(&self, path: Option<&Path>) -> Slot {

@@ -4,6 +4,7 @@
 //! renaming. The reader compares texts, so a needless wake-up costs one read.
 
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -31,9 +32,9 @@ impl FileWatch {
     pub fn over(files: &[PathBuf]) -> Result<Self, WatchError> {
         let changed = Arc::new(Notify::new());
         let wake = Arc::clone(&changed);
+        let names: BTreeSet<OsString> = files.iter().filter_map(|file| Some(file.file_name()?.to_owned())).collect();
         let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-            // Reading a file is an event too; waking up for our own reads would never end.
-            if event.map_or(true, |event| !event.kind.is_access()) {
+            if event.map_or(true, |event| concerns(&event, &names)) {
                 wake.notify_one();
             }
         })
@@ -51,4 +52,11 @@ impl FileWatch {
     pub async fn changed(&self) {
         self.changed.notified().await;
     }
+}
+
+/// Reading a file is an event too, and so is the event log's growth when it lies in the same folder: waking
+/// up for these would never end. A lost event (a full queue) concerns us.
+fn concerns(event: &notify::Event, names: &BTreeSet<OsString>) -> bool {
+    let ours = |path: &PathBuf| path.file_name().is_some_and(|name| names.contains(name));
+    event.need_rescan() || (!event.kind.is_access() && event.paths.iter().any(ours))
 }

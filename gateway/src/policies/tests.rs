@@ -50,7 +50,7 @@ fn an_unchanged_file_keeps_its_compiled_policy() {
         panic!("no policies: {:?}", files.report());
     };
     assert!(std::sync::Arc::ptr_eq(a, b));
-    assert!(std::sync::Arc::ptr_eq(&first.world.global, &second.world.global));
+    assert!(std::sync::Arc::ptr_eq(&first.world, &second.world));
 }
 
 #[test]
