@@ -20,6 +20,7 @@ use tokio::sync::{mpsc, watch as state};
 use crate::config::{ConfigError, GatewayConfig};
 use crate::core::Core;
 use crate::dataplane::{CoreSockets, DataPlane, ThreadError};
+use crate::encrypted::{EncryptedDns, EncryptedError};
 use crate::events::log::EventLog;
 use crate::intercept::{self, InstallError, InterceptPlan, InterceptState};
 use crate::link::LinkError;
@@ -55,6 +56,9 @@ pub enum ApplianceError {
     /// Resolver or proxy can't be made from the configuration.
     #[error(transparent)]
     Parts(#[from] PartsError),
+    /// DNS over TLS and HTTPS can't be served.
+    #[error(transparent)]
+    Encrypted(#[from] EncryptedError),
     /// A thread can't be started.
     #[error(transparent)]
     Thread(#[from] ThreadError),
@@ -117,16 +121,17 @@ fn run(runtime: &Runtime, file: &Path, config: GatewayConfig, signals: Signals) 
     let prometheus = metrics::install()
         .map_err(|error| during("can't install the metrics recorder")(std::io::Error::other(error)))?;
     let served = networks::resolve(&config.networks)?;
-    let plan = parts::plan(&served, &config.proxy.egress);
+    let plan = parts::plan(&served, &config);
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let sockets: Vec<CoreSockets> =
         (0..cores).map(|_| CoreSockets::open(&plan.networks)).collect::<Result<_, _>>()?;
+    let encrypted = EncryptedDns::open(&config.dns, &plan.networks)?;
     let log = config.events.clone().map(EventLog::open).transpose().map_err(during("can't open the event log"))?;
     let clock = Clock::system();
     let core = runtime.block_on(parts::assemble(file, config, &served, plan, &clock))?;
     let writer = core.events.write_to(log, clock).map_err(during("can't start the event writer"))?;
     let data_plane = DataPlane::start(sockets, &core.proxy, &core.dns)?;
-    let outcome = runtime.block_on(control(&core, &served, prometheus, signals));
+    let outcome = runtime.block_on(control(&core, Extras { served, prometheus, encrypted }, signals));
     // Orderly end: flows first, then the rules (forwarding stays off), then the record of it all.
     runtime.block_on(core.proxy.drain(DRAIN));
     data_plane.stop();
@@ -141,19 +146,25 @@ fn run(runtime: &Runtime, file: &Path, config: GatewayConfig, signals: Signals) 
     outcome
 }
 
-/// Everything beside the data plane, until the process is told to end.
-async fn control(
-    core: &Arc<Core>,
-    served: &[Served],
+/// What the control runtime takes over from the start.
+struct Extras {
+    served: Vec<Served>,
     prometheus: metrics_exporter_prometheus::PrometheusHandle,
-    mut signals: Signals,
-) -> Result<(), ApplianceError> {
+    encrypted: Option<EncryptedDns>,
+}
+
+/// Everything beside the data plane, until the process is told to end.
+async fn control(core: &Arc<Core>, extras: Extras, mut signals: Signals) -> Result<(), ApplianceError> {
+    let Extras { served, prometheus, encrypted } = extras;
     let mut tasks = tokio::task::JoinSet::new();
+    if let Some(encrypted) = encrypted {
+        encrypted.serve(&core.dns, &mut tasks)?;
+    }
     let (told, interception) = state::channel(InterceptState::Up);
     tasks.spawn(keep_interception(Arc::clone(core), told));
     tasks.spawn(keep_links(Arc::clone(core), served.iter().map(|one| one.network.clone()).map(Arc::new).collect()));
     tasks.spawn(keep_time(Arc::clone(core), prometheus.clone()));
-    observe(core, served, &mut tasks)?;
+    observe(core, &served, &mut tasks)?;
     pages(core, interception, prometheus, &mut tasks).await?;
     let mut watch = watch_files(core);
     say(&[sd_notify::NotifyState::Ready]);

@@ -8,6 +8,7 @@ pub mod appliance;
 pub mod config;
 mod core;
 mod dataplane;
+mod encrypted;
 pub mod events;
 mod http;
 pub mod intercept;

@@ -1,13 +1,12 @@
 //! Putting the gateway's parts together: from a configuration to a [`Core`].
 
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use arc_swap::ArcSwap;
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use rustls_pki_types::CertificateDer;
 use thiserror::Error;
 use tidegate_dns::clock::Clock;
 use tidegate_dns::front::budget::BudgetConfig;
@@ -23,7 +22,8 @@ use crate::config::{DnsConfig, Egress, GatewayConfig};
 use crate::core::{Core, never_dial, static_leases};
 use crate::dataplane::{PROXY_TCP_PORT, PROXY_UDP_PORT};
 use crate::events::EventPipeline;
-use crate::intercept::{self, InterceptPlan, Steering};
+use crate::encrypted;
+use crate::intercept::{self, InterceptPlan, NetworkPlan, Steering};
 use crate::link::{LinkSnapshot, Monitor};
 use crate::networks::{Served, has_v6_route};
 use crate::policies::PolicyFiles;
@@ -47,15 +47,16 @@ pub enum PartsError {
 }
 
 /// What is diverted, and to where.
-pub(crate) fn plan(served: &[Served], egress: &Egress) -> InterceptPlan {
+pub(crate) fn plan(served: &[Served], config: &GatewayConfig) -> InterceptPlan {
+    let networks: Vec<NetworkPlan> = served.iter().map(|one| one.plan.clone()).collect();
     InterceptPlan {
-        networks: served.iter().map(|one| one.plan.clone()).collect(),
         tcp_port: PROXY_TCP_PORT,
         udp_port: PROXY_UDP_PORT,
-        runner_api: Vec::<SocketAddr>::new(),
+        runner_api: encrypted::addresses(&config.dns, &networks),
         refuse_v6_tcp: !has_v6_route(),
-        preserve_source: matches!(egress, Egress::Preserve),
+        preserve_source: matches!(config.proxy.egress, Egress::Preserve),
         steering: Steering::default(),
+        networks,
     }
 }
 
@@ -76,7 +77,7 @@ pub(crate) fn resolver_config(dns: &DnsConfig) -> Result<ResolverConfig, PartsEr
     })
 }
 
-fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, PartsError> {
+pub(crate) fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, PartsError> {
     let failed = |source| PartsError::Pem { file: file.to_owned(), source };
     CertificateDer::pem_file_iter(file).map_err(failed)?.collect::<Result<_, _>>().map_err(failed)
 }
@@ -89,16 +90,6 @@ pub(crate) fn handler_config(config: &GatewayConfig, links: &LinkSnapshot) -> Ha
         own: links.local.iter().copied().collect(),
         budget: BudgetConfig::default(),
     }
-}
-
-/// Certificate and key with which the gateway serves DoT and DoH.
-pub(crate) fn serving_identity(
-    dns: &DnsConfig,
-) -> Result<Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>, PartsError> {
-    let Some((cert, key)) = &dns.tls else { return Ok(None) };
-    let key_of = PrivateKeyDer::from_pem_file(key);
-    let key = key_of.map_err(|source| PartsError::Pem { file: key.clone(), source })?;
-    Ok(Some((certificates(cert)?, key)))
 }
 
 fn proxy_config(config: &GatewayConfig) -> ProxyConfig {
