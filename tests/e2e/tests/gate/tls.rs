@@ -177,7 +177,7 @@ async fn t15_t21_t25_t39_what_servers_accept_is_judged_and_passed_as_it_came() {
     let message = Hello::named("raw.test").message();
     let empty = record(22, 0x0303, &[]);
     let empties = [empty.repeat(31), records(0x0303, &message, RECORD)].concat();
-    let odd_sizes = message.chunks(50).flat_map(|piece| [record(22, 0x0301, piece), empty.clone()].concat());
+    let odd_sizes = message.chunks(50).flat_map(|piece| [empty.clone(), record(22, 0x0301, piece)].concat());
     for (what, bytes) in [
         ("T21 31 empty records in front", empties),
         ("T15 empty records in between", odd_sizes.collect()),
