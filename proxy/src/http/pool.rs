@@ -58,8 +58,16 @@ pub(super) struct Pool(Vec<Server>);
 impl Pool {
     /// A kept connection for this purpose at a permitted address.
     pub(super) fn take(&mut self, purpose: &Purpose, permitted: impl Fn(IpAddr) -> bool) -> Option<Server> {
+        self.find(|server| server.purpose == *purpose && permitted(server.upstream.address.ip()))
+    }
+
+    /// The last used connection to an address, whatever it was dialled for.
+    pub(super) fn take_at(&mut self, address: IpAddr) -> Option<Server> {
+        self.find(|server| server.upstream.address.ip() == address)
+    }
+
+    fn find(&mut self, fits: impl Fn(&Server) -> bool) -> Option<Server> {
         self.0.retain(Server::is_quiet);
-        let fits = |server: &Server| server.purpose == *purpose && permitted(server.upstream.address.ip());
         let at = self.0.iter().rposition(fits)?;
         Some(self.0.remove(at))
     }

@@ -76,16 +76,15 @@ impl Session<'_> {
     /// What is permitted at its address whatever it says: goes on as bytes, with everything that is held.
     pub(super) async fn as_bytes(&mut self, judged: Judged, detection: &Detection) -> Over {
         let mut remarks = Remarks::of(detection, Transport::Tcp);
+        if let Route::Dial(permit) = &judged.ruling.route
+            && let Some(kept) = self.pool.take_at(permit.address())
+        {
+            return self.bytes_to(&judged, detection, remarks, kept);
+        }
         match self.context.reach(judged, self.early.take()).await {
             Ok(reached) => {
-                remarks.dialled = Some(reached.upstream.address);
-                let nobody = Authority { host: HttpHost::Absent, port: None };
-                let ruling = &reached.judged.ruling;
-                let entered = Entered { authority: &nobody, target_port: None, ruling, remarks };
-                let event = self.ledger.permit(entered);
-                let proven = reached.proven.clone();
-                self.context.admit(&reached.judged, detection, reached.upstream.address, proven);
-                Over::Opaque(Box::new(Server::new(reached, Purpose::Proxy)), event)
+                let judged = reached.judged.clone();
+                self.bytes_to(&judged, detection, remarks, Server::new(reached, Purpose::Proxy))
             }
             Err(Unreached::Refused(judged)) => {
                 self.context.refuse(&judged.ruling, remarks);
@@ -98,6 +97,17 @@ impl Session<'_> {
                 Over::Done
             }
         }
+    }
+
+    fn bytes_to(&mut self, judged: &Judged, detection: &Detection, mut remarks: Remarks, server: Server) -> Over {
+        let dialled = server.upstream.address;
+        remarks.dialled = Some(dialled);
+        let nobody = Authority { host: HttpHost::Absent, port: None };
+        let ruling = &judged.ruling;
+        let event =
+            self.ledger.permit(Entered { authority: &nobody, target_port: None, ruling, remarks });
+        self.context.admit(judged, detection, dialled, server.proven.clone());
+        Over::Opaque(Box::new(server), event)
     }
 
     /// A fresh connection for a request whose kept one had closed, where asking twice is asking once.

@@ -55,7 +55,7 @@ impl Pair<'_> {
         }
         context.proxy.means.count(event, Direction::Down, said.len());
         let relay = Relay { client: self.client, upstream: leg, means: &context.proxy.means, traffic: event, idle };
-        let end = relay.run(first, watch).await;
+        let end = relay.run(first.to_vec(), watch).await;
         if matches!(end, End::Finished) {
             self.client.orderly();
             leg.orderly();

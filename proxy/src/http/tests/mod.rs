@@ -2,8 +2,10 @@
 //! remember every byte.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod evasion;
 mod keep_alive;
 mod messages;
+mod tunnels;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -13,7 +15,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::http1::body::BodyReader;
-use crate::http1::head::{Asked, HeadProgress, ResponseReader};
+use crate::http1::head::{Asked, HeadProgress, ResponseFraming, ResponseReader};
 use crate::testing::{Bench, PATIENCE, origin, until};
 
 /// A policy with two allowed web sites.
@@ -148,7 +150,7 @@ impl Client {
         let headers = headers.map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned())).collect();
         self.buffer.drain(..head.consumed);
         let (mut body, mut out) = (BodyReader::for_response(head.framing), Vec::new());
-        while !body.is_done() {
+        while !body.is_done() && head.framing != ResponseFraming::Tunnel {
             let advance = body.advance(&self.buffer, &mut out).unwrap();
             self.buffer.drain(..advance.consumed);
             if !advance.done && !self.more().await {
