@@ -38,7 +38,9 @@ pub(crate) async fn serve(proxy: Arc<Proxy>, listener: std::net::TcpListener) ->
 
 fn begin(proxy: &Arc<Proxy>, stream: TcpStream, client: ClientAddr) {
     // TPROXY keeps the destination as the accepted socket's own address.
-    let Ok(original) = stream.local_addr().map(OriginalDst::new) else { return };
+    let Ok(original) = stream.local_addr().map(OriginalDst::new) else {
+        return;
+    };
     tokio::spawn(flow::serve(Arc::clone(proxy), stream, client, original));
 }
 
@@ -47,5 +49,8 @@ fn is_the_connections_own(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted
-    ) || matches!(error.raw_os_error(), Some(libc::EPROTO | libc::EPERM | libc::ENETDOWN | libc::EHOSTUNREACH))
+    ) || matches!(
+        error.raw_os_error(),
+        Some(libc::EPROTO | libc::EPERM | libc::ENETDOWN | libc::EHOSTUNREACH)
+    )
 }

@@ -18,12 +18,19 @@ impl Budget {
     /// A budget of `limit` bytes, shown as `tidegate_flow_detect_bytes`.
     pub fn new(limit: usize) -> Arc<Self> {
         let gauge = metrics::gauge!("tidegate_flow_detect_bytes");
-        Arc::new(Self { used: AtomicUsize::new(0), limit, gauge })
+        Arc::new(Self {
+            used: AtomicUsize::new(0),
+            limit,
+            gauge,
+        })
     }
 
     /// An empty share, to be grown.
     pub fn share(self: &Arc<Self>) -> Share {
-        Share { budget: Arc::clone(self), held: 0 }
+        Share {
+            budget: Arc::clone(self),
+            held: 0,
+        }
     }
 
     /// Bytes held at this moment.
@@ -32,9 +39,11 @@ impl Budget {
     }
 
     fn take(&self, bytes: usize) -> bool {
-        let taken = self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
-            used.checked_add(bytes).filter(|sum| *sum <= self.limit)
-        });
+        let taken = self
+            .used
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
+                used.checked_add(bytes).filter(|sum| *sum <= self.limit)
+            });
         if taken.is_ok() {
             self.gauge.increment(bytes as f64);
         }

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use tidegate_policy::detection::{Detection, Ech, Hello, Prefix};
 use tidegate_policy::endpoint::Transport;
 use tidegate_policy::event::{EventId, Kind, NameSource, NetworkEvent};
-use tidegate_policy::judge::flow::{Evidence, Flow, FlowRuling, ProxyTarget, Route, judge_arrival, judge_flow};
+use tidegate_policy::judge::flow::{
+    Evidence, Flow, FlowRuling, ProxyTarget, Route, judge_arrival, judge_flow,
+};
 use tidegate_policy::rulebook::Rulebook;
 use tidegate_policy::subject::{Standing, Subject};
 use tidegate_policy::verdict::{Judgement, Mode, Refusal};
@@ -53,7 +55,14 @@ pub(crate) struct Remarks {
 impl Remarks {
     /// About a flow of this kind, and nothing more.
     pub(crate) fn kind(kind: Kind) -> Self {
-        Self { kind, dialled: None, ech_present: false, ja4: None, note: None, count: 1 }
+        Self {
+            kind,
+            dialled: None,
+            ech_present: false,
+            ja4: None,
+            note: None,
+            count: 1,
+        }
     }
 
     /// What a detection says by itself.
@@ -72,7 +81,10 @@ impl Remarks {
     /// Adds a note behind the one there is.
     pub(crate) fn noting(mut self, note: impl Into<String>) -> Self {
         let note = note.into();
-        self.note = Some(self.note.map_or(note.clone(), |before| format!("{before}; {note}")));
+        self.note = Some(
+            self.note
+                .map_or(note.clone(), |before| format!("{before}; {note}")),
+        );
         self
     }
 }
@@ -117,15 +129,29 @@ impl FlowContext {
         if subject.standing == Standing::Unleased {
             proxy.metrics.unidentified.increment(1);
         }
-        let flow = Flow { transport, address: original.ip(), port: original.port() };
+        let flow = Flow {
+            transport,
+            address: original.ip(),
+            port: original.port(),
+        };
         let entered = judge_arrival(&subject.rulebook(), flow)
             .and_then(|()| proxy.registry.enter(Arc::clone(&subject), client));
         match entered {
-            Ok(handle) => {
-                Ok(Self { proxy: Arc::clone(proxy), client, original, flow, opened: now, handle })
-            }
+            Ok(handle) => Ok(Self {
+                proxy: Arc::clone(proxy),
+                client,
+                original,
+                flow,
+                opened: now,
+                handle,
+            }),
             Err(refusal) => {
-                let about = About { proxy, subject: &subject, client, original };
+                let about = About {
+                    proxy,
+                    subject: &subject,
+                    client,
+                    original,
+                };
                 about.refuse(Remarks::kind(bare_kind(transport)), refusal.clone());
                 Err(refusal)
             }
@@ -153,14 +179,14 @@ impl FlowContext {
     }
 
     /// The same by another row of the policy.
-    pub(crate) fn judge_by(
-        &self,
-        judge: impl FnOnce(&Rulebook, Flow, Evidence<'_>) -> FlowRuling,
-    ) -> Judged {
+    pub(crate) fn judge_by(&self, judge: impl FnOnce(&Rulebook, Flow, Evidence<'_>) -> FlowRuling) -> Judged {
         let subject = self.handle.subject();
         let book = subject.rulebook();
-        let evidence =
-            Evidence { tickets: subject.tickets(), proven: None, now: self.proxy.clock.now() };
+        let evidence = Evidence {
+            tickets: subject.tickets(),
+            proven: None,
+            now: self.proxy.clock.now(),
+        };
         let ruling = judge(&book, self.flow, evidence);
         Judged { ruling, book }
     }
@@ -170,7 +196,10 @@ impl FlowContext {
     pub(crate) fn ticketed(&self, ruling: &FlowRuling) -> Option<DnsName> {
         let subject = self.handle.subject();
         let now = self.proxy.clock.now();
-        ruling.name.clone().filter(|name| subject.tickets().holds(name, self.flow.address, now))
+        ruling
+            .name
+            .clone()
+            .filter(|name| subject.tickets().holds(name, self.flow.address, now))
     }
 
     /// Makes the flow one that is re-judged by `detection` for as long as it lives.
@@ -181,8 +210,19 @@ impl FlowContext {
         dialled: UpstreamAddr,
         proven: Option<DnsName>,
     ) {
-        let flow = Flow { address: dialled.ip(), ..self.flow };
-        self.handle.admit(Admission { flow, detection: detection.clone(), target: None, proven }, &judged.book);
+        let flow = Flow {
+            address: dialled.ip(),
+            ..self.flow
+        };
+        self.handle.admit(
+            Admission {
+                flow,
+                detection: detection.clone(),
+                target: None,
+                proven,
+            },
+            &judged.book,
+        );
     }
 
     /// The same for what is asked of the forward proxy at the dialled address, or of `target` through it.
@@ -193,9 +233,20 @@ impl FlowContext {
         target: &ProxyTarget,
         dialled: UpstreamAddr,
     ) {
-        let flow = Flow { address: dialled.ip(), ..self.flow };
+        let flow = Flow {
+            address: dialled.ip(),
+            ..self.flow
+        };
         let target = Some(target.clone());
-        self.handle.admit(Admission { flow, detection: detection.clone(), target, proven: None }, &judged.book);
+        self.handle.admit(
+            Admission {
+                flow,
+                detection: detection.clone(),
+                target,
+                proven: None,
+            },
+            &judged.book,
+        );
     }
 
     /// Nothing is asked over the flow for now: it is not re-judged until it is admitted again.
@@ -219,7 +270,12 @@ impl FlowContext {
     }
 
     /// The same for a part of the flow that begins now and counts its bytes in `traffic`.
-    pub(crate) fn permit_apart(&self, ruling: &FlowRuling, remarks: Remarks, traffic: Arc<Traffic>) -> OpenRecord {
+    pub(crate) fn permit_apart(
+        &self,
+        ruling: &FlowRuling,
+        remarks: Remarks,
+        traffic: Arc<Traffic>,
+    ) -> OpenRecord {
         let subject = self.handle.subject();
         let about = self.about(&subject);
         self.proxy.metrics.verdict(remarks.kind, &ruling.judgement);
@@ -240,20 +296,40 @@ impl FlowContext {
     pub(crate) fn terminated(&self, closing: Closing) {
         match closing {
             Closing::Drained => {}
-            Closing::Refused { reason, ruling, admission } => {
-                let because = ruling.judgement.refusal().cloned().unwrap_or(Refusal::because(reason));
+            Closing::Refused {
+                reason,
+                ruling,
+                admission,
+            } => {
+                let because = ruling
+                    .judgement
+                    .refusal()
+                    .cloned()
+                    .unwrap_or(Refusal::because(reason));
                 let mut remarks = Remarks::kind(kind_of(&admission.detection, self.flow.transport))
                     .noting(format!("terminated by policy: {}", because.reason.as_str()));
                 let port = admission.flow.port;
                 remarks.dialled = Some(UpstreamAddr::new((admission.flow.address, port).into()));
                 let judgement = Judgement::Refuse(Refusal { reason, ..because });
-                self.refuse(&FlowRuling { judgement, route: Route::Closed, ..*ruling }, remarks);
+                self.refuse(
+                    &FlowRuling {
+                        judgement,
+                        route: Route::Closed,
+                        ..*ruling
+                    },
+                    remarks,
+                );
             }
         }
     }
 
     fn about<'a>(&'a self, subject: &'a Arc<Subject>) -> About<'a> {
-        About { proxy: &self.proxy, subject, client: self.client, original: self.original }
+        About {
+            proxy: &self.proxy,
+            subject,
+            client: self.client,
+            original: self.original,
+        }
     }
 }
 
@@ -269,11 +345,26 @@ pub(crate) struct About<'a> {
 impl About<'_> {
     /// Emits a refusal that no finding of the flow led to.
     pub(crate) fn refuse(self, remarks: Remarks, refusal: Refusal) -> Explanation {
-        let names = self.subject.tickets().names_at(self.original.ip(), self.proxy.clock.now());
+        let names = self
+            .subject
+            .tickets()
+            .names_at(self.original.ip(), self.proxy.clock.now());
         let name = names.first().cloned();
-        let name_source = if name.is_some() { NameSource::Ticket } else { NameSource::None };
+        let name_source = if name.is_some() {
+            NameSource::Ticket
+        } else {
+            NameSource::None
+        };
         let judgement = Judgement::Refuse(refusal);
-        self.refused(&FlowRuling { judgement, name, name_source, route: Route::Closed }, remarks)
+        self.refused(
+            &FlowRuling {
+                judgement,
+                name,
+                name_source,
+                route: Route::Closed,
+            },
+            remarks,
+        )
     }
 
     fn refused(self, ruling: &FlowRuling, remarks: Remarks) -> Explanation {

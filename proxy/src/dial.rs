@@ -42,8 +42,14 @@ pub(crate) enum DialCause {
 
 impl DialCause {
     /// Every cause, in the order of declaration.
-    pub(crate) const ALL: [Self; 6] =
-        [Self::Refused, Self::Timeout, Self::Unreachable, Self::Ports, Self::Resources, Self::Other];
+    pub(crate) const ALL: [Self; 6] = [
+        Self::Refused,
+        Self::Timeout,
+        Self::Unreachable,
+        Self::Ports,
+        Self::Resources,
+        Self::Other,
+    ];
 
     /// The spelling of the metric's label.
     pub(crate) const fn as_str(self) -> &'static str {
@@ -88,7 +94,11 @@ pub(crate) struct DialError {
 impl DialError {
     /// Classifies the failure to reach `address`.
     pub(crate) fn new(address: UpstreamAddr, source: io::Error) -> Self {
-        Self { address, cause: DialCause::of(&source), source }
+        Self {
+            address,
+            cause: DialCause::of(&source),
+            source,
+        }
     }
 }
 
@@ -103,7 +113,12 @@ pub(crate) struct Dialer {
 
 impl Dialer {
     pub(crate) fn new(egress: Egress, timeout: Duration, metrics: Arc<FlowMetrics>) -> Self {
-        Self { egress, turn: AtomicUsize::new(0), timeout, metrics }
+        Self {
+            egress,
+            turn: AtomicUsize::new(0),
+            timeout,
+            metrics,
+        }
     }
 
     /// Connects to what `permit` names, for `client`.
@@ -113,13 +128,19 @@ impl Dialer {
             let socket = self.socket(address, client, Type::STREAM, Protocol::TCP)?;
             let socket = TcpSocket::from_std_stream(socket.into());
             let connect = socket.connect(address.socket());
-            tokio::time::timeout(self.timeout, connect).await.map_err(|_| io::ErrorKind::TimedOut)?
+            tokio::time::timeout(self.timeout, connect)
+                .await
+                .map_err(|_| io::ErrorKind::TimedOut)?
         };
         match connected.await {
             Ok(stream) => {
                 set_up(&stream);
                 self.metrics.egress_ports.increment(1);
-                Ok(Upstream { leg: Leg::new(stream), address, metrics: Arc::clone(&self.metrics) })
+                Ok(Upstream {
+                    leg: Leg::new(stream),
+                    address,
+                    metrics: Arc::clone(&self.metrics),
+                })
             }
             Err(source) => {
                 let error = DialError::new(address, source);
@@ -133,10 +154,12 @@ impl Dialer {
     /// A datagram socket connected to what `permit` names, for `client`.
     pub(crate) fn datagrams(&self, permit: &DialPermit, client: ClientAddr) -> Result<UdpSocket, DialError> {
         let address = UpstreamAddr::new(SocketAddr::new(permit.address(), permit.port()));
-        let connected = self.socket(address, client, Type::DGRAM, Protocol::UDP).and_then(|socket| {
-            socket.connect(&address.socket().into())?;
-            UdpSocket::from_std(socket.into())
-        });
+        let connected = self
+            .socket(address, client, Type::DGRAM, Protocol::UDP)
+            .and_then(|socket| {
+                socket.connect(&address.socket().into())?;
+                UdpSocket::from_std(socket.into())
+            });
         connected.map_err(|source| {
             let error = DialError::new(address, source);
             self.metrics.dial_failed(error.cause);
@@ -144,7 +167,13 @@ impl Dialer {
         })
     }
 
-    fn socket(&self, address: UpstreamAddr, client: ClientAddr, kind: Type, protocol: Protocol) -> io::Result<Socket> {
+    fn socket(
+        &self,
+        address: UpstreamAddr,
+        client: ClientAddr,
+        kind: Type,
+        protocol: Protocol,
+    ) -> io::Result<Socket> {
         let domain = Domain::for_address(address.socket());
         let socket = Socket::new(domain, kind.nonblocking().cloexec(), Some(protocol))?;
         if let Some(source) = self.source(address.ip(), client.ip()) {
@@ -178,7 +207,9 @@ impl Dialer {
 /// Options of both sides of a flow: small writes pass at once, dead peers are noticed.
 pub(crate) fn set_up(stream: &TcpStream) {
     let _ = stream.set_nodelay(true);
-    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE_AFTER).with_interval(KEEPALIVE_EVERY);
+    let keepalive = TcpKeepalive::new()
+        .with_time(KEEPALIVE_AFTER)
+        .with_interval(KEEPALIVE_EVERY);
     let _ = socket2::SockRef::from(stream).set_tcp_keepalive(&keepalive);
 }
 
@@ -205,8 +236,9 @@ pub(crate) fn order(addresses: &[IpAddr], v6_first: bool, most: usize) -> Vec<Ip
             seen.push(address);
         }
     }
-    let (preferred, other): (Vec<IpAddr>, Vec<IpAddr>) =
-        seen.into_iter().partition(|address| address.is_ipv6() == v6_first);
+    let (preferred, other): (Vec<IpAddr>, Vec<IpAddr>) = seen
+        .into_iter()
+        .partition(|address| address.is_ipv6() == v6_first);
     let mut ordered = Vec::with_capacity(most);
     let (mut preferred, mut other) = (preferred.into_iter(), other.into_iter());
     while ordered.len() < most {
@@ -231,8 +263,17 @@ mod tests {
 
     #[test]
     fn rfc_8305_families_take_turns_and_the_flows_own_comes_first() {
-        let all = addresses(&["192.0.2.1", "192.0.2.2", "2001:db8::1", "192.0.2.1", "::ffff:192.0.2.2"]);
-        assert_eq!(order(&all, true, 4), addresses(&["2001:db8::1", "192.0.2.1", "192.0.2.2"]));
+        let all = addresses(&[
+            "192.0.2.1",
+            "192.0.2.2",
+            "2001:db8::1",
+            "192.0.2.1",
+            "::ffff:192.0.2.2",
+        ]);
+        assert_eq!(
+            order(&all, true, 4),
+            addresses(&["2001:db8::1", "192.0.2.1", "192.0.2.2"])
+        );
         assert_eq!(order(&all, false, 2), addresses(&["192.0.2.1", "2001:db8::1"]));
         assert!(order(&[], false, 4).is_empty());
     }
@@ -240,12 +281,23 @@ mod tests {
     #[test]
     fn egress_addresses_take_turns_within_the_family() {
         let all = addresses(&["192.0.2.1", "2001:db8::1", "192.0.2.2"]);
-        let dialer =
-            Dialer::new(Egress::Addresses(all), Duration::from_secs(1), Arc::new(FlowMetrics::new()));
+        let dialer = Dialer::new(
+            Egress::Addresses(all),
+            Duration::from_secs(1),
+            Arc::new(FlowMetrics::new()),
+        );
         let client = "10.0.0.1".parse().unwrap();
-        let picked: Vec<_> = (0..4).filter_map(|_| dialer.source("198.51.100.1".parse().unwrap(), client)).collect();
-        assert_eq!(picked, addresses(&["192.0.2.1", "192.0.2.2", "192.0.2.1", "192.0.2.2"]));
-        assert_eq!(dialer.source("::2".parse().unwrap(), client), Some("2001:db8::1".parse().unwrap()));
+        let picked: Vec<_> = (0..4)
+            .filter_map(|_| dialer.source("198.51.100.1".parse().unwrap(), client))
+            .collect();
+        assert_eq!(
+            picked,
+            addresses(&["192.0.2.1", "192.0.2.2", "192.0.2.1", "192.0.2.2"])
+        );
+        assert_eq!(
+            dialer.source("::2".parse().unwrap(), client),
+            Some("2001:db8::1".parse().unwrap())
+        );
     }
 
     #[test]

@@ -41,7 +41,9 @@ impl PageFormat {
     /// Chooses by the values of `Accept` (RFC 9110 §12.5.1): HTML only where it is asked for by name.
     pub(crate) fn by_accept<'a>(mut values: impl Iterator<Item = &'a [u8]>) -> Self {
         let asks = |value: &[u8]| {
-            value.windows(b"text/html".len()).any(|part| part.eq_ignore_ascii_case(b"text/html"))
+            value
+                .windows(b"text/html".len())
+                .any(|part| part.eq_ignore_ascii_case(b"text/html"))
         };
         if values.any(asks) { Self::Html } else { Self::Plain }
     }
@@ -56,9 +58,15 @@ impl Explanation {
             (None, Some(address)) => address.to_string(),
             (None, None) => String::new(),
         };
-        let version = |name| event.policy_version.map_or(format!("{name}"), |version| format!("{name} (version {version})"));
+        let version = |name| {
+            event
+                .policy_version
+                .map_or(format!("{name}"), |version| format!("{name} (version {version})"))
+        };
         Self {
-            reason: judgement.refusal().map_or(Reason::NotAllowed, |refusal| refusal.reason),
+            reason: judgement
+                .refusal()
+                .map_or(Reason::NotAllowed, |refusal| refusal.reason),
             id: event.id.to_string(),
             target: format!("{host}:{}", event.port),
             rule: event.rule.as_ref().map(ToString::to_string),
@@ -72,7 +80,11 @@ impl Explanation {
     /// A fatal TLS alert in a plaintext record: 7 octets. `first` is what the client sent so far; its hello's
     /// version is answered in kind (RFC 8446 §5.1 wants 0x0303, TLS 1.0 clients their own).
     pub(crate) fn alert(&self, first: &[u8]) -> [u8; 7] {
-        let description = if self.reason == Reason::MalformedTls { DECODE_ERROR } else { ACCESS_DENIED };
+        let description = if self.reason == Reason::MalformedTls {
+            DECODE_ERROR
+        } else {
+            ACCESS_DENIED
+        };
         let [major, minor] = hello_version(first).clamp(0x0301, 0x0303).to_be_bytes();
         [ALERT, major, minor, 0, 2, FATAL, description]
     }
@@ -90,7 +102,10 @@ impl Explanation {
 
     /// The same for a port that the flow's own does not decide about.
     pub(crate) fn for_port(mut self, port: u16) -> Self {
-        let host = self.target.rsplit_once(':').map_or(self.target.as_str(), |(host, _)| host);
+        let host = self
+            .target
+            .rsplit_once(':')
+            .map_or(self.target.as_str(), |(host, _)| host);
         self.target = format!("{host}:{port}");
         self
     }
@@ -120,13 +135,20 @@ impl Explanation {
         let mut line = |what: &str, value: &str| {
             let _ = writeln!(text, "{what:<10}{value}");
         };
-        line("Reason:", &format!("{} - {}", self.reason.as_str(), self.reason.meaning().trim()));
+        line(
+            "Reason:",
+            &format!("{} - {}", self.reason.as_str(), self.reason.meaning().trim()),
+        );
         match (&self.policy, &self.scope) {
             (Some(policy), Some(scope)) => line("Policy:", &format!("{policy}, from {scope}")),
             (Some(policy), None) => line("Policy:", policy),
             (None, _) => line("Policy:", "none"),
         }
-        let optional = [("Rule:", &self.rule), ("Nearest:", &self.nearest), ("Note:", &self.note)];
+        let optional = [
+            ("Rule:", &self.rule),
+            ("Nearest:", &self.nearest),
+            ("Note:", &self.note),
+        ];
         for (what, value) in optional {
             if let Some(value) = value {
                 line(what, value);
@@ -139,11 +161,20 @@ impl Explanation {
 
     /// What the owner of the job can do.
     fn remedy(&self) -> String {
-        let ask = || format!("To ask for it, add this line to allowed-endpoints of the policy:\n\n  {}", self.target);
+        let ask = || {
+            format!(
+                "To ask for it, add this line to allowed-endpoints of the policy:\n\n  {}",
+                self.target
+            )
+        };
         match self.reason {
             Reason::NotAllowed | Reason::NoName | Reason::Silent | Reason::UnknownProtocol => ask(),
-            Reason::Denied => "A denied endpoint refuses it; allowing it elsewhere in the policy changes nothing.".into(),
-            Reason::GlobalBlock => "It is refused for everyone; the operators of the gateway keep that list.".into(),
+            Reason::Denied => {
+                "A denied endpoint refuses it; allowing it elsewhere in the policy changes nothing.".into()
+            }
+            Reason::GlobalBlock => {
+                "It is refused for everyone; the operators of the gateway keep that list.".into()
+            }
             Reason::PolicyUnknown | Reason::NoPolicy | Reason::Quarantined | Reason::UnboundSource => {
                 "No endpoint line helps: the gateway does not know which job is asking.".into()
             }
@@ -190,7 +221,10 @@ fn phrase(status: u16) -> &'static str {
 }
 
 fn html(text: &str) -> String {
-    let escaped = text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+    let escaped = text
+        .replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;");
     format!(
         "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\"><title>Refused by Tidegate</title>\n\
          <body><pre>{escaped}</pre></body></html>\n"
@@ -226,9 +260,18 @@ mod tests {
     #[test]
     fn the_alert_is_access_denied_in_the_clients_version_and_decode_error_when_malformed() {
         let hello = [22, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3];
-        assert_eq!(explained(Reason::NotAllowed).alert(&hello), [21, 3, 3, 0, 2, 2, 49]);
-        assert_eq!(explained(Reason::MalformedTls).alert(&[22, 3, 1]), [21, 3, 1, 0, 2, 2, 50]);
-        assert_eq!(explained(Reason::NotAllowed).alert(&[22, 3, 0xff]), [21, 3, 3, 0, 2, 2, 49]);
+        assert_eq!(
+            explained(Reason::NotAllowed).alert(&hello),
+            [21, 3, 3, 0, 2, 2, 49]
+        );
+        assert_eq!(
+            explained(Reason::MalformedTls).alert(&[22, 3, 1]),
+            [21, 3, 1, 0, 2, 2, 50]
+        );
+        assert_eq!(
+            explained(Reason::NotAllowed).alert(&[22, 3, 0xff]),
+            [21, 3, 3, 0, 2, 2, 49]
+        );
     }
 
     #[test]
@@ -237,17 +280,35 @@ mod tests {
         let page = String::from_utf8(explained.page(403, PageFormat::Plain, false)).unwrap();
         let (head, body) = page.split_once("\r\n\r\n").unwrap();
         assert!(head.starts_with("HTTP/1.1 403 Forbidden\r\n"), "{head}");
-        assert!(head.contains(&format!("Content-Length: {}\r\n", body.len())), "{head}");
-        for part in ["ci (version 3)", "not-allowed", &explained.id, "\n  evil.test:8080\n"] {
+        assert!(
+            head.contains(&format!("Content-Length: {}\r\n", body.len())),
+            "{head}"
+        );
+        for part in [
+            "ci (version 3)",
+            "not-allowed",
+            &explained.id,
+            "\n  evil.test:8080\n",
+        ] {
             assert!(body.contains(part), "{part} in {body}");
         }
-        assert!(explained.page(403, PageFormat::Plain, true).ends_with(b"\r\n\r\n"));
+        assert!(
+            explained
+                .page(403, PageFormat::Plain, true)
+                .ends_with(b"\r\n\r\n")
+        );
     }
 
     #[test]
     fn html_only_for_those_who_ask_for_it_and_nothing_in_it_is_markup() {
-        assert_eq!(PageFormat::by_accept([&b"*/*"[..]].into_iter()), PageFormat::Plain);
-        assert_eq!(PageFormat::by_accept([&b"Text/HTML,*/*;q=0.8"[..]].into_iter()), PageFormat::Html);
+        assert_eq!(
+            PageFormat::by_accept([&b"*/*"[..]].into_iter()),
+            PageFormat::Plain
+        );
+        assert_eq!(
+            PageFormat::by_accept([&b"Text/HTML,*/*;q=0.8"[..]].into_iter()),
+            PageFormat::Html
+        );
         let mut explained = explained(Reason::NotAllowed);
         explained.rule = Some("<script>".into());
         let page = String::from_utf8(explained.page(403, PageFormat::Html, false)).unwrap();

@@ -30,8 +30,9 @@ impl FlowMetrics {
         let cells = KINDS.len() * (1 + 2 * Reason::ALL.len());
         Self {
             verdicts: (0..cells).map(|_| OnceLock::new()).collect(),
-            detect: KINDS
-                .map(|kind| metrics::histogram!("tidegate_flow_detect_duration_seconds", "kind" => kind.as_str())),
+            detect: KINDS.map(
+                |kind| metrics::histogram!("tidegate_flow_detect_duration_seconds", "kind" => kind.as_str()),
+            ),
             dial_failures: DialCause::ALL
                 .map(|cause| metrics::counter!("tidegate_dial_failures_total", "cause" => cause.as_str())),
             unidentified: metrics::counter!("tidegate_unidentified_flows_total"),
@@ -44,8 +45,16 @@ impl FlowMetrics {
     pub(crate) fn verdict(&self, kind: Kind, judgement: &Judgement) {
         let reason = judgement.refusal().map(|refusal| refusal.reason);
         let place = reason.map_or(0, |reason| {
-            let at = Reason::ALL.iter().position(|one| *one == reason).unwrap_or_default();
-            1 + at + if judgement.verdict() == Verdict::WouldRefuse { Reason::ALL.len() } else { 0 }
+            let at = Reason::ALL
+                .iter()
+                .position(|one| *one == reason)
+                .unwrap_or_default();
+            1 + at
+                + if judgement.verdict() == Verdict::WouldRefuse {
+                    Reason::ALL.len()
+                } else {
+                    0
+                }
         });
         let cell = kind_index(kind) * (1 + 2 * Reason::ALL.len()) + place;
         self.verdicts[cell]
@@ -72,5 +81,8 @@ impl FlowMetrics {
 }
 
 fn kind_index(kind: Kind) -> usize {
-    KINDS.iter().position(|one| *one == kind).unwrap_or(KINDS.len() - 1)
+    KINDS
+        .iter()
+        .position(|one| *one == kind)
+        .unwrap_or(KINDS.len() - 1)
 }

@@ -17,8 +17,8 @@ use crate::metrics::FlowMetrics;
 use crate::registry::{Bounds, FlowRegistry};
 use crate::relay::Means;
 use crate::relay::pipes::PipePool;
-use crate::udp::Udp;
 use crate::seams::{Lookup, StreamDns, Unreachable};
+use crate::udp::Udp;
 
 /// How long flows may take to end after they were told to.
 const LAST_WORDS: Duration = Duration::from_secs(2);
@@ -62,7 +62,10 @@ pub struct Proxy {
 
 impl std::fmt::Debug for Proxy {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        out.debug_struct("Proxy").field("config", &self.config).field("flows", &self.registry).finish_non_exhaustive()
+        out.debug_struct("Proxy")
+            .field("config", &self.config)
+            .field("flows", &self.registry)
+            .finish_non_exhaustive()
     }
 }
 
@@ -78,7 +81,11 @@ impl Proxy {
         let pool = PipePool::new(config.limits.pipes, config.limits.pipe_bytes);
         Arc::new(Self {
             registry: FlowRegistry::new(Arc::clone(&parts.subjects), parts.clock.clone(), bounds),
-            dialer: Dialer::new(config.egress.clone(), config.timeouts.connect, Arc::clone(&metrics)),
+            dialer: Dialer::new(
+                config.egress.clone(),
+                config.timeouts.connect,
+                Arc::clone(&metrics),
+            ),
             means: Means::new(pool),
             udp: Udp::new(config.limits.associations, config.limits.associations_per_job),
             budget: Budget::new(config.limits.detect_bytes),
@@ -122,8 +129,8 @@ impl Proxy {
         crate::udp::serve(self, socket).await
     }
 
-    /// Takes no new flow, gives open ones until `patience` is over, then ends them. Returns how many had to be
-    /// ended.
+    /// Takes no new flow, gives open ones until `patience` is over, then ends them. Returns how many had
+    /// to be ended. The runtimes that serve sockets must live until this returns: flows are their tasks.
     pub async fn drain(&self, patience: Duration) -> usize {
         self.closing.cancel();
         let emptied = tokio::time::timeout(patience, self.registry.emptied()).await;

@@ -12,7 +12,9 @@ use parking_lot::Mutex;
 use tidegate_dns::{Clock, Subjects};
 use tidegate_policy::DnsName;
 use tidegate_policy::detection::Detection;
-use tidegate_policy::judge::flow::{Evidence, Flow, FlowRuling, ProxyTarget, Route, judge_flow, judge_tunnelled};
+use tidegate_policy::judge::flow::{
+    Evidence, Flow, FlowRuling, ProxyTarget, Route, judge_flow, judge_tunnelled,
+};
 use tidegate_policy::rulebook::Rulebook;
 use tidegate_policy::subject::Subject;
 use tidegate_policy::ticket::TicketHold;
@@ -100,7 +102,9 @@ struct State {
 
 impl std::fmt::Debug for FlowRegistry {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        out.debug_struct("FlowRegistry").field("open", &self.len()).finish_non_exhaustive()
+        out.debug_struct("FlowRegistry")
+            .field("open", &self.len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -128,11 +132,7 @@ impl FlowRegistry {
     }
 
     /// Enters a new flow of `client`, undecided yet. Refused at the bounds, with reason `limit`.
-    pub fn enter(
-        self: &Arc<Self>,
-        subject: Arc<Subject>,
-        client: ClientAddr,
-    ) -> Result<FlowHandle, Refusal> {
+    pub fn enter(self: &Arc<Self>, subject: Arc<Subject>, client: ClientAddr) -> Result<FlowHandle, Refusal> {
         let mut inner = self.inner.lock();
         let of_job = inner.by_subject.get(&subject.id).map_or(0, HashSet::len);
         if inner.flows.len() >= self.bounds.flows || of_job >= self.bounds.per_job {
@@ -142,7 +142,12 @@ impl FlowRegistry {
         inner.next += 1;
         inner.by_subject.entry(subject.id).or_default().insert(id);
         inner.by_source.entry(client.ip()).or_default().insert(id);
-        let state = State { subject, admission: None, holds: Vec::new(), cause: None };
+        let state = State {
+            subject,
+            admission: None,
+            holds: Vec::new(),
+            cause: None,
+        };
         let entry = Arc::new(Entry {
             source: client.ip(),
             traffic: Arc::default(),
@@ -151,7 +156,11 @@ impl FlowRegistry {
         });
         inner.flows.insert(id, Arc::clone(&entry));
         self.open.set(inner.flows.len() as f64);
-        Ok(FlowHandle { registry: Arc::clone(self), id, entry })
+        Ok(FlowHandle {
+            registry: Arc::clone(self),
+            id,
+            entry,
+        })
     }
 
     /// Judges every flow of a subject again, after its rulebook was swapped. Returns how many were closed.
@@ -174,7 +183,13 @@ impl FlowRegistry {
 
     /// Judges every flow again, after something changed that all jobs share.
     pub fn rejudge_all(&self) -> usize {
-        let flows: Vec<_> = self.inner.lock().flows.iter().map(|(id, entry)| (*id, Arc::clone(entry))).collect();
+        let flows: Vec<_> = self
+            .inner
+            .lock()
+            .flows
+            .iter()
+            .map(|(id, entry)| (*id, Arc::clone(entry)))
+            .collect();
         self.rejudge(&flows)
     }
 
@@ -197,7 +212,10 @@ impl FlowRegistry {
     }
 
     fn rejudge(&self, flows: &[(u64, Arc<Entry>)]) -> usize {
-        flows.iter().filter(|(id, entry)| self.rejudge_one(*id, entry)).count()
+        flows
+            .iter()
+            .filter(|(id, entry)| self.rejudge_one(*id, entry))
+            .count()
     }
 
     /// True when the flow had to be closed.
@@ -217,8 +235,16 @@ impl FlowRegistry {
         if ruling_stands(&ruling) {
             return false;
         }
-        let reason = if changed { Reason::LeaseChanged } else { Reason::PolicyChanged };
-        entry.close(Closing::Refused { reason, ruling: Box::new(ruling), admission: Box::new(admission) });
+        let reason = if changed {
+            Reason::LeaseChanged
+        } else {
+            Reason::PolicyChanged
+        };
+        entry.close(Closing::Refused {
+            reason,
+            ruling: Box::new(ruling),
+            admission: Box::new(admission),
+        });
         true
     }
 
@@ -276,7 +302,11 @@ fn ruling_stands(ruling: &FlowRuling) -> bool {
 
 impl Admission {
     fn judge(&self, subject: &Subject, book: &Rulebook, now: tidegate_policy::Moment) -> FlowRuling {
-        let evidence = Evidence { tickets: subject.tickets(), proven: self.proven.as_ref(), now };
+        let evidence = Evidence {
+            tickets: subject.tickets(),
+            proven: self.proven.as_ref(),
+            now,
+        };
         match &self.target {
             Some(target) => judge_tunnelled(book, self.flow, target, &self.detection, evidence),
             None => judge_flow(book, self.flow, &self.detection, evidence),

@@ -11,7 +11,7 @@ use tidegate_policy::event::NameSource;
 use tidegate_policy::judge::flow::{FlowRuling, Route};
 use tidegate_policy::judge::permit::{ConfirmPermit, DialPermit, ResolvePermit};
 use tidegate_policy::judge::query::{QueryAction, judge_query, rtype};
-use tidegate_policy::verdict::{Judgement, Reason, Refusal};
+use tidegate_policy::verdict::{Judgement, Mode, Reason, Refusal};
 use tokio::task::JoinSet;
 
 use crate::address::UpstreamAddr;
@@ -62,13 +62,27 @@ impl FlowContext {
     /// Carries a ruling out, over the early connection where that is the right one.
     pub(crate) async fn reach(&self, judged: Judged, early: Option<Early>) -> Result<Reached, Unreached> {
         let confirmed = early.as_ref().and_then(|early| early.confirmed.clone());
-        let Granted { judged, first, rest, proven } =
-            self.grant(judged, confirmed).await.map_err(Unreached::Refused)?;
-        if let Some(Early { upstream, .. }) = early.filter(|early| early.upstream.address.ip() == first.address()) {
-            return Ok(Reached { upstream, judged, proven });
+        let Granted {
+            judged,
+            first,
+            rest,
+            proven,
+        } = self.grant(judged, confirmed).await.map_err(Unreached::Refused)?;
+        if let Some(Early { upstream, .. }) =
+            early.filter(|early| early.upstream.address.ip() == first.address())
+        {
+            return Ok(Reached {
+                upstream,
+                judged,
+                proven,
+            });
         }
         match self.race(first, rest).await {
-            Ok(upstream) => Ok(Reached { upstream, judged, proven }),
+            Ok(upstream) => Ok(Reached {
+                upstream,
+                judged,
+                proven,
+            }),
             Err(error) => Err(Unreached::Failed(judged, error)),
         }
     }
@@ -80,12 +94,22 @@ impl FlowContext {
             Route::Closed => Err(judged),
             Route::Dial(first) => {
                 let proven = self.ticketed(&judged.ruling);
-                Ok(Granted { judged, first, rest: Vec::new(), proven })
+                Ok(Granted {
+                    judged,
+                    first,
+                    rest: Vec::new(),
+                    proven,
+                })
             }
             Route::Resolve(permit) => match self.resolve(&judged, &permit).await {
                 Ok((first, rest)) => {
                     let proven = judged.ruling.name.clone();
-                    Ok(Granted { judged, first, rest, proven })
+                    Ok(Granted {
+                        judged,
+                        first,
+                        rest,
+                        proven,
+                    })
                 }
                 Err(refusal) => Err(judged.refused(refusal)),
             },
@@ -95,14 +119,14 @@ impl FlowContext {
                     Some(known) => Some(known),
                     None => self.confirm(&permit).await,
                 };
-                if let Some((first, name)) = confirmed {
-                    let judged = judged.confirmed(&permit, &name);
-                    return Ok(Granted { judged, first, rest: Vec::new(), proven: Some(name) });
-                }
-                let judged = Judged { ruling: *otherwise, ..judged };
-                match own_permit(&judged.ruling.route).cloned() {
-                    Some(first) => Ok(Granted { judged, first, rest: Vec::new(), proven: None }),
-                    None => Err(judged),
+                match confirmed {
+                    Some((first, name)) => Ok(Granted {
+                        judged: judged.confirmed(&permit, &name),
+                        first,
+                        rest: Vec::new(),
+                        proven: Some(name),
+                    }),
+                    None => judged.otherwise(*otherwise),
                 }
             }
         }
@@ -143,7 +167,10 @@ impl FlowContext {
 
     /// Resolves exact names until one has the flow's own address.
     pub(crate) async fn confirm(&self, permit: &ConfirmPermit) -> Option<(DialPermit, DnsName)> {
-        let families = Families { v4: self.flow.address.is_ipv4(), v6: self.flow.address.is_ipv6() };
+        let families = Families {
+            v4: self.flow.address.is_ipv4(),
+            v6: self.flow.address.is_ipv6(),
+        };
         let mut lookups = JoinSet::new();
         for query in permit.candidates() {
             let (query, lookup) = (query.clone(), Arc::clone(&self.proxy.lookup));
@@ -162,20 +189,27 @@ impl FlowContext {
             }
             None
         };
-        tokio::time::timeout(self.proxy.config.timeouts.resolve, first).await.ok().flatten()
+        tokio::time::timeout(self.proxy.config.timeouts.resolve, first)
+            .await
+            .ok()
+            .flatten()
     }
 
     /// Before a hello with ECH is judged: the ids that its name publishes, so that a configuration that
     /// the client got elsewhere than from our DNS is known too.
     pub(crate) async fn learn_ech(&self, hello: &Hello) {
-        let (Sni::Name(name), Ech::Outer { .. }) = (&hello.sni, hello.ech) else { return };
+        let (Sni::Name(name), Ech::Outer { .. }) = (&hello.sni, hello.ech) else {
+            return;
+        };
         let subject = self.subject();
         let book = subject.rulebook();
-        if book.world.ech.knows(name) {
+        if book.mode() == Mode::Audit || book.world.ech.knows(name) {
             return;
         }
         let now = self.proxy.clock.now();
-        if let QueryAction::Resolve(permit) = judge_query(&book, name, rtype::HTTPS, subject.tickets(), now).action {
+        if let QueryAction::Resolve(permit) =
+            judge_query(&book, name, rtype::HTTPS, subject.tickets(), now).action
+        {
             let learned = self.proxy.lookup.learn_ech(&permit, &book);
             let _ = tokio::time::timeout(self.proxy.config.timeouts.resolve, learned).await;
         }
@@ -184,7 +218,10 @@ impl FlowContext {
     fn families(&self) -> Families {
         let v6 = self.proxy.ipv6_usable();
         match self.proxy.config.egress {
-            Egress::Preserve => Families { v4: self.client.ip().is_ipv4(), v6: self.client.ip().is_ipv6() && v6 },
+            Egress::Preserve => Families {
+                v4: self.client.ip().is_ipv4(),
+                v6: self.client.ip().is_ipv6() && v6,
+            },
             Egress::Gateway | Egress::Addresses(_) => Families { v4: true, v6 },
         }
     }
@@ -209,7 +246,8 @@ impl FlowContext {
                     Some(Ok(Err(error))) => failed = Some(error),
                     Some(Err(lost)) => tracing::error!(%lost, "a dial was lost"),
                     None => {
-                        let lost = || DialError::new(UpstreamAddr::new(self.original.socket()), io::ErrorKind::Other.into());
+                        let asked = UpstreamAddr::new(self.original.socket());
+                        let lost = || DialError::new(asked, io::ErrorKind::Other.into());
                         return Err(failed.unwrap_or_else(lost));
                     }
                 },
@@ -220,9 +258,27 @@ impl FlowContext {
 }
 
 impl Judged {
+    /// No name was confirmed: in audit the flow's own address is dialled all the same.
+    fn otherwise(self, ruling: FlowRuling) -> Result<Granted, Self> {
+        let judged = Self { ruling, ..self };
+        match own_permit(&judged.ruling.route).cloned() {
+            Some(first) => Ok(Granted {
+                judged,
+                first,
+                rest: Vec::new(),
+                proven: None,
+            }),
+            None => Err(judged),
+        }
+    }
+
     /// The same flow, refused after all.
     pub(crate) fn refused(self, refusal: Refusal) -> Self {
-        let ruling = FlowRuling { judgement: Judgement::Refuse(refusal), route: Route::Closed, ..self.ruling };
+        let ruling = FlowRuling {
+            judgement: Judgement::Refuse(refusal),
+            route: Route::Closed,
+            ..self.ruling
+        };
         Self { ruling, ..self }
     }
 

@@ -1,14 +1,14 @@
 //! What the proxy asks of its neighbours, as traits: what a name resolves to, who serves DNS over TCP, who
-//! sends ICMP. (Who a source is, `tidegate_dns::Subjects` says.) Owns no behaviour. `dns` and `gateway` implement them; tests put their own
-//! in place, which also proves that nobody else is asked.
+//! sends ICMP. (Who a source is, `tidegate_dns::Subjects` says.) Owns no behaviour. `gateway` implements
+//! them; tests put their own in place, which also proves that nobody else is asked.
 
 use std::net::IpAddr;
 use std::pin::Pin;
 
-use tidegate_policy::judge::permit::QueryPermit;
-use tidegate_policy::rulebook::Rulebook;
 use tidegate_policy::DnsName;
 use tidegate_policy::compile::rules::RuleRef;
+use tidegate_policy::judge::permit::QueryPermit;
+use tidegate_policy::rulebook::Rulebook;
 use tokio::net::TcpStream;
 
 use crate::address::{ClientAddr, OriginalDst};

@@ -55,8 +55,15 @@ pub(crate) fn in_net<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send + '
         }
         // Every address of the routes above can be bound, without being named one by one.
         std::fs::write("/proc/sys/net/ipv6/ip_nonlocal_bind", "1").unwrap();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async { tokio::time::timeout(3 * PATIENCE, test()).await.expect("the test hangs") });
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            tokio::time::timeout(3 * PATIENCE, test())
+                .await
+                .expect("the test hangs");
+        });
     });
     if let Err(panic) = thread.join() {
         std::panic::resume_unwind(panic);
@@ -102,7 +109,9 @@ impl Events {
                 more.await;
             }
         };
-        tokio::time::timeout(PATIENCE, wait).await.unwrap_or_else(|_| panic!("no event {n} in {:#?}", self.all()))
+        tokio::time::timeout(PATIENCE, wait)
+            .await
+            .unwrap_or_else(|_| panic!("no event {n} in {:#?}", self.all()))
     }
 }
 
@@ -129,10 +138,17 @@ impl Lookup for Names {
         true
     }
 
-    fn addresses<'a>(&'a self, permit: &'a QueryPermit, _: Families) -> Pending<'a, Result<Found, LookupError>> {
+    fn addresses<'a>(
+        &'a self,
+        permit: &'a QueryPermit,
+        _: Families,
+    ) -> Pending<'a, Result<Found, LookupError>> {
         self.asked.lock().push(permit.name().to_string());
         let found = self.table.lock().get(permit.name()).cloned();
-        let found = found.map(|addresses| Found { addresses, chain: Vec::new() });
+        let found = found.map(|addresses| Found {
+            addresses,
+            chain: Vec::new(),
+        });
         Box::pin(async move { found.ok_or_else(|| LookupError("NXDOMAIN".into())) })
     }
 
@@ -187,13 +203,26 @@ impl Bench {
 
     /// The same with globally blocked names and another configuration.
     pub(crate) fn with(policy: &str, blocked: &[&str], change: impl FnOnce(&mut ProxyConfig)) -> Self {
-        let entry = |blocked: &&str| BlockEntry::Name { name: name(blocked), below: false };
+        let entry = |blocked: &&str| BlockEntry::Name {
+            name: name(blocked),
+            below: false,
+        };
         let global = Arc::new(GlobalBlock::build(blocked.iter().map(entry)));
-        let world = Arc::new(World { global, ..World::default() });
+        let world = Arc::new(World {
+            global,
+            ..World::default()
+        });
         let subjects = Arc::new(OneSubject(Mutex::new(subject(&world, policy))));
-        let events = Arc::new(Events { ids: EventIds::new(1), seen: Mutex::default(), more: Notify::new() });
+        let events = Arc::new(Events {
+            ids: EventIds::new(1),
+            seen: Mutex::default(),
+            more: Notify::new(),
+        });
         let (names, icmp) = (Arc::new(Names::default()), Arc::new(Icmp::default()));
-        let mut config = ProxyConfig { spoof_mark: 0x0200_0000, ..ProxyConfig::default() };
+        let mut config = ProxyConfig {
+            spoof_mark: 0x0200_0000,
+            ..ProxyConfig::default()
+        };
         change(&mut config);
         let parts = ProxyParts {
             subjects: Arc::clone(&subjects) as Arc<dyn Subjects>,
@@ -204,15 +233,30 @@ impl Bench {
             icmp: Arc::clone(&icmp) as Arc<dyn Unreachable>,
         };
         let proxy = Proxy::new(config, parts);
-        Self { proxy, events, names, icmp, world, subjects, next_port: AtomicU16::new(40_000) }
+        Self {
+            proxy,
+            events,
+            names,
+            icmp,
+            world,
+            subjects,
+            next_port: AtomicU16::new(40_000),
+        }
     }
 
     /// Gives the runner a ticket.
     pub(crate) fn ticket(&self, asked: &str, address: &str) {
         let (asked, addresses) = (name(asked), [address.parse().unwrap()]);
-        let ttl = Duration::from_secs(60);
-        let grant = Grant { asked: &asked, chain: &[], addresses: &addresses, ttl };
-        self.subject().tickets().grant(&grant, ttl, self.proxy.clock.now());
+        let ttl = Duration::from_mins(1);
+        let grant = Grant {
+            asked: &asked,
+            chain: &[],
+            addresses: &addresses,
+            ttl,
+        };
+        self.subject()
+            .tickets()
+            .grant(&grant, ttl, self.proxy.clock.now());
     }
 
     /// Makes `name` resolve to this, for the gateway's own queries.
@@ -238,8 +282,10 @@ impl Bench {
     /// The runner connects to `original`: the flow is served by a task, its end is returned.
     pub(crate) async fn connect(&self, original: &str) -> TcpStream {
         let diverted = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let (runner, accepted) =
-            tokio::join!(TcpStream::connect(diverted.local_addr().unwrap()), diverted.accept());
+        let (runner, accepted) = tokio::join!(
+            TcpStream::connect(diverted.local_addr().unwrap()),
+            diverted.accept()
+        );
         let port = self.next_port.fetch_add(1, Ordering::Relaxed);
         let client = ClientAddr::new(SocketAddr::new(RUNNER.parse().unwrap(), port));
         let original = OriginalDst::new(original.parse().unwrap());
@@ -250,7 +296,11 @@ impl Bench {
 
     /// Waits until so many flows are open.
     pub(crate) async fn open_flows(&self, wanted: usize) {
-        until(|| self.proxy.registry.len() == wanted, || format!("{} flows", self.proxy.registry.len())).await;
+        until(
+            || self.proxy.registry.len() == wanted,
+            || format!("{} flows", self.proxy.registry.len()),
+        )
+        .await;
     }
 }
 
@@ -269,7 +319,8 @@ pub(crate) async fn until(mut reached: impl FnMut() -> bool, state: impl Fn() ->
 pub(crate) async fn read_all(stream: &mut TcpStream) -> std::io::Result<Vec<u8>> {
     let mut all = Vec::new();
     let read = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut all)).await;
-    read.unwrap_or_else(|_| panic!("no end after {:?}", String::from_utf8_lossy(&all))).map(|_| all)
+    read.unwrap_or_else(|_| panic!("no end after {:?}", String::from_utf8_lossy(&all)))
+        .map(|_| all)
 }
 
 /// One HTTP response whose length is given.
@@ -279,7 +330,10 @@ pub(crate) async fn read_page(stream: &mut TcpStream) -> (String, String) {
         page.extend(read_exactly(stream, 1).await);
     }
     let head = String::from_utf8(page).unwrap();
-    let length = head.lines().find_map(|line| line.strip_prefix("Content-Length: ")).unwrap();
+    let length = head
+        .lines()
+        .find_map(|line| line.strip_prefix("Content-Length: "))
+        .unwrap();
     let body = read_exactly(stream, length.parse().unwrap()).await;
     (head, String::from_utf8(body).unwrap())
 }
@@ -299,22 +353,39 @@ pub(crate) async fn origin(address: &str) -> TcpListener {
 
 /// The next connection to an origin.
 pub(crate) async fn accept(origin: &TcpListener) -> TcpStream {
-    tokio::time::timeout(PATIENCE, origin.accept()).await.expect("nobody dialled").unwrap().0
+    tokio::time::timeout(PATIENCE, origin.accept())
+        .await
+        .expect("nobody dialled")
+        .unwrap()
+        .0
 }
 
 /// True when the stream was reset.
 pub(crate) async fn is_reset(stream: &mut TcpStream) -> bool {
-    read_all(stream).await.is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionReset)
+    read_all(stream)
+        .await
+        .is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionReset)
 }
 
 fn book(world: &Arc<World>, text: &str) -> Arc<Rulebook> {
     let parsed = PolicyDocument::parse(text, &ParseOptions::default());
-    let document = parsed.document.unwrap_or_else(|| panic!("{:?}", parsed.diagnostics));
-    let meta = PolicyMeta { id: "ci".into(), name: "ci".into(), version: 1 };
+    let document = parsed
+        .document
+        .unwrap_or_else(|| panic!("{:?}", parsed.diagnostics));
+    let meta = PolicyMeta {
+        id: "ci".into(),
+        name: "ci".into(),
+        version: 1,
+    };
     let pack = Arc::new(RuleList::compile([]));
-    let policy = CompiledPolicy::compile(&document, meta, &Default::default(), &pack).unwrap();
+    let sets = hashbrown::HashMap::new();
+    let policy = CompiledPolicy::compile(&document, meta, &sets, &pack).unwrap();
     let governing = Governing::Policy(Arc::new(policy), Scope::Repository("acme/web".into()));
-    Arc::new(Rulebook { world: Arc::clone(world), governing, host: None })
+    Arc::new(Rulebook {
+        world: Arc::clone(world),
+        governing,
+        host: None,
+    })
 }
 
 fn subject(world: &Arc<World>, policy: &str) -> Arc<Subject> {
@@ -325,5 +396,10 @@ fn subject(world: &Arc<World>, policy: &str) -> Arc<Subject> {
         runners: RunnerKind::Ephemeral,
         min_assurance: None,
     };
-    Arc::new(Subject::new(Arc::new(network), None, Standing::Leased, book(world, policy)))
+    Arc::new(Subject::new(
+        Arc::new(network),
+        None,
+        Standing::Leased,
+        book(world, policy),
+    ))
 }

@@ -115,7 +115,11 @@ fn nobody() -> Arc<Nobody> {
     };
     let book = Rulebook::deny_all(Arc::new(World::default()), Reason::NoPolicy);
     let subject = Subject::new(Arc::new(network), None, Standing::Unleased, Arc::new(book));
-    Arc::new(Nobody { subject: Arc::new(subject), ids: EventIds::new(1), events: AtomicU64::new(0) })
+    Arc::new(Nobody {
+        subject: Arc::new(subject),
+        ids: EventIds::new(1),
+        events: AtomicU64::new(0),
+    })
 }
 
 /// Takes every descriptor that the process may still have.
@@ -129,7 +133,9 @@ async fn until(what: &str, reached: impl Fn() -> bool) {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     };
-    tokio::time::timeout(PATIENCE, poll).await.unwrap_or_else(|_| panic!("never: {what}"));
+    tokio::time::timeout(PATIENCE, poll)
+        .await
+        .unwrap_or_else(|_| panic!("never: {what}"));
 }
 
 #[test]
@@ -151,7 +157,10 @@ fn l17_without_descriptors_connections_wait_and_are_served_when_there_are_some()
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let client = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
     runtime.block_on(async {
         let serving = tokio::spawn(Arc::clone(&proxy).serve_tcp(listener));
         tokio::task::yield_now().await;
@@ -160,7 +169,10 @@ fn l17_without_descriptors_connections_wait_and_are_served_when_there_are_some()
         until("an accept that fails", || failures.0.load(Ordering::Relaxed) >= 2).await;
         assert_eq!(nobody.events.load(Ordering::Relaxed), 0);
         drop(taken);
-        until("the waiting connection is judged", || nobody.events.load(Ordering::Relaxed) == 1).await;
+        until("the waiting connection is judged", || {
+            nobody.events.load(Ordering::Relaxed) == 1
+        })
+        .await;
         proxy.drain(PATIENCE).await;
         serving.await.unwrap().unwrap();
     });

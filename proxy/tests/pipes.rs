@@ -24,14 +24,32 @@ fn a_pool_at_the_kernels_bounds_lends_nothing_or_less_and_recovers() {
 
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard).unwrap();
     let nobody = 65_534;
-    setresgid(Gid::from_raw(nobody), Gid::from_raw(nobody), Gid::from_raw(nobody)).unwrap();
-    setresuid(Uid::from_raw(nobody), Uid::from_raw(nobody), Uid::from_raw(nobody)).unwrap();
-    let soft: usize =
-        std::fs::read_to_string("/proc/sys/fs/pipe-user-pages-soft").unwrap().trim().parse().unwrap();
+    setresgid(
+        Gid::from_raw(nobody),
+        Gid::from_raw(nobody),
+        Gid::from_raw(nobody),
+    )
+    .unwrap();
+    setresuid(
+        Uid::from_raw(nobody),
+        Uid::from_raw(nobody),
+        Uid::from_raw(nobody),
+    )
+    .unwrap();
+    let soft: usize = std::fs::read_to_string("/proc/sys/fs/pipe-user-pages-soft")
+        .unwrap()
+        .trim()
+        .parse()
+        .unwrap();
     let pool = PipePool::new(soft, MEBIBYTE);
     // A few more than fit into what the user may have in all.
-    let lent: Vec<Lent> = (0..soft * 4_096 / MEBIBYTE + 8).map_while(|_| pool.take()).collect();
+    let lent: Vec<Lent> = (0..soft * 4_096 / MEBIBYTE + 8)
+        .map_while(|_| pool.take())
+        .collect();
     let small = lent.iter().filter(|pipe| pipe.capacity() < MEBIBYTE).count();
     assert!(small >= 8, "EPERM: {small} of {} pipes are small", lent.len());
-    assert!(lent.iter().all(|pipe| pipe.capacity() >= 4_096), "and still usable");
+    assert!(
+        lent.iter().all(|pipe| pipe.capacity() >= 4_096),
+        "and still usable"
+    );
 }

@@ -2,11 +2,11 @@
 //! bytes, explanations included; never decides. Driven by [`super::serve`] and, for cleartext HTTP that is
 //! judged as a whole, by `http`.
 
-use tidegate_policy::detection::{Detection, Ech, Hello, HttpHost, Prefix};
+use tidegate_policy::detection::{Detection, Ech, Hello, HttpHost, OpaqueReason, Prefix};
 use tidegate_policy::judge::flow::Route;
-use tidegate_policy::verdict::{Judgement, Reason, Refusal};
+use tidegate_policy::verdict::{Judgement, Mode, Reason, Refusal};
 
-use super::first::{self, Opening, SERVER_FIRST, What};
+use super::first::{self, SERVER_FIRST, What};
 use super::observe::Observer;
 use super::tls::TlsWatch;
 use crate::budget::Share;
@@ -18,8 +18,11 @@ use crate::explain::{Explanation, PageFormat};
 use crate::http::{self, Cleartext};
 use crate::leg::Leg;
 use crate::relay::way::Broken;
-use crate::relay::{End, Inspect, Relay};
+use crate::relay::{Direction, End, Inspect, Look, Relay};
 use crate::route::{Early, Reached, Unreached};
+
+/// Octets of a hello up to the end of its version: what an alert needs to answer in kind.
+const VERSION_SEEN: usize = 11;
 
 /// What the first bytes of a flow said.
 pub(crate) struct Finding {
@@ -68,61 +71,92 @@ impl Finding {
     fn words(&self, explanation: &Explanation) -> Option<Vec<u8>> {
         let page = |status, format, head| Some(explanation.page(status, format, head));
         match (&self.step, &self.detection) {
-            (Some(Step::Http(head)), _) => {
-                page(403, PageFormat::by_accept(head.values("accept")), head.method() == b"HEAD")
-            }
+            (Some(Step::Http(head)), _) => page(
+                403,
+                PageFormat::by_accept(head.values("accept")),
+                head.method() == b"HEAD",
+            ),
             (Some(Step::BadRequest(error)), _) => page(error.status, PageFormat::Plain, false),
             (
                 _,
                 Detection::Tls(_)
-                | Detection::Malformed { prefix: Prefix::Tls, .. }
+                | Detection::Malformed {
+                    prefix: Prefix::Tls, ..
+                }
                 | Detection::Undecided { prefix: Prefix::Tls },
             ) => Some(explanation.alert(self.detector.bytes()).to_vec()),
             (
                 _,
                 Detection::Http(_)
-                | Detection::Malformed { prefix: Prefix::Http, .. }
+                | Detection::Malformed {
+                    prefix: Prefix::Http, ..
+                }
                 | Detection::Undecided { prefix: Prefix::Http },
             ) => page(403, PageFormat::Plain, false),
             (
                 _,
                 Detection::Quic(_)
                 | Detection::Opaque(_)
-                | Detection::Malformed { prefix: Prefix::Nothing | Prefix::Quic, .. }
-                | Detection::Undecided { prefix: Prefix::Nothing | Prefix::Quic },
+                | Detection::Malformed {
+                    prefix: Prefix::Nothing | Prefix::Quic,
+                    ..
+                }
+                | Detection::Undecided {
+                    prefix: Prefix::Nothing | Prefix::Quic,
+                },
             ) => None,
         }
     }
 }
 
-/// Serves a flow whose policy blocks.
+/// Serves a flow of which nothing may pass before its verdict.
 pub(super) async fn run(context: &FlowContext, client: &Leg) {
-    let Opening { what, detector, early, share } = first::wait(context, client).await;
-    let (detection, step) = match what {
-        What::Said(step @ (Step::Http(_) | Step::H2c)) => {
-            return http::serve(context, client, Cleartext { first: step, detector, share, early }).await;
+    let opening = first::wait(context, client).await;
+    let remarks = || Remarks::of(&SERVER_FIRST, context.flow.transport);
+    let (detector, early, share) = (opening.detector, opening.early, opening.share);
+    let (detection, step) = match opening.what {
+        What::Said(first @ (Step::Http(_) | Step::H2c)) if context.mode() == Mode::Block => {
+            let cleartext = Cleartext {
+                first,
+                detector,
+                share,
+                early,
+            };
+            return http::serve(context, client, cleartext).await;
         }
-        What::Said(step) => match step.detection() {
-            Some(detection) => (detection, Some(step)),
-            None => return,
-        },
+        What::Said(step) => {
+            // Only the HTTP/2 preface says nothing by itself; here nobody is to read what follows it.
+            let unread = Detection::Opaque(OpaqueReason::UnknownProtocol);
+            (step.detection().unwrap_or(unread), Some(step))
+        }
         What::Known(detection) => (detection, None),
-        What::Unanswered(judged, error) => {
-            return unanswered(context, &judged, Remarks::of(&SERVER_FIRST, context.flow.transport), &error);
-        }
+        What::Unanswered(judged, error) => return unanswered(context, &judged, remarks(), &error),
         What::NoMemory => {
-            let judged = context.judge(&Detection::Undecided { prefix: Prefix::Nothing });
-            let judged = judged.refused(Refusal::because(Reason::Limit));
-            context.refuse(&judged.ruling, Remarks::of(&SERVER_FIRST, context.flow.transport));
+            let judged = context
+                .judge(&SERVER_FIRST)
+                .refused(Refusal::because(Reason::Limit));
+            context.refuse(&judged.ruling, remarks());
             return;
         }
     };
-    carry_out(context, client, Finding { detection, step, detector, share }, early).await;
+    let finding = Finding {
+        detection,
+        step,
+        detector,
+        share,
+    };
+    carry_out(context, client, finding, early).await;
 }
 
 /// Judges a finding and carries the verdict out, to the end of the flow.
 pub(crate) async fn carry_out(context: &FlowContext, client: &Leg, finding: Finding, early: Option<Early>) {
-    if let Detection::Tls(hello @ Hello { ech: Ech::Outer { .. }, .. }) = &finding.detection {
+    if let Detection::Tls(
+        hello @ Hello {
+            ech: Ech::Outer { .. },
+            ..
+        },
+    ) = &finding.detection
+    {
         context.learn_ech(hello).await;
     }
     let judged = context.judge(&finding.detection);
@@ -130,7 +164,15 @@ pub(crate) async fn carry_out(context: &FlowContext, client: &Leg, finding: Find
     let took = context.proxy.clock.now().since(context.opened);
     context.proxy.metrics.detected(remarks.kind, took);
     match context.reach(judged, early).await {
-        Ok(reached) => relay(context, client, finding, remarks, reached).await,
+        Ok(reached) => {
+            let passage = Passage {
+                context,
+                client,
+                reached,
+                remarks,
+            };
+            passage.relay(finding).await;
+        }
         Err(Unreached::Refused(judged)) => {
             let explanation = context.refuse(&judged.ruling, remarks);
             say(context, client, finding.words(&explanation)).await;
@@ -148,45 +190,83 @@ pub(super) fn unanswered(context: &FlowContext, judged: &Judged, mut remarks: Re
 
 async fn say(context: &FlowContext, client: &Leg, words: Option<Vec<u8>>) {
     if let Some(words) = words {
-        client.farewell(&words, context.proxy.config.timeouts.farewell).await;
+        client
+            .farewell(&words, context.proxy.config.timeouts.farewell)
+            .await;
     }
 }
 
-async fn relay(context: &FlowContext, client: &Leg, finding: Finding, mut remarks: Remarks, reached: Reached) {
-    let Reached { upstream, judged, proven } = reached;
-    remarks.dialled = Some(upstream.address);
-    context.admit(&judged, &finding.detection, upstream.address, proven);
-    let mut record = context.permit(&judged.ruling, remarks.clone());
-    let relay = relaying(context, client, &upstream.leg);
-    if let Some(hello) = finding.hello() {
-        let mut watch = TlsWatch::new(hello, true);
-        let (hello_bytes, behind) = finding.detector.bytes().split_at(hello.consumed);
-        let mut first = hello_bytes.to_vec();
-        let end = match watch.look(crate::relay::Direction::Up, behind, &mut first) {
-            crate::relay::Look::Stop => End::Stopped,
-            crate::relay::Look::More | crate::relay::Look::Enough => {
-                drop(finding.share);
-                relay.run(&first, &mut watch).await
-            }
-        };
-        finish(&end, client, &upstream.leg, &mut record);
-        if let Some(what) = watch.differs() {
-            drop(record);
-            second_hello(context, client, judged, remarks.noting(what), hello_bytes).await;
+/// A permitted flow with its connection.
+struct Passage<'a> {
+    context: &'a FlowContext,
+    client: &'a Leg,
+    reached: Reached,
+    remarks: Remarks,
+}
+
+impl Passage<'_> {
+    /// Admits the flow and relays it, to its end.
+    async fn relay(mut self, finding: Finding) {
+        let Reached {
+            upstream,
+            judged,
+            proven,
+        } = &self.reached;
+        self.remarks.dialled = Some(upstream.address);
+        self.context
+            .admit(judged, &finding.detection, upstream.address, proven.clone());
+        let mut record = self.context.permit(&judged.ruling, self.remarks.clone());
+        if let Some(hello) = finding.hello() {
+            let watch = TlsWatch::new(hello, judged.book.mode() == Mode::Block);
+            let hello = hello.consumed;
+            return self.relay_tls(finding, hello, watch, record).await;
         }
-        return;
+        let relay = relaying(self.context, self.client, &upstream.leg);
+        if matches!(finding.detection, Detection::Undecided { .. }) {
+            // Permitted at this address whatever it says, unless that is refused for everyone: what comes
+            // late is judged.
+            let mut observer = Observer::late(self.context, upstream.address, finding, record);
+            let first = observer.said().to_vec();
+            let end = relay.run(first, &mut observer).await;
+            return observer.finish(end, self.client, &upstream.leg).await;
+        }
+        let first = finding.detector.into_bytes();
+        drop(finding.share);
+        let end = relay.run(first, &mut ()).await;
+        finish(&end, self.client, &upstream.leg, &mut record);
     }
-    if matches!(finding.detection, Detection::Undecided { .. }) {
-        // Permitted at this address whatever it says, except for denied names: what comes late is judged.
-        let mut observer = Observer::late(context, upstream.address, finding, record);
-        let first = observer.said().to_vec();
-        let end = relay.run(&first, &mut observer).await;
-        return observer.finish(end, client, &upstream.leg).await;
+
+    /// The same with an eye on a second hello behind the first, which takes `hello` octets.
+    async fn relay_tls(self, finding: Finding, hello: usize, mut watch: TlsWatch, mut record: OpenRecord) {
+        let upstream = &self.reached.upstream.leg;
+        let mut first = finding.detector.into_bytes();
+        let behind = first.split_off(hello);
+        let version = first.iter().take(VERSION_SEEN).copied().collect::<Vec<u8>>();
+        let end = if watch.look(Direction::Up, &behind, &mut first) == Look::Stop {
+            End::Stopped
+        } else {
+            drop((behind, finding.share, finding.step));
+            relaying(self.context, self.client, upstream)
+                .run(first, &mut watch)
+                .await
+        };
+        finish(&end, self.client, upstream, &mut record);
+        if let (End::Stopped, Some(what)) = (end, watch.differs()) {
+            drop(record);
+            let judged = self
+                .reached
+                .judged
+                .clone()
+                .refused(Refusal::because(Reason::SecondHello));
+            let explanation = self.context.refuse(&judged.ruling, self.remarks.noting(what));
+            say(
+                self.context,
+                self.client,
+                Some(explanation.alert(&version).to_vec()),
+            )
+            .await;
+        }
     }
-    let first = finding.detector.into_bytes();
-    drop(finding.share);
-    let end = relay.run(&first, &mut ()).await;
-    finish(&end, client, &upstream.leg, &mut record);
 }
 
 /// A relay with what every flow of this proxy shares.
@@ -213,16 +293,16 @@ pub(super) fn finish(end: &End, client: &Leg, upstream: &Leg, record: &mut OpenR
     }
 }
 
-async fn second_hello(context: &FlowContext, client: &Leg, judged: Judged, remarks: Remarks, hello: &[u8]) {
-    let judged = judged.refused(Refusal::because(Reason::SecondHello));
-    let explanation = context.refuse(&judged.ruling, remarks);
-    say(context, client, Some(explanation.alert(hello).to_vec())).await;
-}
-
 /// A finding that a policy refuses while its flow is open already: explained in the client's protocol.
 pub(super) async fn refuse_late(context: &FlowContext, client: &Leg, finding: &Finding, judged: Judged) {
-    debug_assert!(matches!(judged.ruling.route, Route::Closed), "only refusals are explained");
-    debug_assert!(matches!(judged.ruling.judgement, Judgement::Refuse(_)), "only refusals are explained");
+    debug_assert!(
+        matches!(judged.ruling.route, Route::Closed),
+        "only refusals are explained"
+    );
+    debug_assert!(
+        matches!(judged.ruling.judgement, Judgement::Refuse(_)),
+        "only refusals are explained"
+    );
     let explanation = context.refuse(&judged.ruling, finding.remarks(context));
     say(context, client, finding.words(&explanation)).await;
 }

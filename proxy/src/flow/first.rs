@@ -60,8 +60,18 @@ pub(super) async fn wait(context: &FlowContext, client: &Leg) -> Opening {
         deadline: None,
     };
     let what = waiting.run().await;
-    let Waiting { detector, share, early, .. } = waiting;
-    Opening { what, detector, early, share }
+    let Waiting {
+        detector,
+        share,
+        early,
+        ..
+    } = waiting;
+    Opening {
+        what,
+        detector,
+        early,
+        share,
+    }
 }
 
 struct Waiting<'a> {
@@ -129,11 +139,16 @@ impl Waiting<'_> {
             Ok(_) | Err(_) => return Some(self.ended()),
         };
         // The detector keeps the bytes, and readers within it about as much again.
-        if !self.share.grow_to(2 * (self.detector.bytes().len() + bytes.len())) {
+        if !self
+            .share
+            .grow_to(2 * (self.detector.bytes().len() + bytes.len()))
+        {
             return Some(What::NoMemory);
         }
         let step = self.detector.push(bytes);
-        let Step::NeedMore(prefix) = step else { return Some(What::Said(step)) };
+        let Step::NeedMore(prefix) = step else {
+            return Some(What::Said(step));
+        };
         if self.prefix == Prefix::Nothing {
             self.deadline = Some(Instant::now() + detect);
         }
@@ -154,9 +169,10 @@ pub(crate) fn at_end(bytes: &[u8], prefix: Prefix) -> Detection {
         Prefix::Nothing => Detection::Opaque(OpaqueReason::Closed),
         // One word and nothing after it is no request.
         Prefix::Http if word(bytes) => Detection::Opaque(OpaqueReason::UnknownProtocol),
-        Prefix::Tls | Prefix::Http | Prefix::Quic => {
-            Detection::Malformed { prefix, what: "the client ended its side within it" }
-        }
+        Prefix::Tls | Prefix::Http | Prefix::Quic => Detection::Malformed {
+            prefix,
+            what: "the client ended its side within it",
+        },
     }
 }
 
@@ -195,10 +211,22 @@ mod tests {
 
     #[test]
     fn a_word_without_a_blank_is_no_request_when_the_client_has_ended() {
-        assert_eq!(at_end(b"", Prefix::Nothing), Detection::Opaque(OpaqueReason::Closed));
-        assert_eq!(at_end(b"PING", Prefix::Http), Detection::Opaque(OpaqueReason::UnknownProtocol));
-        for (bytes, prefix) in [(&b"GET / HTTP/1.1\r\n"[..], Prefix::Http), (&b"\x16\x03"[..], Prefix::Tls)] {
-            assert!(matches!(at_end(bytes, prefix), Detection::Malformed { .. }), "{bytes:?}");
+        assert_eq!(
+            at_end(b"", Prefix::Nothing),
+            Detection::Opaque(OpaqueReason::Closed)
+        );
+        assert_eq!(
+            at_end(b"PING", Prefix::Http),
+            Detection::Opaque(OpaqueReason::UnknownProtocol)
+        );
+        for (bytes, prefix) in [
+            (&b"GET / HTTP/1.1\r\n"[..], Prefix::Http),
+            (&b"\x16\x03"[..], Prefix::Tls),
+        ] {
+            assert!(
+                matches!(at_end(bytes, prefix), Detection::Malformed { .. }),
+                "{bytes:?}"
+            );
         }
     }
 }

@@ -43,7 +43,9 @@ pub(crate) async fn serve(proxy: Arc<Proxy>, stream: TcpStream, client: ClientAd
     if original.ip().is_ipv6() && !proxy.ipv6_usable() {
         return;
     }
-    let Ok(context) = FlowContext::enter(&proxy, client, original, Transport::Tcp) else { return };
+    let Ok(context) = FlowContext::enter(&proxy, client, original, Transport::Tcp) else {
+        return;
+    };
     let life = async {
         match context.mode() {
             Mode::Block => enforce::run(&context, &leg).await,
@@ -64,14 +66,18 @@ async fn foreign_dns(proxy: &Arc<Proxy>, stream: TcpStream, client: ClientAddr, 
     let subject = proxy.subjects.subject(client.ip(), proxy.clock.now());
     let mode = subject.rulebook().mode();
     if mode == Mode::Audit {
-        let Ok(context) = FlowContext::enter(proxy, client, original, Transport::Tcp) else { return };
+        let Ok(context) = FlowContext::enter(proxy, client, original, Transport::Tcp) else {
+            return;
+        };
         let relay = proxy.dns.relay(leg.into_stream(), client, original);
         tokio::select! {
             _ = context.closed() => {}
             () = relay => {}
         }
     } else {
-        let Ok(handle) = proxy.registry.enter(subject, client) else { return };
+        let Ok(handle) = proxy.registry.enter(subject, client) else {
+            return;
+        };
         let serve = proxy.dns.serve(leg.into_stream(), client, original);
         tokio::select! {
             _ = handle.closed() => {}

@@ -36,7 +36,9 @@ pub(super) async fn run(context: &FlowContext, client: &Leg) {
         }
     };
     let mut observer = Observer::new(context, upstream.address);
-    let end = relaying(context, client, &upstream.leg).run(&[], &mut observer).await;
+    let end = relaying(context, client, &upstream.leg)
+        .run(Vec::new(), &mut observer)
+        .await;
     observer.finish(end, client, &upstream.leg).await;
 }
 
@@ -85,7 +87,12 @@ impl<'a> Observer<'a> {
         waited: Finding,
         record: OpenRecord,
     ) -> Self {
-        let Finding { detection, detector, share, .. } = waited;
+        let Finding {
+            detection,
+            detector,
+            share,
+            ..
+        } = waited;
         let mut observer = Self::new(context, dialled);
         observer.prefix = match detection {
             Detection::Undecided { prefix } => prefix,
@@ -105,7 +112,10 @@ impl<'a> Observer<'a> {
     }
 
     fn client_says(&mut self, bytes: &[u8], pass: &mut Vec<u8>) -> Look {
-        if !self.share.grow_to(2 * (self.detector.bytes().len() + bytes.len())) {
+        if !self
+            .share
+            .grow_to(2 * (self.detector.bytes().len() + bytes.len()))
+        {
             return self.found(Detection::Undecided { prefix: self.prefix }, None, pass);
         }
         let step = self.detector.push(bytes);
@@ -136,7 +146,8 @@ impl<'a> Observer<'a> {
         let took = self.context.proxy.clock.now().since(self.context.opened);
         self.context.proxy.metrics.detected(remarks.kind, took);
         let proven = self.context.ticketed(&judged.ruling);
-        self.context.admit(&judged, &finding.detection, self.dialled, proven);
+        self.context
+            .admit(&judged, &finding.detection, self.dialled, proven);
         if matches!(judged.ruling.route, Route::Confirm { .. }) {
             self.sight = Sight::Unconfirmed(judged, remarks);
             return Look::Enough;
@@ -179,7 +190,9 @@ impl<'a> Observer<'a> {
     }
 
     async fn confirmed(&self, judged: Judged) -> FlowRuling {
-        let Route::Confirm { permit, otherwise } = &judged.ruling.route else { return judged.ruling };
+        let Route::Confirm { permit, otherwise } = &judged.ruling.route else {
+            return judged.ruling;
+        };
         match self.context.confirm(permit).await {
             Some((_, name)) => judged.clone().confirmed(permit, &name).ruling,
             None => (**otherwise).clone(),

@@ -18,7 +18,13 @@ impl TlsWatch {
     /// A watch that begins right behind `hello`.
     pub(crate) fn new(hello: &ClientHello, strict: bool) -> Self {
         let watch = SecondHelloWatch::new(hello.hello.clone());
-        Self { watch, strict, held: Vec::new(), over: false, differs: None }
+        Self {
+            watch,
+            strict,
+            held: Vec::new(),
+            over: false,
+            differs: None,
+        }
     }
 
     /// Why the second hello is not the first one's, when it isn't.

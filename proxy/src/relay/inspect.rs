@@ -78,7 +78,10 @@ impl<'a, 'w> Shared<'a, 'w> {
         if watch.satisfied() {
             enough.cancel();
         }
-        Self { watch: Mutex::new(watch), enough }
+        Self {
+            watch: Mutex::new(watch),
+            enough,
+        }
     }
 
     /// Passes looked-at bytes until enough was seen; true when the source ended before that.
@@ -151,7 +154,9 @@ pub(super) async fn put(sink: &TcpStream, bytes: &[u8], meter: &Meter<'_>) -> Re
     if bytes.is_empty() {
         return Ok(());
     }
-    way::write_all(sink, bytes).await.map_err(|error| Halt::Broken(Broken::Sink(error)))?;
+    way::write_all(sink, bytes)
+        .await
+        .map_err(|error| Halt::Broken(Broken::Sink(error)))?;
     meter.moved(bytes.len(), Path::Copy);
     Ok(())
 }

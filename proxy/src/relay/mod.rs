@@ -57,7 +57,11 @@ impl Traffic {
         let mut quiet = 0;
         while quiet <= PIECES {
             tokio::time::sleep(idle / PIECES).await;
-            quiet = if self.touched.swap(false, Ordering::Relaxed) { 1 } else { quiet + 1 };
+            quiet = if self.touched.swap(false, Ordering::Relaxed) {
+                1
+            } else {
+                quiet + 1
+            };
         }
     }
 }
@@ -91,12 +95,14 @@ pub struct Means {
 impl Means {
     /// Means with this pool.
     pub fn new(pool: Arc<PipePool>) -> Self {
-        let bytes = |direction: &'static str| {
-            metrics::counter!("tidegate_flow_bytes_total", "direction" => direction)
-        };
+        let bytes = |direction: &'static str| metrics::counter!("tidegate_flow_bytes_total", "direction" => direction);
         let path = |path: &'static str| metrics::counter!("tidegate_relay_bytes_total", "path" => path);
         let path = |label| (AtomicU64::new(0), path(label));
-        Self { pool, bytes: [bytes("up"), bytes("down")], paths: [path("splice"), path("copy")] }
+        Self {
+            pool,
+            bytes: [bytes("up"), bytes("down")],
+            paths: [path("splice"), path("copy")],
+        }
     }
 
     /// Bytes that went this way, of all flows.
@@ -106,7 +112,12 @@ impl Means {
 
     /// Counts bytes that a task moved by itself.
     pub fn count(&self, traffic: &Traffic, direction: Direction, bytes: usize) {
-        Meter { means: self, traffic, direction }.moved(bytes, Path::Copy);
+        Meter {
+            means: self,
+            traffic,
+            direction,
+        }
+        .moved(bytes, Path::Copy);
     }
 }
 
@@ -163,10 +174,12 @@ impl Relay<'_> {
     ///
     /// After any [`End`] but [`End::Finished`] both ends are to be reset, which dropping their
     /// [`Leg`](crate::leg::Leg)s does.
-    pub async fn run(self, first: &[u8], watch: &mut (dyn Inspect + '_)) -> End {
+    pub async fn run(self, first: Vec<u8>, watch: &mut (dyn Inspect + '_)) -> End {
         let shared = inspect::Shared::new(watch);
         let up = async {
-            inspect::put(self.upstream, first, &self.meter(Direction::Up)).await?;
+            inspect::put(self.upstream, &first, &self.meter(Direction::Up)).await?;
+            // Gone before the long part begins.
+            drop(first);
             self.one_way(Direction::Up, &shared).await
         };
         let both = async { tokio::try_join!(up, self.one_way(Direction::Down, &shared)) };
@@ -180,7 +193,11 @@ impl Relay<'_> {
         }
     }
 
-    async fn one_way(self, direction: Direction, shared: &inspect::Shared<'_, '_>) -> Result<(), inspect::Halt> {
+    async fn one_way(
+        self,
+        direction: Direction,
+        shared: &inspect::Shared<'_, '_>,
+    ) -> Result<(), inspect::Halt> {
         let (source, sink) = match direction {
             Direction::Up => (self.client, self.upstream),
             Direction::Down => (self.upstream, self.client),
@@ -189,10 +206,16 @@ impl Relay<'_> {
         if shared.carry(source, sink, direction, &meter).await? {
             return Ok(());
         }
-        way::carry(source, sink, &self.means.pool, &meter).await.map_err(inspect::Halt::Broken)
+        way::carry(source, sink, &self.means.pool, &meter)
+            .await
+            .map_err(inspect::Halt::Broken)
     }
 
     fn meter(&self, direction: Direction) -> Meter<'_> {
-        Meter { means: self.means, traffic: self.traffic, direction }
+        Meter {
+            means: self.means,
+            traffic: self.traffic,
+            direction,
+        }
     }
 }

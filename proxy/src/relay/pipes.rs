@@ -30,7 +30,12 @@ struct Pipe {
 impl PipePool {
     /// A pool of at most `limit` pipes of `bytes` each. Pipes are made when first needed.
     pub fn new(limit: usize, bytes: usize) -> Arc<Self> {
-        Arc::new(Self { free: Mutex::new(Vec::new()), made: AtomicUsize::new(0), limit, bytes })
+        Arc::new(Self {
+            free: Mutex::new(Vec::new()),
+            made: AtomicUsize::new(0),
+            limit,
+            bytes,
+        })
     }
 
     /// Lends an empty pipe; `None` when all are in use, or no more can be made (EMFILE, ENFILE): the
@@ -38,7 +43,11 @@ impl PipePool {
     pub fn take(self: &Arc<Self>) -> Option<Lent> {
         let pipe = self.free.lock().pop();
         let pipe = pipe.or_else(|| self.make())?;
-        Some(Lent { pool: Arc::clone(self), pipe: Some(pipe), held: 0 })
+        Some(Lent {
+            pool: Arc::clone(self),
+            pipe: Some(pipe),
+            held: 0,
+        })
     }
 
     /// Pipes that exist, lent or free.
@@ -48,7 +57,9 @@ impl PipePool {
 
     fn make(&self) -> Option<Pipe> {
         let room = |made: usize| (made < self.limit).then_some(made + 1);
-        self.made.fetch_update(Ordering::Relaxed, Ordering::Relaxed, room).ok()?;
+        self.made
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, room)
+            .ok()?;
         let made = Pipe::open(self.bytes);
         if made.is_err() {
             self.made.fetch_sub(1, Ordering::Relaxed);
@@ -62,13 +73,20 @@ impl Pipe {
         let (read, write) = nix::unistd::pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
         // A user without CAP_SYS_RESOURCE whose pipes hold 64 MiB in all gets EPERM here, and pipes of
         // two pages from then on: slower, and still no copy.
-        let grown = fcntl(&write, FcntlArg::F_SETPIPE_SZ(i32::try_from(bytes).unwrap_or(i32::MAX)));
+        let grown = fcntl(
+            &write,
+            FcntlArg::F_SETPIPE_SZ(i32::try_from(bytes).unwrap_or(i32::MAX)),
+        );
         let capacity = match grown {
             Ok(capacity) => capacity,
             Err(Errno::EPERM | Errno::ENOMEM | Errno::EBUSY) => fcntl(&write, FcntlArg::F_GETPIPE_SZ)?,
             Err(other) => return Err(other),
         };
-        Ok(Self { read, write, capacity: usize::try_from(capacity).unwrap_or_default() })
+        Ok(Self {
+            read,
+            write,
+            capacity: usize::try_from(capacity).unwrap_or_default(),
+        })
     }
 }
 
@@ -119,7 +137,9 @@ impl Lent {
         bytes: usize,
     ) -> io::Result<usize> {
         use nix::fcntl::{SpliceFFlags, splice};
-        let Some(pipe) = &self.pipe else { return Err(io::ErrorKind::BrokenPipe.into()) };
+        let Some(pipe) = &self.pipe else {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        };
         let (from, to) = ends(pipe);
         let flags = SpliceFFlags::SPLICE_F_MOVE | SpliceFFlags::SPLICE_F_NONBLOCK;
         Ok(splice(from, None, to, None, bytes, flags)?)

@@ -24,7 +24,10 @@ struct Pair {
 
 async fn connected() -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let (one, other) = tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
+    let (one, other) = tokio::join!(
+        TcpStream::connect(listener.local_addr().unwrap()),
+        listener.accept()
+    );
     (one.unwrap(), other.unwrap().0)
 }
 
@@ -36,19 +39,34 @@ async fn pair(pipes: usize, idle: Duration, mut watch: impl Inspect + 'static) -
     let (shared, counted) = (Arc::clone(&means), Arc::clone(&traffic));
     let relay = tokio::spawn(async move {
         let (client, upstream) = (Leg::new(inner_client), Leg::new(inner_upstream));
-        let relay = Relay { client: &client, upstream: &upstream, means: &shared, traffic: &counted, idle };
-        let end = relay.run(b"", &mut watch).await;
+        let relay = Relay {
+            client: &client,
+            upstream: &upstream,
+            means: &shared,
+            traffic: &counted,
+            idle,
+        };
+        let end = relay.run(Vec::new(), &mut watch).await;
         if matches!(end, End::Finished) {
             client.orderly();
             upstream.orderly();
         }
         end
     });
-    Pair { client, upstream, means, traffic, relay }
+    Pair {
+        client,
+        upstream,
+        means,
+        traffic,
+        relay,
+    }
 }
 
 async fn ended(relay: JoinHandle<End>) -> End {
-    tokio::time::timeout(PATIENCE, relay).await.expect("the relay goes on").unwrap()
+    tokio::time::timeout(PATIENCE, relay)
+        .await
+        .expect("the relay goes on")
+        .unwrap()
 }
 
 /// 3 MiB that no reordering leaves unchanged.
@@ -77,22 +95,34 @@ async fn passes_both_ways(pipes: usize) -> Pair {
         client_reads.read_to_end(&mut at_client)
     );
     up.and(down).unwrap();
-    assert!(at_upstream == sent && at_client == sent, "bytes changed on the way");
-    assert_eq!((pair.traffic.up(), pair.traffic.down()), (sent.len() as u64, sent.len() as u64));
+    assert!(
+        at_upstream == sent && at_client == sent,
+        "bytes changed on the way"
+    );
+    assert_eq!(
+        (pair.traffic.up(), pair.traffic.down()),
+        (sent.len() as u64, sent.len() as u64)
+    );
     pair
 }
 
 #[tokio::test]
 async fn every_byte_is_spliced_while_there_are_pipes() {
     let pair = passes_both_ways(2).await;
-    assert_eq!((pair.means.moved(Path::Splice), pair.means.moved(Path::Copy)), (6 << 20, 0));
+    assert_eq!(
+        (pair.means.moved(Path::Splice), pair.means.moved(Path::Copy)),
+        (6 << 20, 0)
+    );
     assert!(matches!(ended(pair.relay).await, End::Finished));
 }
 
 #[tokio::test]
 async fn every_byte_is_copied_when_there_are_no_pipes() {
     let pair = passes_both_ways(0).await;
-    assert_eq!((pair.means.moved(Path::Splice), pair.means.moved(Path::Copy)), (0, 6 << 20));
+    assert_eq!(
+        (pair.means.moved(Path::Splice), pair.means.moved(Path::Copy)),
+        (0, 6 << 20)
+    );
     assert!(matches!(ended(pair.relay).await, End::Finished));
 }
 
@@ -100,7 +130,10 @@ async fn every_byte_is_copied_when_there_are_no_pipes() {
 async fn one_pipe_for_two_directions_is_enough() {
     let pair = passes_both_ways(1).await;
     assert!(pair.means.moved(Path::Splice) > 0, "nothing was spliced");
-    assert_eq!(pair.means.moved(Path::Splice) + pair.means.moved(Path::Copy), 6 << 20);
+    assert_eq!(
+        pair.means.moved(Path::Splice) + pair.means.moved(Path::Copy),
+        6 << 20
+    );
 }
 
 #[tokio::test]
@@ -172,7 +205,11 @@ impl Inspect for Eight {
     }
 
     fn release(&mut self, direction: Direction) -> Vec<u8> {
-        if direction == Direction::Up { std::mem::take(&mut self.held) } else { Vec::new() }
+        if direction == Direction::Up {
+            std::mem::take(&mut self.held)
+        } else {
+            Vec::new()
+        }
     }
 }
 
@@ -187,7 +224,11 @@ async fn what_an_inspector_held_back_goes_in_front_of_what_is_spliced_after_it()
     assert_eq!(read_exactly(&mut pair.upstream, 5).await, b"5678x");
     pair.client.write_all(b"after").await.unwrap();
     assert_eq!(read_exactly(&mut pair.upstream, 5).await, b"after");
-    until(|| pair.means.moved(Path::Splice) == 5, || format!("{} spliced", pair.means.moved(Path::Splice))).await;
+    until(
+        || pair.means.moved(Path::Splice) == 5,
+        || format!("{} spliced", pair.means.moved(Path::Splice)),
+    )
+    .await;
 }
 
 #[tokio::test]
@@ -196,5 +237,8 @@ async fn what_an_inspector_stops_never_passes() {
     pair.client.write_all(b"1!").await.unwrap();
     assert!(is_reset(&mut pair.client).await);
     assert!(matches!(ended(pair.relay).await, End::Stopped));
-    assert!(is_reset(&mut pair.upstream).await, "and nothing was read before it");
+    assert!(
+        is_reset(&mut pair.upstream).await,
+        "and nothing was read before it"
+    );
 }

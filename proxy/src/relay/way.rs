@@ -75,7 +75,9 @@ async fn splice(
         }
         // Emptied wholly before it is filled again: see `Lent::fill`.
         while pipe.held() > 0 {
-            sink.async_io(Interest::WRITABLE, || pipe.drain(sink)).await.map_err(Broken::Sink)?;
+            sink.async_io(Interest::WRITABLE, || pipe.drain(sink))
+                .await
+                .map_err(Broken::Sink)?;
         }
         tokio::task::coop::consume_budget().await;
     }
@@ -114,7 +116,10 @@ fn copy_now(source: &TcpStream, sink: &TcpStream, buffer: &mut [u8]) -> Result<C
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
         Err(error) => return Err(Broken::Sink(error)),
     };
-    Ok(Copied::Some { bytes, rest: read[written..].to_vec() })
+    Ok(Copied::Some {
+        bytes,
+        rest: read[written..].to_vec(),
+    })
 }
 
 /// Writes all of `bytes` through a shared reference.

@@ -30,11 +30,12 @@ impl Site {
             .with_no_client_auth()
             .with_single_cert(vec![cert.der().clone()], key)
             .unwrap();
-        let client = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(roots)
-            .with_no_client_auth();
+        let client =
+            ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
+                .with_safe_default_protocol_versions()
+                .unwrap()
+                .with_root_certificates(roots)
+                .with_no_client_auth();
         let client = Arc::new(client);
         Self {
             acceptor: TlsAcceptor::from(Arc::new(server)),
@@ -89,7 +90,7 @@ pub(crate) fn with_ech(hello: &[u8], config_id: u8) -> Vec<u8> {
     let suites = session + 1 + usize::from(hello[session]);
     let methods = suites + 2 + usize::from(u16::from_be_bytes([hello[suites], hello[suites + 1]]));
     let block = methods + 1 + usize::from(hello[methods]);
-    [3, 7, block].map(&mut grow);
+    [3, 7, block].into_iter().for_each(&mut grow);
     grown.splice(block + 2..block + 2, extension);
     grown
 }

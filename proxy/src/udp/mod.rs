@@ -58,7 +58,10 @@ pub(crate) struct Udp {
 
 impl Udp {
     pub(crate) fn new(most: usize, most_per_job: usize) -> Self {
-        Self { table: Table::new(most, most_per_job), refusals: Refusals::default() }
+        Self {
+            table: Table::new(most, most_per_job),
+            refusals: Refusals::default(),
+        }
     }
 }
 
@@ -85,7 +88,12 @@ pub(crate) async fn serve(proxy: Arc<Proxy>, socket: std::net::UdpSocket) -> io:
 
 /// Takes one diverted datagram.
 fn datagram(proxy: &Arc<Proxy>, arrival: Arrival, payload: &[u8]) {
-    let Arrival { client, original, mark, .. } = arrival;
+    let Arrival {
+        client,
+        original,
+        mark,
+        ..
+    } = arrival;
     let pair = Pair { client, original };
     let now = proxy.clock.now();
     if mark & proxy.config.spoof_mark != 0 {
@@ -109,7 +117,12 @@ fn datagram(proxy: &Arc<Proxy>, arrival: Arrival, payload: &[u8]) {
 
 fn spoofed(proxy: &Arc<Proxy>, pair: Pair) {
     let subject = proxy.subjects.subject(pair.client.ip(), proxy.clock.now());
-    let about = About { proxy, subject: &subject, client: pair.client, original: pair.original };
+    let about = About {
+        proxy,
+        subject: &subject,
+        client: pair.client,
+        original: pair.original,
+    };
     let mut remarks = Remarks::kind(Kind::Udp);
     remarks.count = proxy.udp.refusals.remember(pair, proxy.clock.now());
     about.refuse(remarks, Refusal::because(Reason::SpoofedSource));
@@ -128,7 +141,11 @@ fn begin(proxy: &Arc<Proxy>, pair: Pair, payload: &[u8]) {
         return unreachable(proxy, pair, payload);
     };
     let kind = kind_of(payload);
-    let Some((association, fresh)) = proxy.udp.table.begin(pair, context.subject().id, context.traffic()) else {
+    let Some((association, fresh)) = proxy
+        .udp
+        .table
+        .begin(pair, context.subject().id, context.traffic())
+    else {
         let judged = judge(&context, kind).refused(Refusal::because(Reason::Limit));
         let mut remarks = Remarks::kind(kind);
         remarks.count = remember();
@@ -137,7 +154,11 @@ fn begin(proxy: &Arc<Proxy>, pair: Pair, payload: &[u8]) {
     };
     association.send(payload);
     if fresh {
-        let place = Place { context, pair, association };
+        let place = Place {
+            context,
+            pair,
+            association,
+        };
         tokio::spawn(async move { place.live(kind).await });
     }
 }
@@ -197,7 +218,12 @@ impl Place {
         let context = &self.context;
         let mut remarks = Remarks::kind(kind);
         match reach(context, judge(context, kind)).await {
-            Ok(Reached { socket, judged, address, proven }) => {
+            Ok(Reached {
+                socket,
+                judged,
+                address,
+                proven,
+            }) => {
                 remarks.dialled = Some(address);
                 let reply = match reply_socket(self.pair.original) {
                     Ok(reply) => reply,
@@ -238,7 +264,9 @@ impl Place {
     /// Returns why.
     async fn relay(&self, socket: &Arc<UdpSocket>, reply: &UdpSocket) -> &'static str {
         let (proxy, traffic) = (&self.context.proxy, self.context.traffic());
-        proxy.means.count(traffic, Direction::Up, self.association.open(socket));
+        proxy
+            .means
+            .count(traffic, Direction::Up, self.association.open(socket));
         let answers = async {
             loop {
                 // Waiting holds no buffer.

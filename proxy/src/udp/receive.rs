@@ -28,9 +28,15 @@ pub(super) struct Arrival {
 pub(super) fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<Option<Arrival>> {
     let mut control = [0_u8; CONTROL_ROOM];
     let mut slices = [IoSliceMut::new(buffer)];
-    let message =
-        recvmsg::<SockaddrStorage>(socket.as_raw_fd(), &mut slices, Some(&mut control), MsgFlags::MSG_DONTWAIT)?;
-    let Some(client) = message.address.as_ref().and_then(socket_address) else { return Ok(None) };
+    let message = recvmsg::<SockaddrStorage>(
+        socket.as_raw_fd(),
+        &mut slices,
+        Some(&mut control),
+        MsgFlags::MSG_DONTWAIT,
+    )?;
+    let Some(client) = message.address.as_ref().and_then(socket_address) else {
+        return Ok(None);
+    };
     let (mut original, mut mark) = (None, 0);
     for control in message.cmsgs()? {
         if let ControlMessageOwned::Ipv4OrigDstAddr(address) = control {
@@ -38,7 +44,8 @@ pub(super) fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<O
         } else if let ControlMessageOwned::Ipv6OrigDstAddr(address) = control {
             original = Some(SocketAddr::V6(SocketAddrV6::from(SockaddrIn6::from(address))));
         } else if let ControlMessageOwned::Unknown(other) = control
-            && (other.cmsg_header.cmsg_level, other.cmsg_header.cmsg_type) == (libc::SOL_SOCKET, libc::SO_MARK)
+            && (other.cmsg_header.cmsg_level, other.cmsg_header.cmsg_type)
+                == (libc::SOL_SOCKET, libc::SO_MARK)
             && let Some(bytes) = other.data_bytes.first_chunk()
         {
             mark = u32::from_ne_bytes(*bytes);
@@ -53,8 +60,14 @@ pub(super) fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<O
 }
 
 fn socket_address(address: &SockaddrStorage) -> Option<SocketAddr> {
-    let v4 = address.as_sockaddr_in().map(|v4| SocketAddr::V4(SocketAddrV4::from(*v4)));
-    v4.or_else(|| address.as_sockaddr_in6().map(|v6| SocketAddr::V6(SocketAddrV6::from(*v6))))
+    let v4 = address
+        .as_sockaddr_in()
+        .map(|v4| SocketAddr::V4(SocketAddrV4::from(*v4)));
+    v4.or_else(|| {
+        address
+            .as_sockaddr_in6()
+            .map(|v6| SocketAddr::V6(SocketAddrV6::from(*v6)))
+    })
 }
 
 #[cfg(test)]

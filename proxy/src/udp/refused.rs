@@ -50,7 +50,10 @@ impl Refusals {
     /// those since the one before.
     pub(super) fn remember(&self, pair: Pair, now: Moment) -> u64 {
         let mut inner = self.inner.lock();
-        let fresh = Known { until: now.plus(STANDS), suppressed: 0 };
+        let fresh = Known {
+            until: now.plus(STANDS),
+            suppressed: 0,
+        };
         if let Some(before) = inner.known.insert(pair, fresh) {
             return 1 + before.suppressed;
         }
@@ -71,7 +74,10 @@ mod tests {
 
     fn pair(port: u16) -> Pair {
         let client = ClientAddr::new(([10, 0, 0, 1], port).into());
-        Pair { client, original: OriginalDst::new(([192, 0, 2, 1], 443).into()) }
+        Pair {
+            client,
+            original: OriginalDst::new(([192, 0, 2, 1], 443).into()),
+        }
     }
 
     #[test]

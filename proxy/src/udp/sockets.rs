@@ -22,11 +22,21 @@ pub(super) struct Reached {
 
 /// Carries a ruling out: connects a socket to the address that it permits.
 pub(super) async fn reach(context: &FlowContext, judged: Judged) -> Result<Reached, Unreached> {
-    let Granted { judged, first, proven, .. } = context.grant(judged, None).await.map_err(Unreached::Refused)?;
+    let Granted {
+        judged,
+        first,
+        proven,
+        ..
+    } = context.grant(judged, None).await.map_err(Unreached::Refused)?;
     match context.proxy.dialer.datagrams(&first, context.client) {
         Ok(socket) => {
             let address = UpstreamAddr::new(SocketAddr::new(first.address(), first.port()));
-            Ok(Reached { socket, judged, address, proven })
+            Ok(Reached {
+                socket,
+                judged,
+                address,
+                proven,
+            })
         }
         Err(error) => Err(Unreached::Failed(judged, error)),
     }

@@ -95,9 +95,9 @@ fn upstream(socket: &UdpSocket, payload: &[u8]) -> Sent {
     match SockRef::from(socket).send(payload) {
         Ok(bytes) => Sent::Upstream(bytes),
         // An ICMP error about an earlier datagram was reported instead of this one being sent.
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-            SockRef::from(socket).send(payload).map_or(Sent::Dropped, Sent::Upstream)
-        }
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => SockRef::from(socket)
+            .send(payload)
+            .map_or(Sent::Dropped, Sent::Upstream),
         Err(_) => Sent::Dropped,
     }
 }
@@ -118,7 +118,11 @@ struct Inner {
 
 impl Table {
     pub(super) fn new(most: usize, most_per_job: usize) -> Self {
-        Self { inner: Mutex::default(), most, most_per_job }
+        Self {
+            inner: Mutex::default(),
+            most,
+            most_per_job,
+        }
     }
 
     /// The association of a pair.
@@ -128,7 +132,12 @@ impl Table {
 
     /// Begins an association for a job; `None` at the bounds. Two cores may begin the same one: the second
     /// gets the first's, and `true` only one of them.
-    pub(super) fn begin(&self, pair: Pair, subject: u64, traffic: &Arc<Traffic>) -> Option<(Arc<Association>, bool)> {
+    pub(super) fn begin(
+        &self,
+        pair: Pair,
+        subject: u64,
+        traffic: &Arc<Traffic>,
+    ) -> Option<(Arc<Association>, bool)> {
         let mut inner = self.inner.lock();
         if let Some(known) = inner.open.get(&pair) {
             return Some((Arc::clone(known), false));
@@ -138,7 +147,11 @@ impl Table {
             return None;
         }
         let way = Mutex::new(Way::Waiting(Vec::new()));
-        let fresh = Arc::new(Association { subject, traffic: Arc::clone(traffic), way });
+        let fresh = Arc::new(Association {
+            subject,
+            traffic: Arc::clone(traffic),
+            way,
+        });
         inner.open.insert(pair, Arc::clone(&fresh));
         *inner.by_subject.entry(subject).or_default() += 1;
         Some((fresh, true))
@@ -147,7 +160,9 @@ impl Table {
     /// Forgets an association.
     pub(super) fn end(&self, pair: &Pair) {
         let mut inner = self.inner.lock();
-        let Some(gone) = inner.open.remove(pair) else { return };
+        let Some(gone) = inner.open.remove(pair) else {
+            return;
+        };
         if let Some(count) = inner.by_subject.get_mut(&gone.subject) {
             *count -= 1;
             if *count == 0 {
@@ -169,15 +184,24 @@ mod tests {
 
     fn pair(port: u16) -> Pair {
         let client = ClientAddr::new(([10, 0, 0, 1], port).into());
-        Pair { client, original: OriginalDst::new(([192, 0, 2, 1], 123).into()) }
+        Pair {
+            client,
+            original: OriginalDst::new(([192, 0, 2, 1], 123).into()),
+        }
     }
 
     #[test]
     fn bounded_in_all_and_by_job_and_freed_by_the_end() {
         let table = Table::new(3, 2);
-        assert!(table.begin(pair(1), 7, &Arc::default()).unwrap().1 && table.begin(pair(2), 7, &Arc::default()).unwrap().1);
+        assert!(
+            table.begin(pair(1), 7, &Arc::default()).unwrap().1
+                && table.begin(pair(2), 7, &Arc::default()).unwrap().1
+        );
         assert!(table.begin(pair(3), 7, &Arc::default()).is_none(), "two a job");
-        assert!(!table.begin(pair(1), 7, &Arc::default()).unwrap().1, "the same one is not begun twice");
+        assert!(
+            !table.begin(pair(1), 7, &Arc::default()).unwrap().1,
+            "the same one is not begun twice"
+        );
         assert!(table.begin(pair(3), 8, &Arc::default()).is_some());
         assert!(table.begin(pair(4), 9, &Arc::default()).is_none(), "three in all");
         table.end(&pair(1));

@@ -11,8 +11,8 @@ use tidegate_policy::event::Kind;
 use tidegate_policy::verdict::{Reason, Verdict};
 use tokio::net::UdpSocket;
 
-use super::receive::Arrival;
 use super::datagram;
+use super::receive::Arrival;
 use crate::address::{ClientAddr, OriginalDst};
 use crate::testing::{Bench, PATIENCE, in_net, until};
 
@@ -27,13 +27,25 @@ struct Runner<'a> {
 
 impl<'a> Runner<'a> {
     async fn new(bench: &'a Bench) -> Self {
-        Self { bench, socket: UdpSocket::bind("198.51.100.2:0").await.unwrap() }
+        Self {
+            bench,
+            socket: UdpSocket::bind("198.51.100.2:0").await.unwrap(),
+        }
     }
 
     fn sends_marked(&self, original: &str, payload: &[u8], mark: u32) {
         let client = ClientAddr::new(self.socket.local_addr().unwrap());
         let original = OriginalDst::new(original.parse().unwrap());
-        datagram(&self.bench.proxy, Arrival { client, original, mark, length: payload.len() }, payload);
+        datagram(
+            &self.bench.proxy,
+            Arrival {
+                client,
+                original,
+                mark,
+                length: payload.len(),
+            },
+            payload,
+        );
     }
 
     fn sends(&self, original: &str, payload: &[u8]) {
@@ -67,7 +79,10 @@ fn origin(address: &str) -> UdpSocket {
 
 async fn served(origin: &UdpSocket) -> (Vec<u8>, SocketAddr) {
     let mut buffer = [0; 2_000];
-    let (length, from) = tokio::time::timeout(PATIENCE, origin.recv_from(&mut buffer)).await.unwrap().unwrap();
+    let (length, from) = tokio::time::timeout(PATIENCE, origin.recv_from(&mut buffer))
+        .await
+        .unwrap()
+        .unwrap();
     (buffer[..length].to_vec(), from)
 }
 
@@ -99,9 +114,17 @@ fn an_endpoint_with_udp_is_relayed_and_answered_from_the_address_that_was_asked(
         assert_eq!(served(&server).await.0, b"three");
         bench.proxy.registry().close_all();
         let event = bench.events.nth(1).await;
-        assert_eq!((event.kind, event.verdict), (Kind::Udp, Verdict::Permit), "{event:?}");
+        assert_eq!(
+            (event.kind, event.verdict),
+            (Kind::Udp, Verdict::Permit),
+            "{event:?}"
+        );
         assert_eq!((event.bytes_up, event.bytes_down), (11, 4));
-        until(|| bench.proxy.udp.table.len() == 0, || "an association stays".into()).await;
+        until(
+            || bench.proxy.udp.table.len() == 0,
+            || "an association stays".into(),
+        )
+        .await;
     });
 }
 
@@ -111,11 +134,17 @@ fn both_families_are_served() {
         let bench = Bench::new(POLICY);
         bench.ticket("n.test", "2001:db8::123");
         let server = origin("[2001:db8::123]:123");
-        let runner = Runner { bench: &bench, socket: UdpSocket::bind("[2001:db8:1::2]:0").await.unwrap() };
+        let runner = Runner {
+            bench: &bench,
+            socket: UdpSocket::bind("[2001:db8:1::2]:0").await.unwrap(),
+        };
         runner.sends("[2001:db8::123]:123", b"one");
         let (_, from) = served(&server).await;
         server.send_to(b"time", from).await.unwrap();
-        assert_eq!(runner.hears().await, (b"time".to_vec(), "[2001:db8::123]:123".into()));
+        assert_eq!(
+            runner.hears().await,
+            (b"time".to_vec(), "[2001:db8::123]:123".into())
+        );
     });
 }
 
@@ -131,7 +160,10 @@ fn quic_is_refused_with_icmp_for_every_datagram_and_one_event() {
         }
         assert_eq!(bench.icmp.0.lock()[0].2, initial()[..1_200]);
         let event = bench.events.nth(1).await;
-        assert_eq!((event.kind, event.verdict, event.reason), (Kind::Quic, Verdict::Refuse, Some(Reason::Quic)));
+        assert_eq!(
+            (event.kind, event.verdict, event.reason),
+            (Kind::Quic, Verdict::Refuse, Some(Reason::Quic))
+        );
         assert_eq!(event.name.unwrap().to_string(), "a.test");
         assert_eq!(bench.events.all().len(), 1);
         // The next socket hears it too.
@@ -150,7 +182,11 @@ fn other_udp_without_an_endpoint_is_refused_with_icmp() {
         runner.sends("192.0.2.66:51820", b"\x01\0\0\0wireguard");
         runner.unreachables(1).await;
         let event = bench.events.nth(1).await;
-        assert_eq!((event.kind, event.reason), (Kind::Udp, Some(Reason::NoName)), "{event:?}");
+        assert_eq!(
+            (event.kind, event.reason),
+            (Kind::Udp, Some(Reason::NoName)),
+            "{event:?}"
+        );
         runner.sends("169.254.169.254:123", b"x");
         runner.unreachables(2).await;
         assert_eq!(bench.events.nth(2).await.reason, Some(Reason::NeverDial));
@@ -169,7 +205,10 @@ fn audit_relays_quic_and_records_what_block_would_do() {
         assert_eq!(runner.hears().await.0, b"answer");
         bench.proxy.registry().close_all();
         let event = bench.events.nth(1).await;
-        assert_eq!((event.kind, event.verdict, event.reason), (Kind::Quic, Verdict::WouldRefuse, Some(Reason::Quic)));
+        assert_eq!(
+            (event.kind, event.verdict, event.reason),
+            (Kind::Quic, Verdict::WouldRefuse, Some(Reason::Quic))
+        );
         assert!(bench.icmp.0.lock().is_empty());
     });
 }
@@ -187,7 +226,10 @@ fn a_spoofed_source_is_dropped_without_an_answer_even_on_an_open_association() {
         runner.sends(NTP, b"mine again");
         assert_eq!(served(&server).await.0, b"mine again");
         let event = bench.events.nth(1).await;
-        assert_eq!((event.verdict, event.reason), (Verdict::Refuse, Some(Reason::SpoofedSource)));
+        assert_eq!(
+            (event.verdict, event.reason),
+            (Verdict::Refuse, Some(Reason::SpoofedSource))
+        );
         assert_eq!(bench.events.all().len(), 1, "one for both");
         assert!(bench.icmp.0.lock().is_empty());
     });
@@ -210,13 +252,22 @@ fn associations_of_a_job_are_capped() {
 #[test]
 fn a_silent_association_ends_and_a_later_datagram_begins_another() {
     in_net(|| async {
-        let bench = Bench::with(POLICY, &[], |config| config.timeouts.udp_idle = Duration::from_millis(40));
+        let bench = Bench::with(POLICY, &[], |config| {
+            config.timeouts.udp_idle = Duration::from_millis(40);
+        });
         bench.ticket("n.test", "192.0.2.123");
         let (server, runner) = (origin(NTP), Runner::new(&bench).await);
         runner.sends(NTP, b"one");
         served(&server).await;
-        assert_eq!(bench.events.nth(1).await.note.as_deref(), Some("closed after the idle timeout"));
-        until(|| bench.proxy.udp.table.len() == 0, || "an association stays".into()).await;
+        assert_eq!(
+            bench.events.nth(1).await.note.as_deref(),
+            Some("closed after the idle timeout")
+        );
+        until(
+            || bench.proxy.udp.table.len() == 0,
+            || "an association stays".into(),
+        )
+        .await;
         runner.sends(NTP, b"two");
         assert_eq!(served(&server).await.0, b"two");
     });
@@ -234,7 +285,10 @@ fn a_new_policy_closes_an_association() {
         bench.change_policy(&POLICY.replace("n.test:123/udp", ""));
         assert_eq!(bench.proxy.registry().rejudge_all(), 1);
         let events = (bench.events.nth(1).await, bench.events.nth(2).await);
-        assert_eq!((events.0.verdict, events.1.reason), (Verdict::Permit, Some(Reason::PolicyChanged)));
+        assert_eq!(
+            (events.0.verdict, events.1.reason),
+            (Verdict::Permit, Some(Reason::PolicyChanged))
+        );
     });
 }
 
@@ -248,7 +302,10 @@ fn a_diverted_socket_is_served_until_the_drain() {
         let runner = UdpSocket::bind("198.51.100.2:0").await.unwrap();
         runner.send_to(b"ike", "192.0.2.9:4500").await.unwrap();
         let event = bench.events.nth(1).await;
-        assert_eq!((event.port, event.source_port), (4_500, runner.local_addr().unwrap().port()));
+        assert_eq!(
+            (event.port, event.source_port),
+            (4_500, runner.local_addr().unwrap().port())
+        );
         bench.proxy.drain(PATIENCE).await;
         serving.await.unwrap().unwrap();
     });

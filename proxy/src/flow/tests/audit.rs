@@ -34,20 +34,48 @@ fn refused_names_odd_hellos_and_requests_arrive_unchanged_at_the_clients_own_add
         lying[at - 1] += 1;
         let two_hosts = b"GET / HTTP/1.1\r\nHost: a.test\r\nHost: e.test\r\n\r\n".to_vec();
         let wanted = [
-            (site.hello("e.test"), Kind::Tls, Verdict::WouldRefuse, Some(Reason::NotAllowed)),
+            (
+                site.hello("e.test"),
+                Kind::Tls,
+                Verdict::WouldRefuse,
+                Some(Reason::NotAllowed),
+            ),
             // Allowed, and block would dial another address; audit does not.
             (site.hello("a.test"), Kind::Tls, Verdict::Permit, None),
             (lying, Kind::Tls, Verdict::WouldRefuse, Some(Reason::MalformedTls)),
-            (with_ech(&site.hello("e.test"), 1), Kind::Tls, Verdict::WouldRefuse, Some(Reason::NotAllowed)),
-            (two_hosts, Kind::Http, Verdict::WouldRefuse, Some(Reason::MalformedHttp)),
-            (b"\x01\x02\x03".to_vec(), Kind::Tcp, Verdict::WouldRefuse, Some(Reason::NoName)),
+            (
+                with_ech(&site.hello("e.test"), 1),
+                Kind::Tls,
+                Verdict::WouldRefuse,
+                Some(Reason::NotAllowed),
+            ),
+            (
+                two_hosts,
+                Kind::Http,
+                Verdict::WouldRefuse,
+                Some(Reason::MalformedHttp),
+            ),
+            (
+                b"\x01\x02\x03".to_vec(),
+                Kind::Tcp,
+                Verdict::WouldRefuse,
+                Some(Reason::NoName),
+            ),
         ];
         for (n, (said, kind, verdict, reason)) in wanted.into_iter().enumerate() {
             arrives(&bench, &said).await;
             let event = bench.events.nth(n + 1).await;
             assert_eq!(judged(&event), (kind, verdict, reason), "{event:?}");
-            assert_eq!((event.mode, event.original_address), (Mode::Audit, None), "{event:?}");
-            assert_eq!((event.bytes_up, event.bytes_down), (said.len() as u64, 6), "{event:?}");
+            assert_eq!(
+                (event.mode, event.original_address),
+                (Mode::Audit, None),
+                "{event:?}"
+            );
+            assert_eq!(
+                (event.bytes_up, event.bytes_down),
+                (said.len() as u64, 6),
+                "{event:?}"
+            );
         }
     });
 }
@@ -70,14 +98,21 @@ fn begun_hellos_and_silence_are_not_waited_for() {
         assert_eq!(read_exactly(&mut server, 1).await, [3]);
         drop((stream, server));
         let event = bench.events.nth(1).await;
-        assert_eq!(judged(&event), (Kind::Tls, Verdict::WouldRefuse, Some(Reason::MalformedTls)), "{event:?}");
+        assert_eq!(
+            judged(&event),
+            (Kind::Tls, Verdict::WouldRefuse, Some(Reason::MalformedTls)),
+            "{event:?}"
+        );
     });
 }
 
 #[test]
 fn a_globally_blocked_sni_is_refused_and_its_hello_never_arrives_whole() {
     in_net(|| async {
-        let (bench, site) = (Bench::with(POLICY, &["g.test"], |_| {}), Site::ordinary(&["g.test"]));
+        let (bench, site) = (
+            Bench::with(POLICY, &["g.test"], |_| {}),
+            Site::ordinary(&["g.test"]),
+        );
         let listener = origin("192.0.2.66:443").await;
         let hello = site.hello("g.test");
         let mut stream = bench.connect("192.0.2.66:443").await;
@@ -86,14 +121,21 @@ fn a_globally_blocked_sni_is_refused_and_its_hello_never_arrives_whole() {
         assert_eq!(read_all(&mut stream).await.unwrap(), [21, 3, 3, 0, 2, 2, 49]);
         assert!(is_reset(&mut server).await, "nothing arrived");
         let event = bench.events.nth(1).await;
-        assert_eq!(judged(&event), (Kind::Tls, Verdict::Refuse, Some(Reason::GlobalBlock)), "{event:?}");
+        assert_eq!(
+            judged(&event),
+            (Kind::Tls, Verdict::Refuse, Some(Reason::GlobalBlock)),
+            "{event:?}"
+        );
     });
 }
 
 #[test]
 fn an_address_whose_only_ticket_is_globally_blocked_is_judged_by_the_bytes() {
     in_net(|| async {
-        let (bench, site) = (Bench::with(POLICY, &["g.test"], |_| {}), Site::ordinary(&["g.test"]));
+        let (bench, site) = (
+            Bench::with(POLICY, &["g.test"], |_| {}),
+            Site::ordinary(&["g.test"]),
+        );
         bench.ticket("g.test", "192.0.2.66");
         let listener = origin("192.0.2.66:443").await;
         let mut blocked = bench.connect("192.0.2.66:443").await;
@@ -103,7 +145,10 @@ fn an_address_whose_only_ticket_is_globally_blocked_is_judged_by_the_bytes() {
         let hello = site.hello("e.test");
         let mut other = bench.connect("192.0.2.66:443").await;
         other.write_all(&hello).await.unwrap();
-        assert_eq!(read_exactly(&mut accept(&listener).await, hello.len()).await, hello);
+        assert_eq!(
+            read_exactly(&mut accept(&listener).await, hello.len()).await,
+            hello
+        );
     });
 }
 
@@ -112,8 +157,12 @@ fn a_server_that_speaks_first_is_recorded_by_its_ticket_or_confirmed() {
     in_net(|| async {
         let bench = Bench::new(POLICY);
         bench.resolves("s.test", &["192.0.2.22"]);
-        for (n, (address, verdict)) in
-            [("192.0.2.22:22", Verdict::Permit), ("192.0.2.23:22", Verdict::WouldRefuse)].into_iter().enumerate()
+        for (n, (address, verdict)) in [
+            ("192.0.2.22:22", Verdict::Permit),
+            ("192.0.2.23:22", Verdict::WouldRefuse),
+        ]
+        .into_iter()
+        .enumerate()
         {
             let listener = origin(address).await;
             let mut stream = bench.connect(address).await;
@@ -133,7 +182,10 @@ fn an_origin_that_refuses_makes_a_reset() {
         let bench = Bench::new(POLICY);
         let mut stream = bench.connect("192.0.2.66:443").await;
         assert!(is_reset(&mut stream).await);
-        assert_eq!(bench.events.nth(1).await.note.as_deref(), Some("dial failed: refused"));
+        assert_eq!(
+            bench.events.nth(1).await.note.as_deref(),
+            Some("dial failed: refused")
+        );
     });
 }
 
@@ -144,6 +196,9 @@ fn tcp_53_to_a_foreign_address_is_relayed_to_it() {
         let mut stream = bench.connect("192.0.2.53:53").await;
         assert_eq!(read_all(&mut stream).await.unwrap(), b"relayed");
         let mut never = bench.connect("169.254.169.254:53").await;
-        assert!(is_reset(&mut never).await, "the never-dial set stands in audit too");
+        assert!(
+            is_reset(&mut never).await,
+            "the never-dial set stands in audit too"
+        );
     });
 }

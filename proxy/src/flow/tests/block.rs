@@ -16,7 +16,9 @@ use crate::testing::{Bench, RUNNER, accept, in_net, is_reset, origin, read_all, 
 
 /// Nobody has dialled this origin.
 async fn undialled(origin: &TcpListener) -> bool {
-    tokio::time::timeout(Duration::ZERO, origin.accept()).await.is_err()
+    tokio::time::timeout(Duration::ZERO, origin.accept())
+        .await
+        .is_err()
 }
 
 #[test]
@@ -35,7 +37,11 @@ fn tls_to_a_ticketed_address_is_relayed_and_recorded_with_its_bytes() {
         };
         let client = async {
             let stream = bench.connect("192.0.2.10:443").await;
-            let mut tls = site.connector.connect(server_name("a.test"), stream).await.unwrap();
+            let mut tls = site
+                .connector
+                .connect(server_name("a.test"), stream)
+                .await
+                .unwrap();
             tls.write_all(b"ping").await.unwrap();
             let mut got = Vec::new();
             tls.read_to_end(&mut got).await.unwrap();
@@ -47,7 +53,12 @@ fn tls_to_a_ticketed_address_is_relayed_and_recorded_with_its_bytes() {
         assert_eq!(judged(&event), (Kind::Tls, Verdict::Permit, None), "{event:?}");
         assert_eq!(event.name.unwrap().to_string(), "a.test");
         assert_eq!(event.rule.as_deref(), Some("a.test:443"));
-        assert!(event.bytes_up > 200 && event.bytes_down > 200, "{} {}", event.bytes_up, event.bytes_down);
+        assert!(
+            event.bytes_up > 200 && event.bytes_down > 200,
+            "{} {}",
+            event.bytes_up,
+            event.bytes_down
+        );
         assert!(event.ja4.is_some_and(|ja4| ja4.starts_with("t13d")));
         assert!(bench.names.asked.lock().is_empty(), "a ticket needs no query");
     });
@@ -59,14 +70,34 @@ fn a_refused_sni_is_told_by_the_alert_access_denied_and_nothing_is_dialled() {
         let (bench, site) = (Bench::new(POLICY), Site::ordinary(&["e.test"]));
         let listener = origin("192.0.2.66:443").await;
         let stream = bench.connect("192.0.2.66:443").await;
-        let error = site.connector.connect(server_name("e.test"), stream).await.unwrap_err();
-        let alert = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
-        assert_eq!(alert, Some(&rustls::Error::AlertReceived(AlertDescription::AccessDenied)), "{error}");
+        let error = site
+            .connector
+            .connect(server_name("e.test"), stream)
+            .await
+            .unwrap_err();
+        let alert = error
+            .get_ref()
+            .and_then(|inner| inner.downcast_ref::<rustls::Error>());
+        assert_eq!(
+            alert,
+            Some(&rustls::Error::AlertReceived(AlertDescription::AccessDenied)),
+            "{error}"
+        );
         let event = bench.events.nth(1).await;
-        assert_eq!(judged(&event), (Kind::Tls, Verdict::Refuse, Some(Reason::NotAllowed)), "{event:?}");
-        assert_eq!((event.name_source, event.policy.as_deref()), (NameSource::Sni, Some("ci")));
+        assert_eq!(
+            judged(&event),
+            (Kind::Tls, Verdict::Refuse, Some(Reason::NotAllowed)),
+            "{event:?}"
+        );
+        assert_eq!(
+            (event.name_source, event.policy.as_deref()),
+            (NameSource::Sni, Some("ci"))
+        );
         assert!(undialled(&listener).await);
-        assert!(bench.names.asked.lock().is_empty(), "a refused name is never asked for");
+        assert!(
+            bench.names.asked.lock().is_empty(),
+            "a refused name is never asked for"
+        );
     });
 }
 
@@ -83,7 +114,11 @@ fn t47_a_malformed_hello_is_told_by_decode_error() {
         stream.write_all(&hello).await.unwrap();
         assert_eq!(read_all(&mut stream).await.unwrap(), [21, 3, 3, 0, 2, 2, 50]);
         let event = bench.events.nth(1).await;
-        assert_eq!(judged(&event), (Kind::Tls, Verdict::Refuse, Some(Reason::MalformedTls)), "{event:?}");
+        assert_eq!(
+            judged(&event),
+            (Kind::Tls, Verdict::Refuse, Some(Reason::MalformedTls)),
+            "{event:?}"
+        );
     });
 }
 
@@ -97,7 +132,11 @@ fn d23_an_allowed_sni_towards_a_foreign_address_reaches_the_names_own_address() 
         let hello = site.hello("a.test");
         stream.write_all(&hello).await.unwrap();
         let mut dialled = accept(&own).await;
-        assert_eq!(read_exactly(&mut dialled, hello.len()).await, hello, "replayed unchanged");
+        assert_eq!(
+            read_exactly(&mut dialled, hello.len()).await,
+            hello,
+            "replayed unchanged"
+        );
         assert!(undialled(&foreign).await);
         drop((stream, dialled));
         let event = bench.events.nth(1).await;
@@ -117,7 +156,10 @@ fn rfc_8305_a_dead_address_of_the_name_is_passed_over() {
         let mut stream = bench.connect("192.0.2.66:443").await;
         stream.write_all(&site.hello("a.test")).await.unwrap();
         drop((accept(&alive).await, stream));
-        assert_eq!(bench.events.nth(1).await.address, Some("2001:db8::10".parse().unwrap()));
+        assert_eq!(
+            bench.events.nth(1).await.address,
+            Some("2001:db8::10".parse().unwrap())
+        );
     });
 }
 
@@ -130,7 +172,11 @@ fn a_resolved_address_that_is_refused_is_not_dialled() {
         stream.write_all(&site.hello("a.test")).await.unwrap();
         assert_eq!(read_all(&mut stream).await.unwrap()[6], 49);
         let event = bench.events.nth(1).await;
-        assert_eq!(judged(&event), (Kind::Tls, Verdict::Refuse, Some(Reason::Rebinding)), "{event:?}");
+        assert_eq!(
+            judged(&event),
+            (Kind::Tls, Verdict::Refuse, Some(Reason::Rebinding)),
+            "{event:?}"
+        );
     });
 }
 
@@ -159,7 +205,11 @@ fn a_refused_request_gets_a_page_that_curl_can_show() {
             assert!(body.contains("e.test:80\n"), "{body}");
         }
         let event = bench.events.nth(1).await;
-        assert_eq!(judged(&event), (Kind::Http, Verdict::Refuse, Some(Reason::NotAllowed)), "{event:?}");
+        assert_eq!(
+            judged(&event),
+            (Kind::Http, Verdict::Refuse, Some(Reason::NotAllowed)),
+            "{event:?}"
+        );
     });
 }
 
@@ -168,9 +218,16 @@ fn a_broken_request_gets_the_status_that_it_deserves() {
     in_net(|| async {
         let bench = Bench::new(POLICY);
         let mut stream = bench.connect("192.0.2.66:80").await;
-        stream.write_all(b"GET / HTTP/1.1\r\nHost: a.test\r\nHost: e.test\r\n\r\n").await.unwrap();
+        stream
+            .write_all(b"GET / HTTP/1.1\r\nHost: a.test\r\nHost: e.test\r\n\r\n")
+            .await
+            .unwrap();
         let page = read_all(&mut stream).await.unwrap();
-        assert!(page.starts_with(b"HTTP/1.1 400 Bad Request\r\n"), "{}", String::from_utf8_lossy(&page));
+        assert!(
+            page.starts_with(b"HTTP/1.1 400 Bad Request\r\n"),
+            "{}",
+            String::from_utf8_lossy(&page)
+        );
         assert_eq!(bench.events.nth(1).await.reason, Some(Reason::MalformedHttp));
     });
 }
@@ -191,11 +248,22 @@ fn an_unknown_protocol_on_a_web_port_is_reset() {
 fn l14_m01_never_dialled_addresses_are_reset_without_waiting_for_bytes() {
     in_net(|| async {
         let bench = Bench::with(POLICY, &[], |config| config.timeouts.silence = Duration::MAX);
-        for address in ["169.254.169.254:80", "127.0.0.1:443", "[::ffff:169.254.169.254]:80", "[fe80::1]:22"] {
+        for address in [
+            "169.254.169.254:80",
+            "127.0.0.1:443",
+            "[::ffff:169.254.169.254]:80",
+            "[fe80::1]:22",
+        ] {
             let mut stream = bench.connect(address).await;
             assert!(is_reset(&mut stream).await, "{address}");
         }
-        assert!(bench.events.all().iter().all(|event| event.reason == Some(Reason::NeverDial)));
+        assert!(
+            bench
+                .events
+                .all()
+                .iter()
+                .all(|event| event.reason == Some(Reason::NeverDial))
+        );
         assert_eq!(bench.events.all().len(), 4);
     });
 }
@@ -239,7 +307,10 @@ fn bytes_without_a_verdict_are_bounded_for_all_flows_together() {
     in_net(|| async {
         let bench = Bench::with(POLICY, &[], |config| config.limits.detect_bytes = 8_192);
         let mut stream = bench.connect("192.0.2.66:443").await;
-        stream.write_all(&[22, 3, 1, 0x40, 0, 1, 0, 0x60, 0]).await.unwrap();
+        stream
+            .write_all(&[22, 3, 1, 0x40, 0, 1, 0, 0x60, 0])
+            .await
+            .unwrap();
         // More than the budget, less than a hello may have; the end of it meets a reset.
         let more = stream.write_all(&[0; 12_000]).await;
         assert!(more.is_err() || is_reset(&mut stream).await);
@@ -274,17 +345,26 @@ fn a_client_that_resets_before_a_word_leaves_an_event() {
         let stream = bench.connect("192.0.2.66:443").await;
         drop(crate::leg::Leg::new(stream));
         let event = bench.events.nth(1).await;
-        assert_eq!(judged(&event), (Kind::Tcp, Verdict::Refuse, Some(Reason::NoName)), "{event:?}");
+        assert_eq!(
+            judged(&event),
+            (Kind::Tcp, Verdict::Refuse, Some(Reason::NoName)),
+            "{event:?}"
+        );
         let mut stream = bench.connect("192.0.2.66:443").await;
         stream.shutdown().await.unwrap();
-        assert_eq!(read_all(&mut stream).await.unwrap_err().kind(), ErrorKind::ConnectionReset);
+        assert_eq!(
+            read_all(&mut stream).await.unwrap_err().kind(),
+            ErrorKind::ConnectionReset
+        );
     });
 }
 
 #[test]
 fn dialled_connections_come_from_where_the_configuration_says() {
     in_net(|| async {
-        let addresses = ["198.51.100.8", "198.51.100.9"].map(|one| one.parse().unwrap()).to_vec();
+        let addresses = ["198.51.100.8", "198.51.100.9"]
+            .map(|one| one.parse().unwrap())
+            .to_vec();
         for (egress, sources) in [
             (Egress::Gateway, ["192.0.2.1", "192.0.2.1"]),
             (Egress::Preserve, [RUNNER, RUNNER]),
@@ -295,7 +375,10 @@ fn dialled_connections_come_from_where_the_configuration_says() {
             let listener = origin("192.0.2.22:22").await;
             for source in sources {
                 let _runner = bench.connect("192.0.2.22:22").await;
-                assert_eq!(accept(&listener).await.peer_addr().unwrap().ip().to_string(), source);
+                assert_eq!(
+                    accept(&listener).await.peer_addr().unwrap().ip().to_string(),
+                    source
+                );
             }
         }
     });

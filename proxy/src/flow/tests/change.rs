@@ -23,7 +23,9 @@ async fn two_flows(bench: &Bench) -> [(TcpStream, TcpStream); 2] {
         assert_eq!(read_exactly(&mut runner, 5).await, b"hello");
         flows.push((runner, server));
     }
-    flows.try_into().unwrap_or_else(|_| unreachable!("two addresses, two flows"))
+    flows
+        .try_into()
+        .unwrap_or_else(|_| unreachable!("two addresses, two flows"))
 }
 
 async fn lives((runner, server): &mut (TcpStream, TcpStream)) {
@@ -42,7 +44,10 @@ fn l15_a_new_policy_closes_what_it_refuses_and_leaves_the_rest_alone() {
         lives(&mut custom).await;
         let (permit, refusal) = (bench.events.nth(1).await, bench.events.nth(2).await);
         assert_eq!((permit.verdict, permit.bytes_down), (Verdict::Permit, 5));
-        assert_eq!((refusal.verdict, refusal.reason), (Verdict::Refuse, Some(Reason::PolicyChanged)));
+        assert_eq!(
+            (refusal.verdict, refusal.reason),
+            (Verdict::Refuse, Some(Reason::PolicyChanged))
+        );
         assert_eq!(refusal.note.as_deref(), Some("terminated by policy: not-allowed"));
         bench.open_flows(1).await;
     });
@@ -108,7 +113,9 @@ fn from_audit_to_block_closes_what_was_only_recorded() {
         bench.change_policy(POLICY);
         assert_eq!(bench.proxy.registry().rejudge_all(), 1);
         assert!(is_reset(&mut runner).await);
-        let verdicts: Vec<_> = [bench.events.nth(1).await, bench.events.nth(2).await].map(|event| event.verdict).into();
+        let verdicts: Vec<_> = [bench.events.nth(1).await, bench.events.nth(2).await]
+            .map(|event| event.verdict)
+            .into();
         assert_eq!(verdicts, [Verdict::WouldRefuse, Verdict::Refuse]);
     });
 }
@@ -129,7 +136,17 @@ fn draining_waits_for_flows_and_then_ends_them_with_their_events() {
         let [(mut runner, _server), _custom] = two_flows(&bench).await;
         assert_eq!(bench.proxy.drain(patience).await, 2);
         assert!(is_reset(&mut runner).await);
-        until(|| bench.events.all().len() == 2, || format!("{:?}", bench.events.all())).await;
-        assert!(bench.events.all().iter().all(|event| event.verdict == Verdict::Permit));
+        until(
+            || bench.events.all().len() == 2,
+            || format!("{:?}", bench.events.all()),
+        )
+        .await;
+        assert!(
+            bench
+                .events
+                .all()
+                .iter()
+                .all(|event| event.verdict == Verdict::Permit)
+        );
     });
 }

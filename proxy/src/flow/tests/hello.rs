@@ -23,7 +23,11 @@ fn t65_an_honest_second_hello_passes_and_the_rest_is_spliced() {
         };
         let client = async {
             let stream = bench.connect("192.0.2.10:443").await;
-            let mut tls = site.connector.connect(server_name("a.test"), stream).await.unwrap();
+            let mut tls = site
+                .connector
+                .connect(server_name("a.test"), stream)
+                .await
+                .unwrap();
             tls.write_all(&vec![7; 1 << 20]).await.unwrap();
             let mut got = [0; 4];
             tls.read_exact(&mut got).await.unwrap();
@@ -31,7 +35,10 @@ fn t65_an_honest_second_hello_passes_and_the_rest_is_spliced() {
         tokio::join!(server, client);
         let spliced = || bench.proxy.means.moved(Path::Splice);
         until(|| spliced() > 1 << 20, || format!("{} spliced", spliced())).await;
-        assert!(bench.proxy.means.moved(Path::Copy) < 16_384, "only the handshake was copied");
+        assert!(
+            bench.proxy.means.moved(Path::Copy) < 16_384,
+            "only the handshake was copied"
+        );
     });
 }
 
@@ -49,7 +56,11 @@ fn t65_a_second_hello_for_another_host_ends_the_flow() {
         stream.write_all(&site.hello("a.test")).await.unwrap();
         let mut header = [0; 5];
         stream.read_exact(&mut header).await.unwrap();
-        let retry = read_exactly(&mut stream, usize::from(u16::from_be_bytes([header[3], header[4]]))).await;
+        let retry = read_exactly(
+            &mut stream,
+            usize::from(u16::from_be_bytes([header[3], header[4]])),
+        )
+        .await;
         assert_eq!((header[0], retry[0]), (22, 2), "a HelloRetryRequest");
         stream.write_all(&site.hello("e.test")).await.unwrap();
         let said = read_all(&mut stream).await.unwrap();
@@ -58,7 +69,11 @@ fn t65_a_second_hello_for_another_host_ends_the_flow() {
         assert!(refused.is_err(), "the second hello reached the origin");
         assert_eq!(bench.events.nth(1).await.verdict, Verdict::Permit);
         let event = bench.events.nth(2).await;
-        assert_eq!(judged(&event), (Kind::Tls, Verdict::Refuse, Some(Reason::SecondHello)), "{event:?}");
+        assert_eq!(
+            judged(&event),
+            (Kind::Tls, Verdict::Refuse, Some(Reason::SecondHello)),
+            "{event:?}"
+        );
         assert_eq!(event.name.unwrap().to_string(), "a.test");
     });
 }
@@ -66,7 +81,10 @@ fn t65_a_second_hello_for_another_host_ends_the_flow() {
 #[test]
 fn t65_audit_only_records_a_second_hello_for_another_host() {
     in_net(|| async {
-        let (bench, site) = (Bench::new(&POLICY.replace("block", "audit")), Site::retrying(&["a.test", "e.test"]));
+        let (bench, site) = (
+            Bench::new(&POLICY.replace("block", "audit")),
+            Site::retrying(&["a.test", "e.test"]),
+        );
         bench.ticket("a.test", "192.0.2.10");
         let listener = origin("192.0.2.10:443").await;
         let server = tokio::spawn({
@@ -78,10 +96,18 @@ fn t65_audit_only_records_a_second_hello_for_another_host() {
         assert_eq!(read_exactly(&mut stream, 6).await[5], 2, "a HelloRetryRequest");
         stream.write_all(&site.hello("e.test")).await.unwrap();
         // What the origin makes of it is its own business; that it got it shows in its answer.
-        tokio::time::timeout(PATIENCE, server).await.unwrap().unwrap().unwrap_err();
+        tokio::time::timeout(PATIENCE, server)
+            .await
+            .unwrap()
+            .unwrap()
+            .unwrap_err();
         drop(stream);
         let event = bench.events.nth(1).await;
-        assert_eq!(judged(&event), (Kind::Tls, Verdict::WouldRefuse, Some(Reason::SecondHello)), "{event:?}");
+        assert_eq!(
+            judged(&event),
+            (Kind::Tls, Verdict::WouldRefuse, Some(Reason::SecondHello)),
+            "{event:?}"
+        );
         assert_eq!(bench.events.nth(2).await.verdict, Verdict::Permit);
     });
 }
@@ -91,13 +117,24 @@ fn t55_ech_with_a_published_config_is_refused_though_our_dns_never_gave_it() {
     in_net(|| async {
         let (bench, site) = (Bench::new(POLICY), Site::ordinary(&["a.test"]));
         bench.ticket("a.test", "192.0.2.10");
-        bench.names.ech.lock().insert(crate::testing::name("a.test"), vec![77]);
+        bench
+            .names
+            .ech
+            .lock()
+            .insert(crate::testing::name("a.test"), vec![77]);
         let _listener = origin("192.0.2.10:443").await;
         let mut stream = bench.connect("192.0.2.10:443").await;
-        stream.write_all(&with_ech(&site.hello("a.test"), 77)).await.unwrap();
+        stream
+            .write_all(&with_ech(&site.hello("a.test"), 77))
+            .await
+            .unwrap();
         assert_eq!(read_all(&mut stream).await.unwrap(), [21, 3, 3, 0, 2, 2, 49]);
         let event = bench.events.nth(1).await;
-        assert_eq!(judged(&event), (Kind::Tls, Verdict::Refuse, Some(Reason::Ech)), "{event:?}");
+        assert_eq!(
+            judged(&event),
+            (Kind::Tls, Verdict::Refuse, Some(Reason::Ech)),
+            "{event:?}"
+        );
         assert_eq!(bench.names.asked.lock().as_slice(), ["HTTPS a.test"]);
     });
 }

@@ -26,7 +26,11 @@ fn silence_is_refused_where_no_server_may_speak_first() {
         let mut stream = bench.connect("192.0.2.66:443").await;
         assert!(is_reset(&mut stream).await);
         let event = bench.events.nth(1).await;
-        assert_eq!(judged(&event), (Kind::Tcp, Verdict::Refuse, Some(Reason::Silent)), "{event:?}");
+        assert_eq!(
+            judged(&event),
+            (Kind::Tcp, Verdict::Refuse, Some(Reason::Silent)),
+            "{event:?}"
+        );
     });
 }
 
@@ -41,7 +45,11 @@ fn a_begun_hello_that_never_ends_is_refused_even_on_a_ticketed_address() {
         let alert = read_all(&mut stream).await.unwrap();
         assert_eq!((alert[0], alert[6]), (21, 49));
         let event = bench.events.nth(1).await;
-        assert_eq!(judged(&event), (Kind::Tls, Verdict::Refuse, Some(Reason::DetectTimeout)), "{event:?}");
+        assert_eq!(
+            judged(&event),
+            (Kind::Tls, Verdict::Refuse, Some(Reason::DetectTimeout)),
+            "{event:?}"
+        );
     });
 }
 
@@ -51,12 +59,18 @@ fn t66_bytes_after_long_silence_on_a_ticketed_address_are_judged_all_the_same() 
         let (bench, site) = (Bench::with(POLICY, &[], impatient), Site::ordinary(&["e.test"]));
         bench.ticket("a.test", "192.0.2.10");
         let listener = origin("192.0.2.10:443").await;
-        for late in [site.hello("e.test"), b"GET / HTTP/1.1\r\nHost: e.test\r\nConnection: close\r\n\r\n".to_vec()] {
+        for late in [
+            site.hello("e.test"),
+            b"GET / HTTP/1.1\r\nHost: e.test\r\nConnection: close\r\n\r\n".to_vec(),
+        ] {
             let mut stream = bench.connect("192.0.2.10:443").await;
             let mut dialled = accept(&listener).await;
             tokio::time::sleep(2 * SHORT).await;
             stream.write_all(&late).await.unwrap();
-            assert!(!read_all(&mut stream).await.unwrap().is_empty(), "it is explained");
+            assert!(
+                !read_all(&mut stream).await.unwrap().is_empty(),
+                "it is explained"
+            );
             assert!(is_reset(&mut dialled).await, "nothing of it reached the origin");
         }
         for n in [1, 2] {
@@ -96,7 +110,10 @@ fn a_server_that_speaks_first_is_heard_and_makes_the_flow_opaque() {
         drop((stream, server));
         let event = bench.events.nth(1).await;
         assert_eq!(judged(&event), (Kind::Tcp, Verdict::Permit, None), "{event:?}");
-        assert_eq!((event.name.unwrap().to_string().as_str(), event.name_source), ("s.test", NameSource::Ticket));
+        assert_eq!(
+            (event.name.unwrap().to_string().as_str(), event.name_source),
+            ("s.test", NameSource::Ticket)
+        );
         assert_eq!((event.bytes_up, event.bytes_down), (14, 11));
     });
 }
@@ -158,7 +175,10 @@ fn a_late_request_to_a_covered_address_is_still_held_to_the_global_block_list() 
         stream.write_all(b"G").await.unwrap();
         let mut server = accept(&listener).await;
         assert_eq!(read_exactly(&mut server, 1).await, b"G");
-        stream.write_all(b"ET / HTTP/1.1\r\nHost: e.test\r\n\r\n").await.unwrap();
+        stream
+            .write_all(b"ET / HTTP/1.1\r\nHost: e.test\r\n\r\n")
+            .await
+            .unwrap();
         assert!(is_reset(&mut server).await, "and nothing more");
         assert!(read_all(&mut stream).await.unwrap().starts_with(b"HTTP/1.1 403"));
         let reasons: Vec<_> = bench.events.all().iter().map(|event| event.reason).collect();
