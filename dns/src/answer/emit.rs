@@ -28,8 +28,21 @@ impl Age {
     }
 }
 
+/// What one job gets of an answer, stale ones marked as such.
+pub(crate) fn answer(answer: &Answer, share: &Share, query: &Query, age: Age) -> Vec<u8> {
+    let ede = match age {
+        Age::Fresh(_) => None,
+        Age::Stale => Some(Ede::new(Ede::STALE_ANSWER, String::new())),
+    };
+    if share.is_whole() {
+        whole(answer, query, age, ede.as_ref())
+    } else {
+        part(answer, share, query, age, ede.as_ref())
+    }
+}
+
 /// The answer as it came: one copy, patched. `query` must ask for the answer's name and type.
-pub(crate) fn whole(answer: &Answer, query: &Query, age: Age, ede: Option<&Ede>) -> Vec<u8> {
+fn whole(answer: &Answer, query: &Query, age: Age, ede: Option<&Ede>) -> Vec<u8> {
     let mut out = Vec::with_capacity(answer.bytes.len() + 64);
     out.extend_from_slice(&answer.bytes);
     patch(&mut out, 0, &query.id.to_be_bytes());
@@ -47,7 +60,7 @@ pub(crate) fn whole(answer: &Answer, query: &Query, age: Age, ede: Option<&Ede>)
 
 /// The part of the answer that a share leaves, written anew: names inside of records are spelled out,
 /// because what they point to may be gone.
-pub(crate) fn part(answer: &Answer, share: &Share, query: &Query, age: Age, ede: Option<&Ede>) -> Vec<u8> {
+fn part(answer: &Answer, share: &Share, query: &Query, age: Age, ede: Option<&Ede>) -> Vec<u8> {
     let mut reply = Reply::to(query, answer.rcode);
     for (at, record) in answer.records.iter().enumerate() {
         let at = at as u16;

@@ -37,6 +37,10 @@ impl Share {
 
 /// The ruling on an answer.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "the large variant is the usual one, and is not stored"
+)]
 pub(crate) enum Shared {
     /// These records.
     Records(Share),
@@ -244,9 +248,9 @@ impl Case<'_> {
                 .for_each(|(_, address)| ledger.note_address(name, *address));
             // The address may have been answered before its HTTPS record was.
             if published {
-                known(name)
-                    .into_iter()
-                    .for_each(|address| ledger.note_address(name, address));
+                for address in known(name) {
+                    ledger.note_address(name, address);
+                }
             }
         }
     }

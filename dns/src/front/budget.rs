@@ -104,12 +104,8 @@ fn make_room(subjects: &mut HashMap<u64, Bucket>) {
 
 impl Bucket {
     fn charge(&mut self, name: u64, config: BudgetConfig, now: Moment) -> bool {
-        let gained = u64::try_from(
-            now.since(self.filled)
-                .min(Duration::from_secs(86_400))
-                .as_millis(),
-        )
-        .unwrap_or(0);
+        let gained =
+            u64::try_from(now.since(self.filled).min(Duration::from_hours(24)).as_millis()).unwrap_or(0);
         self.tokens =
             (self.tokens + gained * u64::from(config.per_minute)).min(u64::from(config.burst) * NAME);
         self.filled = now;

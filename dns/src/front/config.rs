@@ -26,7 +26,7 @@ impl Default for HandlerConfig {
     fn default() -> Self {
         Self {
             hosts: Vec::new(),
-            ticket_hold: Duration::from_secs(3_600),
+            ticket_hold: Duration::from_hours(1),
             own: HashSet::new(),
             budget: BudgetConfig::default(),
         }

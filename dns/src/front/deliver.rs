@@ -21,7 +21,7 @@ impl DnsHandler {
         let id = self.sink.mint();
         let reply = explain::refused(&ask.query, &explain::blocked(&ask.book, &refusal, id));
         ask.end(self, End::new(id, &Judgement::Refuse(refusal), Rcode::NXDOMAIN));
-        self.fitted(ask, reply, Rcode::NXDOMAIN).0
+        fitted(ask, reply, Rcode::NXDOMAIN).0
     }
 
     /// An empty NOERROR with the explanation.
@@ -29,7 +29,7 @@ impl DnsHandler {
         let id = self.sink.mint();
         let reply = explain::no_data(&ask.query, &explain::blocked(&ask.book, &refusal, id));
         ask.end(self, End::new(id, &Judgement::Refuse(refusal), Rcode::NOERROR));
-        self.fitted(ask, reply, Rcode::NOERROR).0
+        fitted(ask, reply, Rcode::NOERROR).0
     }
 
     /// An upstream's answer, as this job gets it. Its tickets are stored before the bytes are returned.
@@ -54,46 +54,28 @@ impl DnsHandler {
             Shared::Refused(refusal) => return self.refuse(ask, refusal),
         };
         let now = self.clock.now();
-        let (age, ede, source) = match stale {
-            true => (
-                Age::Stale,
-                Some(Ede::new(Ede::STALE_ANSWER, String::new())),
-                Source::Stale,
-            ),
-            false => (Age::Fresh(answer.age(now)), None, source),
-        };
-        let reply = if share.is_whole() {
-            emit::whole(&answer, &ask.query, age, ede.as_ref())
+        let age = if stale {
+            Age::Stale
         } else {
-            emit::part(&answer, &share, &ask.query, age, ede.as_ref())
+            Age::Fresh(answer.age(now))
         };
-        let (reply, is_whole) = self.fitted(ask, reply, answer.rcode);
+        let (reply, is_whole) = fitted(ask, emit::answer(&answer, &share, &ask.query, age), answer.rcode);
         if is_whole {
-            case.grant(
-                &share,
-                ask.subject.tickets(),
-                self.live.load().config.ticket_hold,
-                now,
-            );
+            let hold = self.live.load().config.ticket_hold;
+            case.grant(&share, ask.subject.tickets(), hold, now);
         }
         let judgement = if ask.is_audit() {
             case.judgement_in_audit(judgement)
         } else {
             judgement
         };
-        let note = share
+        let mut end = End::new(self.sink.mint(), &judgement, answer.rcode);
+        end.source = if stale { Source::Stale } else { source };
+        end.answers = listed(&answer, &share.addresses);
+        end.note = share
             .refusal
             .map(|refusal| format_compact!("some addresses were left out: {}", refusal.reason.as_str()));
-        let answers = listed(&answer, &share.addresses);
-        ask.end(
-            self,
-            End {
-                source,
-                answers,
-                note,
-                ..End::new(self.sink.mint(), &judgement, answer.rcode)
-            },
-        );
+        ask.end(self, end);
         reply
     }
 
@@ -107,26 +89,23 @@ impl DnsHandler {
                 (Ede::NETWORK_ERROR, error.to_string())
             }
         };
-        let note = Some(format_compact!("{error}"));
-        let end = End {
-            source: Source::Miss,
-            note,
-            ..End::new(self.sink.mint(), &judgement, Rcode::SERVFAIL)
-        };
+        let mut end = End::new(self.sink.mint(), &judgement, Rcode::SERVFAIL);
+        end.source = Source::Miss;
+        end.note = Some(format_compact!("{error}"));
         ask.end(self, end);
         reply::empty(&ask.query, Rcode::SERVFAIL, Some(&Ede::new(code, text)))
     }
+}
 
-    /// The reply, or TC=1 when the client's transport can't take it; and whether it is the reply.
-    fn fitted(&self, ask: &Ask, reply: Vec<u8>, rcode: Rcode) -> (Vec<u8>, bool) {
-        let limit = match ask.client.transport {
-            Transport::Udp => ask.query.udp_limit(),
-            Transport::Tcp | Transport::Tls | Transport::Https => usize::from(u16::MAX),
-        };
-        if reply.len() <= limit {
-            (reply, true)
-        } else {
-            (reply::truncated(&ask.query, rcode), false)
-        }
+/// The reply, or TC=1 when the client's transport can't take it; and whether it is the reply.
+fn fitted(ask: &Ask, reply: Vec<u8>, rcode: Rcode) -> (Vec<u8>, bool) {
+    let limit = match ask.client.transport {
+        Transport::Udp => ask.query.udp_limit(),
+        Transport::Tcp | Transport::Tls | Transport::Https => usize::from(u16::MAX),
+    };
+    if reply.len() <= limit {
+        (reply, true)
+    } else {
+        (reply::truncated(&ask.query, rcode), false)
     }
 }

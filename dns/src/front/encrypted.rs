@@ -33,7 +33,7 @@ use super::metrics::Dropped;
 /// For a TLS handshake, and between two queries.
 const IDLE: Duration = Duration::from_secs(10);
 /// The life of a connection; clients open another one.
-const LIFETIME: Duration = Duration::from_secs(300);
+const LIFETIME: Duration = Duration::from_mins(5);
 /// Queries of one connection.
 const MAX_QUERIES: u32 = 1_000;
 /// Path of the DoH endpoint (RFC 8484 §4.1: by convention).

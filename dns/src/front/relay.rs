@@ -125,13 +125,12 @@ impl DnsHandler {
     /// Judges a query to a foreign server in audit, for the record and by the global block list.
     pub(super) fn watch(&self, ask: Ask) -> Step {
         let ruling = judge_server(&ask.client, &ask.subject, &ask.book, ask.begun);
-        if let Judgement::Refuse(refusal) = &ruling.judgement {
-            return match refusal.reason {
-                // Nothing there is ever dialled; the gateway answers in its stead.
-                Reason::NeverDial => self.decide(ask),
-                _ => Step::Reply(self.refuse(&ask, refusal.clone())),
-            };
+        if let Judgement::Refuse(refusal) = &ruling.judgement
+            && refusal.reason != Reason::NeverDial
+        {
+            return Step::Reply(self.refuse(&ask, refusal.clone()));
         }
+        // What is never dialled has no server to relay to; the gateway answers in its stead.
         let Some((dial, _)) = dialled(ruling) else {
             return self.decide(ask);
         };
@@ -159,33 +158,25 @@ impl DnsHandler {
 
     /// A foreign server's answer, or its silence: what goes to the client, its tickets stored before.
     pub(super) fn relayed(&self, watch: Watch, answer: Option<Vec<u8>>) -> Option<Vec<u8>> {
-        match watch.content {
-            Content::Raw { client, judgement } => {
-                self.record_malformed(&client, "relayed: not a DNS query", None, &judgement);
-                answer
-            }
+        let (ask, permit, judgement) = match watch.content {
             Content::Query {
                 ask,
                 permit,
                 judgement,
-            } => match answer {
-                Some(bytes) => Some(self.read_answer(&ask, permit.as_ref(), judgement, bytes)),
-                None => {
-                    let end = End {
-                        rcode: None,
-                        ..End::new(self.sink.mint(), &judgement, Rcode::SERVFAIL)
-                    };
-                    ask.end(
-                        self,
-                        End {
-                            note: Some("the server did not answer".into()),
-                            ..end
-                        },
-                    );
-                    None
-                }
-            },
+            } => (ask, permit, judgement),
+            Content::Raw { client, judgement } => {
+                self.record_malformed(&client, "relayed: not a DNS query", None, &judgement);
+                return answer;
+            }
+        };
+        if let Some(bytes) = answer {
+            return Some(self.read_answer(&ask, permit.as_ref(), judgement, bytes));
         }
+        let mut end = End::new(self.sink.mint(), &judgement, Rcode::SERVFAIL);
+        end.rcode = None;
+        end.note = Some("the server did not answer".into());
+        ask.end(self, end);
+        None
     }
 
     fn read_answer(
@@ -230,7 +221,7 @@ impl DnsHandler {
         let reply = if share.is_whole() {
             bytes
         } else {
-            emit::part(&answer, &share, &ask.query, Age::Fresh(0), None)
+            emit::answer(&answer, &share, &ask.query, Age::Fresh(0))
         };
         case.grant(
             &share,

@@ -24,7 +24,7 @@ use super::tcp::{StreamError, write};
 /// For the server to accept the connection.
 const CONNECT: Duration = Duration::from_secs(10);
 /// Silence of both sides after which the stream is closed; servers close sooner (RFC 7766 §6.2.3).
-const IDLE: Duration = Duration::from_secs(300);
+const IDLE: Duration = Duration::from_mins(5);
 /// Queries that wait for answers; past this the oldest are forgotten, not the queries stopped.
 const MAX_WATCHED: usize = 256;
 /// Octets of one read.
@@ -83,11 +83,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Relay<'_, S> {
                         runner_open = false;
                         self.server.shutdown().await?;
                     }
-                    length => self.from_runner(up.get(..length).unwrap_or_default()).await?,
+                    length => self.runner_sent(up.get(..length).unwrap_or_default()).await?,
                 },
                 read = self.server.read(&mut down) => match read? {
                     0 => return self.end(&answers).await,
-                    length => self.from_server(&mut answers, down.get(..length).unwrap_or_default()).await?,
+                    length => self.server_sent(&mut answers, down.get(..length).unwrap_or_default()).await?,
                 },
                 () = sleep_until(deadline) => return Err(StreamError::Idle),
             }
@@ -95,7 +95,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Relay<'_, S> {
         }
     }
 
-    async fn from_runner(&mut self, bytes: &[u8]) -> Result<(), StreamError> {
+    async fn runner_sent(&mut self, bytes: &[u8]) -> Result<(), StreamError> {
         let Way::Framed(frames) = &mut self.to_server else {
             return pass(&mut self.server, bytes).await;
         };
@@ -139,7 +139,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Relay<'_, S> {
         write(&mut self.server, query).await
     }
 
-    async fn from_server(&mut self, answers: &mut Answers, bytes: &[u8]) -> Result<(), StreamError> {
+    async fn server_sent(&mut self, answers: &mut Answers, bytes: &[u8]) -> Result<(), StreamError> {
         if matches!(self.to_server, Way::Raw) {
             let held = std::mem::take(&mut answers.0);
             pass(&mut self.runner, &held).await?;

@@ -145,7 +145,7 @@ impl Default for Timing {
             hedge: Duration::from_millis(700),
             total: Duration::from_millis(4_500),
             stale_after: Duration::from_millis(1_800),
-            max_stale: Duration::from_secs(86_400),
+            max_stale: Duration::from_hours(24),
             failure: Duration::from_secs(5),
         }
     }

@@ -123,15 +123,15 @@ impl Upstream {
     /// Asks once, within `per_try`, and notes the outcome.
     pub(crate) async fn ask(&self, question: &Question) -> Result<Answer, AskError> {
         let begun = self.clock.now();
-        let outcome = match tokio::time::timeout(self.timing.per_try, self.exchange(question)).await {
-            Ok(outcome) => outcome,
-            Err(_) => {
-                // Perhaps the connection is dead and nobody said so: the next question opens another.
-                // Questions that wait on it keep it.
-                *self.stream.lock().await = None;
-                Err(AskError::Timeout)
-            }
-        };
+        let outcome = tokio::time::timeout(self.timing.per_try, self.exchange(question)).await;
+        let outcome = outcome.unwrap_or(Err(AskError::Timeout));
+        if matches!(outcome, Err(AskError::Timeout))
+            && let Ok(mut stream) = self.stream.try_lock()
+        {
+            // Perhaps the connection is dead and nobody said so: the next question opens another.
+            // Questions that wait on it keep it.
+            *stream = None;
+        }
         let now = self.clock.now();
         match &outcome {
             Ok(_) => {
@@ -143,9 +143,9 @@ impl Upstream {
                 self.failures.increment(1);
                 let mut health = self.health.lock();
                 if error.is_its_fault() {
-                    health.failed(now)
+                    health.failed(now);
                 } else {
-                    health.answered()
+                    health.answered();
                 }
             }
         }

@@ -189,7 +189,9 @@ mod tests {
     fn header(flags: u16, counts: [u16; 4]) -> Vec<u8> {
         let mut out = vec![0x12, 0x34];
         out.extend(flags.to_be_bytes());
-        counts.iter().for_each(|count| out.extend(count.to_be_bytes()));
+        for count in counts {
+            out.extend(count.to_be_bytes());
+        }
         out
     }
 

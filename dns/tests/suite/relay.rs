@@ -130,10 +130,7 @@ fn the_global_block_list_still_refuses_in_audit() {
 #[test]
 fn a_server_that_is_never_dialled_is_answered_for_in_audit() {
     in_netns(&[], || async {
-        let (bench, _) = {
-            let bench = Setup::new(audit("a.test:443")).start().await;
-            (bench, ())
-        };
+        let bench = Setup::new(audit("a.test:443")).start().await;
         bench.upstream.set("evil.test", &["A 192.0.2.1"]);
         let metadata = Client {
             asked: "169.254.169.254:53".parse().unwrap(),

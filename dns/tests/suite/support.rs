@@ -341,13 +341,11 @@ impl Bench {
 /// The extended error of an answer: code and text.
 pub(crate) fn extended_error(answer: &Message) -> Option<(u16, String)> {
     let edns = answer.edns.as_ref()?;
-    match edns.option(EdnsCode::Unknown(15))? {
-        EdnsOption::Unknown(15, data) => {
-            let code = u16::from_be_bytes(*data.first_chunk()?);
-            Some((code, String::from_utf8(data[2..].to_vec()).unwrap()))
-        }
-        other => panic!("{other:?}"),
-    }
+    let EdnsOption::Unknown(15, data) = edns.option(EdnsCode::Unknown(15))? else {
+        panic!("another option than the one asked for")
+    };
+    let code = u16::from_be_bytes(*data.first_chunk()?);
+    Some((code, String::from_utf8(data[2..].to_vec()).unwrap()))
 }
 
 /// The data of an answer's records, as text.

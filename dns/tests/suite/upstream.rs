@@ -277,16 +277,15 @@ impl State {
                     .map(|(ttl, data)| Record::from_rdata(name.clone(), *ttl, data.clone()))
                     .collect()
             };
-            let signs = |data: &RData| match data {
-                RData::Unknown {
-                    code: RecordType::RRSIG,
-                    rdata,
-                } => rdata.anything.starts_with(&u16::from(kind).to_be_bytes()),
-                _ => false,
+            let signs = |data: &RData| {
+                matches!(data, RData::Unknown { code: RecordType::RRSIG, rdata }
+                    if rdata.anything.starts_with(&u16::from(kind).to_be_bytes()))
             };
             let found = all(&|data| data.record_type() == kind || kind == RecordType::ANY || signs(data));
             if !found.is_empty() {
-                found.into_iter().for_each(|record| _ = reply.add_answer(record));
+                for record in found {
+                    reply.add_answer(record);
+                }
                 return;
             }
             let aliases = all(&|data| matches!(data, RData::CNAME(_)));
