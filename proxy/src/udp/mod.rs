@@ -25,6 +25,7 @@ use socket2::SockRef;
 use tidegate_policy::detection::{Detection, OpaqueReason};
 use tidegate_policy::endpoint::Transport;
 use tidegate_policy::event::Kind;
+use tidegate_policy::judge::flow::{FlowRuling, Route};
 use tidegate_policy::verdict::{Judgement, Reason, Refusal};
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
@@ -174,17 +175,25 @@ fn kind_of(payload: &[u8]) -> Kind {
 /// Judges an association. QUIC that only the lack of a rule refuses is refused as what it is.
 fn judge(context: &FlowContext, kind: Kind) -> Judged {
     let mut judged = context.judge(&DETECTION);
-    let lacking = |refusal: &Refusal| matches!(refusal.reason, Reason::NotAllowed | Reason::NoName);
     let refused_as_such = match context.proxy.config.quic {
         QuicMode::Refuse => kind == Kind::Quic,
     };
-    if refused_as_such
-        && let Judgement::Refuse(refusal) | Judgement::WouldRefuse(refusal) = &mut judged.ruling.judgement
-        && lacking(refusal)
+    if refused_as_such {
+        refuse_as_quic(&mut judged.ruling);
+    }
+    judged
+}
+
+/// The ruling for an address that no name proves to have is a refusal of QUIC too.
+fn refuse_as_quic(ruling: &mut FlowRuling) {
+    if let Route::Confirm { otherwise, .. } = &mut ruling.route {
+        refuse_as_quic(otherwise);
+    }
+    if let Judgement::Refuse(refusal) | Judgement::WouldRefuse(refusal) = &mut ruling.judgement
+        && matches!(refusal.reason, Reason::NotAllowed | Reason::NoName)
     {
         refusal.reason = Reason::Quic;
     }
-    judged
 }
 
 /// Nothing is read out of a datagram.
