@@ -14,3 +14,4 @@ mod protocols;
 mod swap;
 mod tls;
 mod udp;
+mod upstreams;
