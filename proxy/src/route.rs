@@ -58,6 +58,19 @@ pub(crate) struct Granted {
     pub(crate) proven: Option<DnsName>,
 }
 
+impl Granted {
+    /// The flow's own address.
+    fn own(judged: Judged, first: DialPermit, proven: Option<DnsName>) -> Self {
+        let rest = Vec::new();
+        Self {
+            judged,
+            first,
+            rest,
+            proven,
+        }
+    }
+}
+
 impl FlowContext {
     /// Carries a ruling out, over the early connection where that is the right one.
     pub(crate) async fn reach(&self, judged: Judged, early: Option<Early>) -> Result<Reached, Unreached> {
@@ -94,12 +107,7 @@ impl FlowContext {
             Route::Closed => Err(judged),
             Route::Dial(first) => {
                 let proven = self.ticketed(&judged.ruling);
-                Ok(Granted {
-                    judged,
-                    first,
-                    rest: Vec::new(),
-                    proven,
-                })
+                Ok(Granted::own(judged, first, proven))
             }
             Route::Resolve(permit) => match self.resolve(&judged, &permit).await {
                 Ok((first, rest)) => {
@@ -119,14 +127,18 @@ impl FlowContext {
                     Some(known) => Some(known),
                     None => self.confirm(&permit).await,
                 };
-                match confirmed {
-                    Some((first, name)) => Ok(Granted {
-                        judged: judged.confirmed(&permit, &name),
-                        first,
-                        rest: Vec::new(),
-                        proven: Some(name),
-                    }),
-                    None => judged.otherwise(*otherwise),
+                if let Some((first, name)) = confirmed {
+                    let judged = judged.confirmed(&permit, &name);
+                    return Ok(Granted::own(judged, first, Some(name)));
+                }
+                let judged = Judged {
+                    ruling: *otherwise,
+                    ..judged
+                };
+                // In audit the flow's own address is dialled all the same.
+                match own_permit(&judged.ruling.route).cloned() {
+                    Some(first) => Ok(Granted::own(judged, first, None)),
+                    None => Err(judged),
                 }
             }
         }
@@ -258,20 +270,6 @@ impl FlowContext {
 }
 
 impl Judged {
-    /// No name was confirmed: in audit the flow's own address is dialled all the same.
-    fn otherwise(self, ruling: FlowRuling) -> Result<Granted, Self> {
-        let judged = Self { ruling, ..self };
-        match own_permit(&judged.ruling.route).cloned() {
-            Some(first) => Ok(Granted {
-                judged,
-                first,
-                rest: Vec::new(),
-                proven: None,
-            }),
-            None => Err(judged),
-        }
-    }
-
     /// The same flow, refused after all.
     pub(crate) fn refused(self, refusal: Refusal) -> Self {
         let ruling = FlowRuling {
