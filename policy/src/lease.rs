@@ -9,6 +9,8 @@
 //! A lookup is one shard's read lock ([`shards`]); what it does not find there, and every change, goes
 //! through one mutex ([`state`]), which is never held across anything but table work.
 
+mod claim;
+mod demand;
 mod evidence;
 mod hold;
 mod link;

@@ -76,16 +76,31 @@ static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
 impl Subject {
     /// A new subject without tickets.
-    pub fn new(network: Arc<Network>, job: Option<Arc<JobRecord>>, standing: Standing, book: Arc<Rulebook>) -> Self {
+    pub fn new(
+        network: Arc<Network>,
+        job: Option<Arc<JobRecord>>,
+        standing: Standing,
+        book: Arc<Rulebook>,
+    ) -> Self {
         let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
-        Self { id, network, job, standing, tickets: Arc::default(), book: ArcSwap::new(book) }
+        Self {
+            id,
+            network,
+            job,
+            standing,
+            tickets: Arc::default(),
+            book: ArcSwap::new(book),
+        }
     }
 
     /// Another subject with the same tickets: the same job, known better.
     #[must_use]
     pub fn succeeded_by(&self, job: Option<Arc<JobRecord>>, standing: Standing, book: Arc<Rulebook>) -> Self {
         let network = Arc::clone(&self.network);
-        Self { tickets: Arc::clone(&self.tickets), ..Self::new(network, job, standing, book) }
+        Self {
+            tickets: Arc::clone(&self.tickets),
+            ..Self::new(network, job, standing, book)
+        }
     }
 
     /// The rulebook of this moment.
@@ -106,7 +121,7 @@ impl Subject {
     /// A new event about this subject, with network, job and policy filled in.
     pub fn event(&self, id: EventId, kind: Kind, source: IpAddr) -> NetworkEvent {
         let mut event = NetworkEvent::new(id, kind, source);
-        event.network = self.network.name.clone();
+        event.network.clone_from(&self.network.name);
         event.job.clone_from(&self.job);
         let book = self.book.load();
         event.mode = book.mode();

@@ -121,13 +121,13 @@ impl ResolvePermit {
         chain: &[DnsName],
         address: IpAddr,
     ) -> Result<DialPermit, Refusal> {
-        judge_chain(book, chain)?;
-        judge_address(book, self.query.name(), chain, address)?;
         let flow = Flow {
             address: special::canonical(address),
             ..self.flow
         };
         check_dial(book, flow)?;
+        judge_chain(book, chain)?;
+        judge_address(book, self.query.name(), chain, address)?;
         // The hello was judged against the address that the client made up; what hides in it may be
         // published for another name at the address that is dialled instead.
         if let Ech::Outer { config_id } = self.ech

@@ -74,17 +74,14 @@ fn rule_on(
     wanted: impl FnOnce() -> Result<RuleRef, Refusal>,
 ) -> FlowRuling {
     let absolute = judge_arrival(book, flow).and_then(|()| judge_carried(book, flow, carried, evidence));
-    let outcome = match absolute {
-        Err(refusal) => Outcome::Refuse(refusal),
-        Ok(()) => {
-            let granted = wanted().map(|rule| Granted {
-                rule,
-                name: None,
-                way: Way::Dial,
-            });
-            Outcome::of(book.mode(), granted)
-        }
+    let granted = |rule| Granted {
+        rule,
+        name: None,
+        way: Way::Dial,
     };
+    let outcome = absolute.map_or_else(Outcome::Refuse, |()| {
+        Outcome::of(book.mode(), wanted().map(granted))
+    });
     outcome.ruling(flow, carried.shown(None, flow, evidence))
 }
 

@@ -191,16 +191,15 @@ impl State {
                     .iter_mut()
                     .skip(from)
                     .find(|fixed| fixed.network.name == network.name);
-                match of_network {
-                    Some(fixed) => drop(fixed.addresses.insert(address)),
-                    None => {
-                        let network = Arc::clone(network);
-                        all.push(Fixed {
-                            spec,
-                            network,
-                            addresses: BTreeSet::from([address]),
-                        });
-                    }
+                if let Some(fixed) = of_network {
+                    fixed.addresses.insert(address);
+                } else {
+                    let (network, addresses) = (Arc::clone(network), BTreeSet::from([address]));
+                    all.push(Fixed {
+                        spec,
+                        network,
+                        addresses,
+                    });
                 }
             }
         }

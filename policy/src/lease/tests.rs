@@ -18,7 +18,7 @@ use crate::subject::{RunnerKind, Standing};
 use crate::verdict::Reason;
 
 const NOBODY: [IpAddr; 0] = [];
-const HOUR: Duration = Duration::from_secs(3_600);
+const HOUR: Duration = Duration::from_hours(1);
 const MACHINE: Mac = Mac([2, 0, 0, 0, 0, 1]);
 const OTHER_MACHINE: Mac = Mac([2, 0, 0, 0, 0, 2]);
 

@@ -82,7 +82,7 @@ impl RuleList {
         self.matcher
             .nets
             .for_each_match(address, |rule, ports, protocols| {
-                whole.see(rule, ports, protocols)
+                whole.see(rule, ports, protocols);
             });
         whole.rule().map(|id| self.rule(id))
     }

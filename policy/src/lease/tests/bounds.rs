@@ -150,3 +150,26 @@ fn neighbours_beyond_the_bound_are_left_out() {
     table.observe_neighbours(&rows);
     assert_eq!(table.state.lock().link.rows().count(), MAX_NEIGHBOURS);
 }
+
+#[test]
+fn lookups_beside_changes_never_outlive_them() {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    let (table, done) = (table(), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    table.lookup(ip("10.77.0.2"), at(1));
+                }
+            });
+        }
+        for _ in 0..300 {
+            let asked = request("10.77.0.2", "acme/web", "1", Credential::Forge);
+            let lease = table.register(asked, at(1)).unwrap().lease;
+            assert_eq!(table.lookup(ip("10.77.0.2"), at(1)).id, lease.subject.id);
+            table.end(&lease.id, &Party::Operator, at(1)).unwrap();
+            assert_eq!(standing(&table, "10.77.0.2", 1), Standing::Quarantined);
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+}
