@@ -1,8 +1,9 @@
 //! The compiled matchers alone: lookups at 10 to 1 000 000 rules, compilation, memory a rule.
 //!
 //! Owns the numbers under "Policy matchers" in `bench/README.md`. Run by `cargo bench -p tidegate-bench
-//! --bench policy`. Every lookup asks for another name, taken at random from the whole list and copied
-//! afresh, as if it came from a packet: the name is warm, the trie is as cold as the caches leave it.
+//! --bench policy`. A lookup asks for a name copied afresh, as if it came from a packet. `find_hit` draws from 256
+//! of the list's names, as jobs that fetch the same dependencies do; `find_hit_cold` draws from all, so that at a
+//! million rules every lookup waits for memory.
 
 use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr};
@@ -17,6 +18,10 @@ use tidegate_policy::compile::names::NameTrie;
 use tidegate_policy::compile::nets::NetTrie;
 use tidegate_policy::compile::rules::{RuleId, RuleSource, RuleTable};
 use tidegate_policy::endpoint::{NamePattern, Ports, Protocols, Transport};
+
+/// The allocator that the gateway runs on.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const SIZES: [usize; 4] = [10, 1_000, 100_000, 1_000_000];
 const MILLION: usize = 1_000_000;
@@ -183,8 +188,18 @@ fn unmatched(random: &mut Random) -> DnsName {
     DnsName::parse(&name).expect("a short name")
 }
 
+/// Names in turn: the same few of all that the list has.
 #[divan::bench(args = SIZES, sample_count = SAMPLES, sample_size = BATCH)]
 fn find_hit(bencher: Bencher<'_, '_>, count: usize) {
+    let (trie, mut random) = (trie(count), Random(1));
+    let few: Vec<DnsName> = (0..256).map(|_| matched(&mut random, count)).collect();
+    bencher
+        .with_inputs(move || under(&[], &few[random.below(few.len())]))
+        .bench_local_refs(|name| black_box(trie.find(name, 443, Transport::Tcp)));
+}
+
+#[divan::bench(args = SIZES, sample_count = SAMPLES, sample_size = BATCH)]
+fn find_hit_cold(bencher: Bencher<'_, '_>, count: usize) {
     let (trie, mut random) = (trie(count), Random(1));
     bencher
         .with_inputs(move || matched(&mut random, count))
@@ -266,7 +281,7 @@ fn compile_names(bencher: Bencher<'_, '_>, count: usize) {
     bencher
         .with_inputs(move || rules(count))
         .input_counter(|rules| ItemsCount::new(rules.len()))
-        .bench_local_values(|rules| NameTrie::build(rules));
+        .bench_local_values(NameTrie::build);
 }
 
 #[divan::bench(sample_count = 7, sample_size = 1)]
@@ -278,5 +293,5 @@ fn compile_global_block(bencher: Bencher<'_, '_>) {
     bencher
         .with_inputs(move || million().iter().map(entry).collect::<Vec<_>>())
         .input_counter(|entries| ItemsCount::new(entries.len()))
-        .bench_local_values(|entries| GlobalBlock::build(entries));
+        .bench_local_values(GlobalBlock::build);
 }

@@ -195,7 +195,7 @@ impl NameTrie {
 
     /// The child of a place where a name got stuck whose edge begins like the rest of the name, and how many
     /// labels they share (one at least; not all of the edge's, or the name would have passed).
-    fn inside_edge(&self, place: Place, name: &NameView) -> Option<(NodeId, usize)> {
+    fn inside_edge(&self, place: Place, name: &NameView<'_>) -> Option<(NodeId, usize)> {
         let last = place.left.checked_sub(1)?;
         let child = self.trie.child_by_label(place.node, name.label(last))?;
         let asked = (0..place.left).rev().map(|at| Element::Literal(name.label(at)));

@@ -14,6 +14,8 @@
 
 mod build;
 mod probe;
+#[cfg(test)]
+mod tests;
 mod view;
 mod wild;
 
@@ -59,7 +61,7 @@ struct Node<V, const N: usize> {
     edge: [u8; N],
 }
 
-/// Immutable trie with a value of type `V` at each node; edges up to `N` octets (16 to 32) stay in the node.
+/// Immutable trie with a value of type `V` at each node; edges up to `N` octets (16 to 24) stay in the node.
 pub(super) struct LabelTrie<V, const N: usize> {
     /// All nodes and one sentinel, whose children begin at the end.
     nodes: Box<[Node<V, N>]>,
@@ -84,7 +86,12 @@ pub(super) struct Place {
 impl<V: Copy, const N: usize> LabelTrie<V, N> {
     /// Follows a name through every path that matches it. `arrive` sees each node reached, ancestors before
     /// what lies below them; `stuck` sees the last node of each literal path.
-    pub(super) fn walk(&self, name: &NameView, mut arrive: impl FnMut(Place), mut stuck: impl FnMut(Place)) {
+    pub(super) fn walk(
+        &self,
+        name: &NameView<'_>,
+        mut arrive: impl FnMut(Place),
+        mut stuck: impl FnMut(Place),
+    ) {
         let mut pending: SmallVec<[Place; 4]> = SmallVec::new();
         let mut next = Some(Place {
             node: 0,
@@ -103,7 +110,7 @@ impl<V: Copy, const N: usize> LabelTrie<V, N> {
         }
     }
 
-    fn enter_wild(&self, at: Place, name: &NameView, pending: &mut SmallVec<[Place; 4]>) {
+    fn enter_wild(&self, at: Place, name: &NameView<'_>, pending: &mut SmallVec<[Place; 4]>) {
         if self.nodes[at.node as usize].head & WILD == 0 || at.left == 0 {
             return;
         }

@@ -63,7 +63,7 @@ impl NameTrie {
         (region.shared >= 2 || (distance <= MISTYPED && asked.len() <= COMPARED)).then_some(rule)
     }
 
-    fn region(&self, place: Place, name: &NameView) -> Region {
+    fn region(&self, place: Place, name: &NameView<'_>) -> Region {
         let reached = name.len() - place.left;
         match self.inside_edge(place, name) {
             Some((child, more)) => Region {
@@ -91,7 +91,7 @@ struct Search<'a> {
 impl Search<'_> {
     /// Compares everything in the region if that is affordable, else the children that sort beside the label
     /// where the name left the trie, each with a share of what lies below.
-    fn look_around(&mut self, region: Region, name: &NameView) {
+    fn look_around(&mut self, region: Region, name: &NameView<'_>) {
         // Inside of an edge, the edge itself is part of what differs.
         let inside = region.shared + region.left > name.len();
         let mut text = Text::new();

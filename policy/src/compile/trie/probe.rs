@@ -3,20 +3,20 @@
 //! Owns hashing, slots and the order in which memory is touched. At a million names nearly every slot and node
 //! is a cache miss, so the walk first computes the hashes of several suffixes, reads their slots, then reads the
 //! nodes that these name, and only then looks at any of them: misses overlap. A run of [`LANES`] slots is
-//! examined without branches; the rare longer run or doubled fingerprint takes [`LabelTrie::search`].
+//! examined without branches; a longer run or a doubled fingerprint, both rare, take [`LabelTrie::search`].
 
 use std::hash::{BuildHasher, Hasher};
 
 use foldhash::SharedSeed;
 use foldhash::fast::{FoldHasher, RandomState};
 
-use super::view::{NameView, WORD, word};
+use super::view::{NameView, WORD};
 use super::{FLAG_BITS, LabelTrie, NodeId, OUT_OF_LINE, Place};
 
 /// Slots that are examined together: half of a cache line.
 const LANES: usize = 8;
 /// Suffixes that are probed ahead; names with more labels take another round.
-const AHEAD: usize = 6;
+const AHEAD: usize = 4;
 
 /// The seeded hash of suffixes.
 #[derive(Clone, Copy)]
@@ -42,24 +42,32 @@ impl Hashing {
         hasher.finish()
     }
 
-    /// The hash of a suffix with one more label to its left: the first `len` of `octets` (the length octet and
-    /// the label), which are followed by at least a word of anything.
-    fn extend(self, suffix: u64, octets: &[u8], len: usize) -> u64 {
-        let mut hasher = FoldHasher::with_seed(suffix, self.shared);
-        hasher.write_u128(word(octets, len));
+    /// The hash of a suffix with one more label to its left: `first`, a word of the length octet and the label, and
+    /// if they are longer, the words that `more` reads at an offset. Labels are hashed apart and summed up as a
+    /// polynomial: hashing each with the last one's hash as its seed would make a chain of slow steps.
+    #[inline]
+    fn extend(self, suffix: u64, len: usize, first: u128, more: impl Fn(usize) -> u128) -> u64 {
+        let mut hasher = FoldHasher::with_seed(self.seed, self.shared);
+        hasher.write_u128(first);
         let mut at = WORD;
         while at < len {
-            hasher.write_u128(word(&octets[at..], len - at));
+            hasher.write_u128(more(at));
             at += WORD;
         }
-        hasher.finish()
+        suffix
+            .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+            .wrapping_add(hasher.finish())
     }
 
     /// [`Self::extend`] for a label that stands alone.
     pub(super) fn extend_by(self, suffix: u64, label: &[u8]) -> u64 {
-        let mut octets = [0; 64 + WORD];
-        octets[..label.len()].copy_from_slice(label);
-        self.extend(suffix, &octets, label.len())
+        let word = |at: usize| {
+            let mut octets = [0; WORD];
+            let part = &label[at..label.len().min(at + WORD)];
+            octets[..part.len()].copy_from_slice(part);
+            u128::from_le_bytes(octets)
+        };
+        self.extend(suffix, label.len(), word(0), word)
     }
 }
 
@@ -100,40 +108,41 @@ impl Slots {
         size_of_val(&*self.slots)
     }
 
-    fn probe(&self, hash: u64) -> Probe {
-        let fingerprint = hash as u32 & !self.index_mask;
-        let (mut candidate, mut ended) = (0, false);
+    /// The node with the hash's fingerprint at the start of its run, 0 for none, and whether the run ended within
+    /// what was examined. Should two have it, the number is neither's, and verification fails.
+    pub(super) fn probe(&self, hash: u64) -> (NodeId, bool) {
         let run = &self.slots[home(hash, self.homes)..];
-        let lanes: &[u32; LANES] = run.first_chunk().expect("the table runs on past the last home");
-        for slot in lanes.iter().rev() {
-            candidate = if slot & !self.index_mask == fingerprint {
-                slot & self.index_mask
-            } else {
-                candidate
-            };
-            ended |= *slot == 0;
-        }
-        Probe {
-            hash,
-            candidate,
-            ended,
-            head: 0,
-            end: 0,
-        }
+        let lanes = run.first_chunk().expect("the table runs on past the last home");
+        examine(lanes, hash as u32, self.index_mask)
     }
+}
+
+/// The numbers in all slots that have this fingerprint, combined by `|`, and whether one is empty. On its own, the
+/// compiler makes 35 vector instructions of it; inlined, it makes a hundred scalar ones.
+#[inline(never)]
+fn examine(lanes: &[u32; LANES], fingerprint: u32, index_mask: u32) -> (NodeId, bool) {
+    let (mut hits, mut empty) = ([0; LANES], [0; LANES]);
+    for (lane, slot) in lanes.iter().enumerate() {
+        let differs = (slot ^ fingerprint) & !index_mask != 0;
+        hits[lane] = if differs { 0 } else { slot & index_mask };
+        empty[lane] = u32::from(*slot == 0);
+    }
+    let combined = |lanes: [u32; LANES]| lanes.into_iter().fold(0, |all, lane| all | lane);
+    (combined(hits), combined(empty) != 0)
 }
 
 /// Home of a hash among `homes`: the high bits, by multiplication.
 fn home(hash: u64, homes: usize) -> usize {
-    let mixed = hash.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    ((u128::from(mixed) * homes as u128) >> 64) as usize
+    ((u128::from(hash) * homes as u128) >> 64) as usize
 }
 
 /// What the table says of one suffix, not yet verified.
 #[derive(Clone, Copy, Default)]
 struct Probe {
     hash: u64,
-    /// The first node with the suffix's fingerprint; 0 for none.
+    /// The suffix's leftmost label, as [`NameView::word`] reads it.
+    word: u128,
+    /// The node with the suffix's fingerprint; 0 for none.
     candidate: NodeId,
     /// Whether the run of slots ended within what was examined.
     ended: bool,
@@ -148,7 +157,7 @@ impl<V: Copy, const N: usize> LabelTrie<V, N> {
     pub(super) fn follow_literals(
         &self,
         start: Place,
-        name: &NameView,
+        name: &NameView<'_>,
         mut arrive: impl FnMut(Place),
     ) -> Place {
         let (mut at, mut left) = (start, start.left);
@@ -175,17 +184,19 @@ impl<V: Copy, const N: usize> LabelTrie<V, N> {
     }
 
     /// Reads slots, then nodes, of the next suffixes.
-    fn look_ahead(&self, probes: &mut [Probe], hash: &mut u64, name: &NameView, mut left: usize) {
+    fn look_ahead(&self, probes: &mut [Probe], hash: &mut u64, name: &NameView<'_>, mut left: usize) {
         for probe in &mut *probes {
             left -= 1;
             let start = name.start(left);
-            *hash = self
-                .hashing
-                .extend(*hash, name.from(start), name.start(left + 1) - start);
-            *probe = self.slots.probe(*hash);
+            let len = name.start(left + 1) - start;
+            probe.word = name.word(start, len);
+            let more = |at| name.word(start + at, len - at);
+            *hash = self.hashing.extend(*hash, len, probe.word, more);
+            probe.hash = *hash;
+            (probe.candidate, probe.ended) = self.slots.probe(*hash);
         }
         for probe in probes {
-            let at = probe.candidate as usize;
+            let at = (probe.candidate as usize).min(self.len() - 1);
             (probe.head, probe.end) = (self.nodes[at].head, self.nodes[at + 1].head);
         }
     }
@@ -196,13 +207,21 @@ impl<V: Copy, const N: usize> LabelTrie<V, N> {
         &self,
         probe: &mut Probe,
         children: (NodeId, NodeId),
-        name: &NameView,
+        name: &NameView<'_>,
         span: (usize, usize),
     ) -> Option<NodeId> {
         if probe.candidate == 0 && probe.ended {
             return None;
         }
-        let is = |node: NodeId| (children.0..children.1).contains(&node) && self.edge_is(node, name, span);
+        let (start, end) = (name.start(span.0), name.start(span.1));
+        let word = if span.0 + 1 == span.1 {
+            probe.word
+        } else {
+            name.word(start, end - start)
+        };
+        let is = |node: NodeId| {
+            (children.0..children.1).contains(&node) && self.edge_is(node, name, (start, end), word)
+        };
         if !is(probe.candidate) {
             let node = self.search(probe.hash, is)?;
             *probe = Probe {
@@ -225,18 +244,23 @@ impl<V: Copy, const N: usize> LabelTrie<V, N> {
         hits.map(|slot| slot & mask).find(|node| is(*node))
     }
 
-    /// True when the edge to a node is the labels `span` of the name.
-    fn edge_is(&self, node: NodeId, name: &NameView, span: (usize, usize)) -> bool {
+    /// True when the edge to a node is the octets `span` of the name, which begin with `word`.
+    fn edge_is(&self, node: NodeId, name: &NameView<'_>, span: (usize, usize), word: u128) -> bool {
         let edge = &self.nodes[node as usize].edge;
-        let start = name.start(span.0);
-        let len = name.start(span.1) - start;
+        let len = span.1 - span.0;
         if len > N {
-            return edge[0] == OUT_OF_LINE && self.edge(node) == name.slice(span.0, span.1);
+            return edge[0] == OUT_OF_LINE && self.edge(node) == name.octets(span.0, span.1);
         }
-        let mut tail = [0; WORD];
-        tail[..N - WORD].copy_from_slice(&edge[WORD..]);
-        let octets = name.from(start);
-        word(edge, WORD) == word(octets, len)
-            && u128::from_le_bytes(tail) == word(&octets[WORD..], len.saturating_sub(WORD))
+        let head = edge.first_chunk().expect("a node has room for a word");
+        let tail = edge[WORD..]
+            .iter()
+            .rev()
+            .fold(0_u64, |tail, octet| tail << 8 | u64::from(*octet));
+        let more = if len > WORD {
+            name.word(span.0 + WORD, len - WORD)
+        } else {
+            0
+        };
+        u128::from_le_bytes(*head) == word && u128::from(tail) == more
     }
 }

@@ -1,40 +1,45 @@
-//! A name laid out for lookups: its labels' places, and its octets with room behind them.
+//! A name laid out for lookups: where its labels are, and its octets as machine words.
 //!
-//! The room lets every label be read as whole machine words and masked, whatever its length: the length of
-//! labels is the one thing a branch predictor can't know. Made once per lookup, on the stack.
+//! The length of labels is the one thing that a branch predictor can't know, so labels are read as whole words
+//! and masked, without copying and without a branch on their length. Made once per lookup, on the stack.
 
-use crate::name::{DnsName, MAX_WIRE};
+use crate::name::DnsName;
 
 /// Octets that are read at once.
 pub(super) const WORD: usize = 16;
 
 /// A name cut into labels.
-pub(in crate::compile) struct NameView {
-    /// The wire form and zeros, enough for two words from any place of the name.
-    octets: [u8; 2 * WORD + MAX_WIRE],
+pub(in crate::compile) struct NameView<'a> {
+    wire: &'a [u8],
+    /// The wire form of a name shorter than a word, and zeros.
+    short: [u8; WORD],
     /// Where each label's length octet stands, leftmost first, then the end.
     starts: [u8; 128],
     count: usize,
 }
 
-impl NameView {
+impl<'a> NameView<'a> {
     /// Cuts the name; it has at most 127 labels and 254 octets ([`DnsName`] holds that).
-    pub(in crate::compile) fn new(name: &DnsName) -> Self {
+    pub(in crate::compile) fn new(name: &'a DnsName) -> Self {
         let wire = name.as_wire();
-        let mut octets = [0; 2 * WORD + MAX_WIRE];
-        octets[..wire.len()].copy_from_slice(wire);
-        let (mut starts, mut count, mut at) = ([0; 128], 0, 0);
-        while at < wire.len() {
-            starts[count] = at as u8;
+        let mut view = Self {
+            wire,
+            short: [0; WORD],
+            starts: [0; 128],
+            count: 0,
+        };
+        if wire.len() < WORD {
+            view.short[..wire.len()].copy_from_slice(wire);
+        }
+        let (mut at, mut count) = (0, 0);
+        while let Some(len) = wire.get(at) {
+            view.starts[count] = at as u8;
             count += 1;
-            at += 1 + usize::from(octets[at]);
+            at += 1 + usize::from(*len);
         }
-        starts[count] = at as u8;
-        Self {
-            octets,
-            starts,
-            count,
-        }
+        view.starts[count] = at as u8;
+        view.count = count;
+        view
     }
 
     /// Number of labels.
@@ -43,13 +48,13 @@ impl NameView {
     }
 
     /// The label at `index`, counted from the left.
-    pub(in crate::compile) fn label(&self, index: usize) -> &[u8] {
-        &self.slice(index, index + 1)[1..]
+    pub(in crate::compile) fn label(&self, index: usize) -> &'a [u8] {
+        self.octets(self.start(index) + 1, self.start(index + 1))
     }
 
-    /// The labels `first` up to before `end` in wire form.
-    pub(super) fn slice(&self, first: usize, end: usize) -> &[u8] {
-        &self.octets[self.start(first)..self.start(end)]
+    /// The octets `start` up to before `end` of the wire form.
+    pub(super) fn octets(&self, start: usize, end: usize) -> &'a [u8] {
+        &self.wire[start..end]
     }
 
     /// Where the label at `index` begins; the name's end for the index after the last.
@@ -57,9 +62,18 @@ impl NameView {
         usize::from(self.starts[index])
     }
 
-    /// The name's octets from `start` on, with at least two words of zeros behind the name.
-    pub(super) fn from(&self, start: usize) -> &[u8] {
-        &self.octets[start..]
+    /// The name's octets from `start` on as a number, the first one lowest: `count` of them, at most a word,
+    /// zero beyond. They lie within the name, which isn't the root.
+    pub(super) fn word(&self, start: usize, count: usize) -> u128 {
+        let octets = if self.wire.len() < WORD {
+            &self.short
+        } else {
+            self.wire
+        };
+        // Near the end of the name, the last whole word is read and shifted.
+        let base = start.min(octets.len() - WORD);
+        let whole = octets[base..].first_chunk().expect("a word ends within the name");
+        (u128::from_le_bytes(*whole) >> (8 * (start - base))) & MASKS[count.min(WORD)]
     }
 }
 
@@ -73,9 +87,3 @@ const MASKS: [u128; WORD + 1] = {
     }
     masks
 };
-
-/// The first `count` octets of `octets`, at most a word, as a number, zero beyond. `octets` has a whole word.
-pub(super) fn word(octets: &[u8], count: usize) -> u128 {
-    let whole = octets.first_chunk().expect("a whole word can be read");
-    u128::from_le_bytes(*whole) & MASKS[count.min(WORD)]
-}
