@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tidegate_policy::Moment;
 
@@ -35,6 +35,18 @@ impl Clock {
         (Self(Source::Manual(Arc::clone(&millis))), millis)
     }
 
+    /// Begins to measure a span, finer than moments count.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the one place that reads the monotonic clock"
+    )]
+    pub fn stopwatch(&self) -> Stopwatch {
+        match &self.0 {
+            Source::System(_) => Stopwatch(Begin::System(Instant::now())),
+            Source::Manual(_) => Stopwatch(Begin::Manual(self.clone(), self.now())),
+        }
+    }
+
     /// The present moment.
     pub fn now(&self) -> Moment {
         match &self.0 {
@@ -42,6 +54,26 @@ impl Clock {
                 Moment::from_millis(u64::try_from(origin.elapsed().as_millis()).unwrap_or(u64::MAX))
             }
             Source::Manual(millis) => Moment::from_millis(millis.load(Ordering::Relaxed)),
+        }
+    }
+}
+
+/// A span that is being measured, for metrics.
+#[derive(Clone, Debug)]
+pub struct Stopwatch(Begin);
+
+#[derive(Clone, Debug)]
+enum Begin {
+    System(Instant),
+    Manual(Clock, Moment),
+}
+
+impl Stopwatch {
+    /// How long it has been.
+    pub fn elapsed(&self) -> Duration {
+        match &self.0 {
+            Begin::System(begun) => begun.elapsed(),
+            Begin::Manual(clock, begun) => clock.now().since(*begun),
         }
     }
 }

@@ -110,3 +110,6 @@ fn expanded(message: &[u8], record: &RecordAt) -> Option<Vec<u8>> {
     out.extend_from_slice(message.get(at..record.end())?);
     Some(out)
 }
+
+#[cfg(test)]
+mod tests;

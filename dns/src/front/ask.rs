@@ -14,13 +14,14 @@ use tidegate_policy::verdict::{Judgement, Mode};
 use super::client::Client;
 use super::handler::DnsHandler;
 use super::metrics::Source;
+use crate::clock::Stopwatch;
 use crate::resolver::Asked;
 use crate::resolver::answer::Answer;
 use crate::wire::query::Query;
 use crate::wire::{Rcode, rtype};
 
 /// Addresses and names that an event lists.
-const MAX_LISTED: usize = 8;
+pub(crate) const MAX_LISTED: usize = 8;
 
 /// One query under way.
 pub(crate) struct Ask {
@@ -30,6 +31,7 @@ pub(crate) struct Ask {
     /// The rulebook of the moment in which the query came.
     pub(crate) book: Arc<Rulebook>,
     pub(crate) begun: Moment,
+    pub(crate) watch: Stopwatch,
 }
 
 /// How a query ended.
@@ -77,9 +79,7 @@ impl Ask {
         handler
             .metrics
             .judged(end.judgement.verdict(), self.client.transport);
-        handler
-            .metrics
-            .answered(end.source, handler.clock.now().since(self.begun));
+        handler.metrics.answered(end.source, self.watch.elapsed());
         let mut event = self.subject.event(end.id, Kind::Dns, self.client.source.ip());
         event.source_port = self.client.source.port();
         event.name = Some(self.query.name.clone());

@@ -181,7 +181,7 @@ impl DnsHandler {
     /// Reads a query and finds out who asks.
     pub(super) fn read(&self, bytes: &[u8], client: &Client) -> Result<Ask, Unreadable> {
         let query = query::parse(bytes)?;
-        let begun = self.clock.now();
+        let (begun, watch) = (self.clock.now(), self.clock.stopwatch());
         let subject = self.subjects.subject(client.source.ip(), begun);
         let book = subject.rulebook();
         Ok(Ask {
@@ -190,6 +190,7 @@ impl DnsHandler {
             subject,
             book,
             begun,
+            watch,
         })
     }
 

@@ -3,13 +3,14 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use compact_str::ToCompactString as _;
 use tidegate_policy::judge::permit::QueryPermit;
 use tidegate_policy::judge::query::{PointerRuling, QueryAction, TypeClass, judge_pointer, judge_query};
 use tidegate_policy::special;
 use tidegate_policy::ticket::Grant;
 use tidegate_policy::verdict::{Judgement, Reason, Refusal};
 
-use super::ask::{Ask, End};
+use super::ask::{Ask, End, MAX_LISTED};
 use super::client::Transport;
 use super::handler::DnsHandler;
 use super::relay::Watch;
@@ -102,10 +103,12 @@ impl DnsHandler {
             addresses: &given,
             ttl: Duration::ZERO,
         };
-        ask.subject
-            .tickets()
-            .grant(&grant, live.config.ticket_hold, ask.begun);
-        ask.end(self, End::new(id(), &permit, Rcode::NOERROR));
+        let hold = live.config.ticket_hold;
+        ask.subject.tickets().grant(&grant, hold, ask.begun);
+        let mut end = End::new(id(), &permit, Rcode::NOERROR);
+        end.answers = given.iter().map(|address| address.to_compact_string()).collect();
+        end.answers.truncate(MAX_LISTED);
+        ask.end(self, end);
         Some(reply)
     }
 

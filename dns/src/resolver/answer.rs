@@ -249,3 +249,6 @@ fn life(index: &Indexed, bytes: &[u8]) -> u32 {
     });
     negative.unwrap_or(0).min(MAX_NEGATIVE_TTL).min(positive)
 }
+
+#[cfg(test)]
+mod tests;

@@ -54,6 +54,16 @@ pub(crate) enum AskError {
 }
 
 impl AskError {
+    /// True when a datagram can't bring the answer but a stream may: it was truncated (RFC 7766 §5), cut
+    /// by our buffer, or the server does not repeat the casing by which a spoofer is told.
+    fn wants_a_stream(&self) -> bool {
+        matches!(
+            self,
+            Self::Rejected(Rejected::Truncated | Rejected::Malformed(_))
+                | Self::Net(NetError::QueryCaseMismatch | NetError::Proto(_))
+        )
+    }
+
     /// True when the upstream itself is at fault: asking about a broken zone must not penalise it.
     fn is_its_fault(&self) -> bool {
         match self {
@@ -122,7 +132,7 @@ impl Upstream {
 
     /// Asks once, within `per_try`, and notes the outcome.
     pub(crate) async fn ask(&self, question: &Question) -> Result<Answer, AskError> {
-        let begun = self.clock.now();
+        let watch = self.clock.stopwatch();
         let outcome = tokio::time::timeout(self.timing.per_try, self.exchange(question)).await;
         let outcome = outcome.unwrap_or(Err(AskError::Timeout));
         if matches!(outcome, Err(AskError::Timeout))
@@ -135,7 +145,7 @@ impl Upstream {
         let now = self.clock.now();
         match &outcome {
             Ok(_) => {
-                self.duration.record(now.since(begun).as_secs_f64());
+                self.duration.record(watch.elapsed().as_secs_f64());
                 self.health.lock().answered();
             }
             Err(error) => {
@@ -153,18 +163,15 @@ impl Upstream {
     }
 
     async fn exchange(&self, question: &Question) -> Result<Answer, AskError> {
-        let response = match &self.spec.transport {
-            UpstreamTransport::Udp => {
-                let response = self.over_udp(question).await?;
-                match Answer::accept(question, response.into_buffer(), self.clock.now()) {
-                    Err(Rejected::Truncated) => self.over_stream(question).await?,
-                    outcome => return Ok(outcome?),
+        if self.spec.transport == UpstreamTransport::Udp {
+            match self.over_udp(question).await {
+                Err(error) if error.wants_a_stream() => {
+                    debug!(upstream = %self.spec, %error, "asking again over TCP");
                 }
+                outcome => return outcome,
             }
-            UpstreamTransport::Tcp | UpstreamTransport::Tls { .. } | UpstreamTransport::Https { .. } => {
-                self.over_stream(question).await?
-            }
-        };
+        }
+        let response = self.over_stream(question).await?;
         Ok(Answer::accept(
             question,
             response.into_buffer(),
@@ -173,14 +180,19 @@ impl Upstream {
     }
 
     /// A socket of its own for every question: a random port is half of what a spoofer must guess.
-    async fn over_udp(&self, question: &Question) -> Result<DnsResponse, AskError> {
+    async fn over_udp(&self, question: &Question) -> Result<Answer, AskError> {
         let mut sender = UdpClientStream::builder(self.spec.address, self.provider.clone())
             .with_timeout(Some(self.timing.per_try))
             .with_retry_interval_floor(u64::try_from(self.timing.hedge.as_millis()).unwrap_or(u64::MAX))
             .with_max_retries(2)
             .build();
         let mut responses = sender.send_message(request(question, true)?);
-        Ok(responses.next().await.ok_or(AskError::Timeout)??)
+        let response = responses.next().await.ok_or(AskError::Timeout)??;
+        Ok(Answer::accept(
+            question,
+            response.into_buffer(),
+            self.clock.now(),
+        )?)
     }
 
     /// Over the open connection; over a new one when that turns out to be closed.

@@ -9,10 +9,11 @@ mod netns;
 mod support;
 mod upstream;
 
+mod answers;
 mod encrypted;
+mod evasions;
 mod relay;
 mod resolver;
 mod rows;
-mod slice;
 mod tcp;
 mod udp;

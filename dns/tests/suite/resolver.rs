@@ -304,6 +304,16 @@ async fn rfc7766_5_a_truncated_response_is_asked_for_again_over_tcp() {
 }
 
 #[tokio::test]
+async fn a_server_that_folds_the_casing_is_asked_again_over_tcp() {
+    let bench = start().await;
+    bench.upstream.set("quitealongname.test", &["A 192.0.2.1"]);
+    bench.upstream.behave("quitealongname.test", Behaviour::LowerCase);
+    bench.assert_answered("quitealongname.test.").await;
+    assert!(bench.upstream.log().last().unwrap().tcp);
+    assert!(bench.resolver.upstreams()[0].healthy);
+}
+
+#[tokio::test]
 async fn a_tcp_connection_is_used_again_and_replaced_when_it_was_closed() {
     let upstream = Upstream::start().await;
     let mut setup = Setup::new(block("*.test:443"));

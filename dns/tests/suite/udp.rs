@@ -7,6 +7,7 @@ use std::time::Duration;
 use hickory_proto::op::{Message, ResponseCode};
 use hickory_proto::rr::RecordType;
 use nix::sys::socket::{setsockopt, sockopt};
+use nix::{libc, setsockopt_impl, sockopt_impl};
 use tidegate_dns::front::serve_udp;
 use tokio::net::UdpSocket;
 use tokio::time::timeout;
@@ -142,4 +143,50 @@ async fn an_oversized_datagram_and_a_response_get_no_answer() {
     let last = query("a.test.", RecordType::A);
     let answer = exchange(&client, &last).await;
     assert_eq!(answer.metadata.id, last.metadata.id);
+}
+
+sockopt_impl!(
+    /// `SO_RCVMARK` of asm-generic/socket.h.
+    ReceiveMark,
+    SetOnly,
+    libc::SOL_SOCKET,
+    RCVMARK,
+    bool
+);
+const RCVMARK: libc::c_int = 75;
+
+#[tokio::test]
+async fn a_spoofed_datagram_is_known_by_its_mark_and_gets_tc_only() {
+    let bench = Setup::new(block("a.test:443")).start().await;
+    bench.upstream.set("a.test", &["A 192.0.2.1"]);
+    let socket = socket("127.0.0.1:0");
+    setsockopt(&socket, ReceiveMark, &true).unwrap();
+    let port = socket.local_addr().unwrap().port();
+    tokio::spawn(serve_udp(Arc::clone(&bench.handler), socket, SPOOF));
+    for (mark, truncated) in [(SPOOF | 0x8, true), (0x8, false)] {
+        let client = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        setsockopt(&client, sockopt::Mark, &mark).unwrap();
+        client.connect(("127.0.0.1", port)).await.unwrap();
+        let answer = exchange(&client, &query("a.test.", RecordType::A)).await;
+        assert_eq!(answer.metadata.truncation, truncated, "mark {mark}");
+    }
+}
+
+/// On two threads, so that the client may look while the server still works.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn invariant_3_a_ticket_is_stored_before_its_answer_leaves() {
+    let bench = Setup::new(block("*.a.test:443")).start().await;
+    let port = serve(&bench, "127.0.0.1:0");
+    let client = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    client.connect(("127.0.0.1", port)).await.unwrap();
+    for n in 1..=200u8 {
+        let (asked, address) = (format!("n{n}.a.test"), format!("192.0.2.{n}"));
+        bench.upstream.set(&asked, &[&format!("A {address}")]);
+        let answer = exchange(&client, &query(&format!("{asked}."), RecordType::A)).await;
+        assert_eq!(data(&answer), [address.as_str()]);
+        assert!(
+            bench.holds(&asked, &address),
+            "the answer was here before its ticket"
+        );
+    }
 }

@@ -30,6 +30,8 @@ pub(crate) enum Behaviour {
     Raw(Vec<u8>),
     /// By its records, but with another question.
     OtherQuestion,
+    /// By its records, but with the question in lower case, as some servers do.
+    LowerCase,
 }
 
 /// A query as it came.
@@ -251,6 +253,10 @@ impl State {
             Behaviour::Raw(bytes) => return Some([&[0, 0][..], &bytes].concat()),
             Behaviour::OtherQuestion => {
                 reply.queries[0].set_name(Name::from_ascii("other.test.").unwrap());
+            }
+            Behaviour::LowerCase => {
+                let lower = question.name().to_lowercase();
+                reply.queries[0].set_name(lower);
             }
             Behaviour::Answer | Behaviour::TruncateUdp => {}
         }
