@@ -145,7 +145,7 @@ fn row(attempt: &Attempt, line: &str, verdict: Option<&Value>) -> Vec<String> {
 }
 
 fn indented(text: &str) -> String {
-    text.lines().map(|line| format!("    {line}\n")).collect()
+    text.lines().flat_map(|line| ["    ", line, "\n"]).collect()
 }
 
 impl Attempt {

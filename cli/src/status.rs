@@ -50,7 +50,7 @@ fn section(rows: &Value, columns: &[&str]) {
             Value::Array(items) => {
                 items.iter().map(|item| item.as_str().map_or_else(|| item.to_string(), str::to_owned)).collect::<Vec<_>>().join(" ")
             }
-            other => other.to_string(),
+            Value::Bool(_) | Value::Number(_) | Value::Object(_) => row[*column].to_string(),
         }));
     }
     println!("{table}\n");

@@ -47,7 +47,7 @@ pub(crate) struct Core {
 impl Core {
     /// The system's monotonic time, for the budgets of what is sent by hand.
     #[expect(clippy::disallowed_methods, reason = "the control runtime's shell; decisions get theirs from the Clock")]
-    pub(crate) fn instant(&self) -> Instant {
+    pub(crate) fn instant() -> Instant {
         Instant::now()
     }
 
@@ -59,7 +59,7 @@ impl Core {
     /// Reads the policy files again and puts what changed in force: one pointer swap a subject, open flows
     /// re-judged.
     pub(crate) fn apply_policies(&self) {
-        let begun = self.instant();
+        let begun = Self::instant();
         let config = self.config.load_full();
         let (set, changed) = {
             let mut files = self.files.lock();

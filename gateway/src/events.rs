@@ -95,7 +95,7 @@ impl EventSink for EventPipeline {
 
     fn emit(&self, mut event: NetworkEvent) {
         event.time = jiff::Timestamp::now();
-        event.gateway = self.gateway.clone();
+        event.gateway.clone_from(&self.gateway);
         self.dropped.increment(self.queue.push(event));
     }
 }

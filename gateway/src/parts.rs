@@ -146,7 +146,7 @@ pub(crate) async fn assemble(
                 dns: Arc::clone(&dns),
             }),
             dns: Arc::new(Streams(Arc::clone(&dns))),
-            icmp: Arc::new(Errors { refuser: Refuser::new(sender, start()), networks: runner_plans }),
+            icmp: Arc::new(Errors { refuser: Refuser::new(sender, Core::instant()), networks: runner_plans }),
             sink: events.clone(),
             clock: clock.clone(),
         },
@@ -165,9 +165,4 @@ pub(crate) async fn assemble(
         links: monitor,
         generation: AtomicU64::new(1),
     }))
-}
-
-#[expect(clippy::disallowed_methods, reason = "the budget of sent errors counts in the system's time")]
-fn start() -> std::time::Instant {
-    std::time::Instant::now()
 }

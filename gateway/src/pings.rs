@@ -24,7 +24,7 @@ const MAX_AT_ONCE: usize = 1_024;
 /// Works off what the observers of all runner interfaces saw, until their queue closes.
 pub(crate) async fn run(core: Arc<Core>, mut observed: Receiver<Observed>, echo: Echo, sender: RawSender) {
     let pings = Arc::new(Pings {
-        budget: Mutex::new(SourceBudget::new(PER_SECOND, PER_SECOND, core.instant())),
+        budget: Mutex::new(SourceBudget::new(PER_SECOND, PER_SECOND, Core::instant())),
         room: Arc::new(Semaphore::new(MAX_AT_ONCE)),
         core,
         echo,
@@ -58,7 +58,7 @@ impl Pings {
     }
 
     fn ping(self: &Arc<Self>, request: EchoRequest) {
-        let within = self.budget.lock().take(request.source, self.core.instant());
+        let within = self.budget.lock().take(request.source, Core::instant());
         let Some(room) = Arc::clone(&self.room).try_acquire_owned().ok().filter(|_| within) else { return };
         let pings = Arc::clone(self);
         tokio::spawn(async move {

@@ -15,21 +15,21 @@ use tokio::sync::Notify;
 /// A folder that can't be watched.
 #[derive(Debug, Error)]
 #[error("can't watch the folder {folder} for changed policies")]
-pub struct WatchError {
+pub(crate) struct WatchError {
     folder: PathBuf,
     #[source]
     source: notify::Error,
 }
 
 /// A watch over some folders; ends when dropped.
-pub struct FileWatch {
+pub(crate) struct FileWatch {
     _watcher: RecommendedWatcher,
     changed: Arc<Notify>,
 }
 
 impl FileWatch {
     /// Watches the folders of `files`.
-    pub fn over(files: &[PathBuf]) -> Result<Self, WatchError> {
+    pub(crate) fn over(files: &[PathBuf]) -> Result<Self, WatchError> {
         let changed = Arc::new(Notify::new());
         let wake = Arc::clone(&changed);
         let names: BTreeSet<OsString> = files.iter().filter_map(|file| Some(file.file_name()?.to_owned())).collect();
@@ -49,7 +49,7 @@ impl FileWatch {
     }
 
     /// Waits until something changed since the last call.
-    pub async fn changed(&self) {
+    pub(crate) async fn changed(&self) {
         self.changed.notified().await;
     }
 }

@@ -174,7 +174,6 @@ fn build_job(lab: &Lab) -> Vec<Attempt> {
             ..attempt("a bare address on another port", &["ncat", "-w", "3", "192.0.2.66", "4444"], "connected")
         },
     ]
-    .into()
 }
 
 fn nightly_job() -> Vec<Attempt> {

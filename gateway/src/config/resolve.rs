@@ -167,12 +167,12 @@ impl At<'_> {
             let message = "this version can't inspect QUIC yet; write refuse".to_owned();
             return Err(self.value("gateway.proxy.quic", message));
         }
-        let week = Duration::from_secs(7 * 86_400);
+        let week = Duration::from_hours(7 * 24);
         Ok(ProxyConfig {
             detect_timeout: self.span(
                 "gateway.proxy.detect-timeout",
                 &raw.detect_timeout,
-                Duration::from_millis(100)..=Duration::from_secs(60),
+                Duration::from_millis(100)..=Duration::from_mins(1),
             )?,
             ticket_hold: self.span("gateway.proxy.ticket-hold", &raw.ticket_hold, Duration::from_secs(1)..=week)?,
             destination: match raw.destination {

@@ -18,7 +18,7 @@ use super::queue::party;
 pub const VERBATIM: u32 = 1_000;
 /// Distinct aggregates a minute; refusals beyond are counted as lost.
 pub const MAX_AGGREGATES: usize = 10_000;
-const MINUTE: Duration = Duration::from_secs(60);
+const MINUTE: Duration = Duration::from_mins(1);
 
 type Key = (CompactString, Option<DnsName>, Option<IpAddr>, u16, Option<Reason>);
 

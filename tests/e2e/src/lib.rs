@@ -55,7 +55,7 @@ pub fn audit(endpoints: &[&str]) -> String {
 }
 
 fn policy(mode: &str, endpoints: &[&str]) -> String {
-    let list: String = endpoints.iter().map(|endpoint| format!("  - \"{endpoint}\"\n")).collect();
+    let list: String = endpoints.iter().flat_map(|endpoint| ["  - \"", endpoint, "\"\n"]).collect();
     let allowed = if list.is_empty() { String::new() } else { format!("allowed-endpoints:\n{list}") };
     format!("egress-policy: {mode}\nplatform: none\n{allowed}")
 }
@@ -99,9 +99,6 @@ pub async fn flow_event(events: &mut EventLog, client: &hello::Client, fields: &
 pub fn has(event: &Value, fields: &[(&str, &str)]) -> bool {
     fields.iter().all(|(path, wanted)| {
         let value = path.split('.').fold(event, |value, key| &value[key]);
-        match value {
-            Value::String(text) => text == wanted,
-            other => other.to_string() == *wanted,
-        }
+        value.as_str().map_or_else(|| value.to_string() == *wanted, |text| text == *wanted)
     })
 }

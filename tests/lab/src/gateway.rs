@@ -125,17 +125,17 @@ impl<'a> GatewayBuilder<'a> {
             &self.networks
         };
         for network in networks {
-            text += &format!("    - {network}\n");
+            text.extend(["    - ", network, "\n"]);
         }
-        text += &format!("  dns: {{{}}}\n", self.dns.join(", "));
+        text.extend(["  dns: {", &self.dns.join(", "), "}\n"]);
         text += "  events: {file: events.ndjson}\n  metrics: {listen: \"127.0.0.1:9464\"}\n";
         for section in &self.sections {
-            text += &format!("  {section}\n");
+            text.extend(["  ", section, "\n"]);
         }
         if !self.leases.is_empty() {
             text += "  static-leases:\n";
             for lease in &self.leases {
-                text += &format!("    - {lease}\n");
+                text.extend(["    - ", lease, "\n"]);
             }
         }
         text

@@ -4,7 +4,7 @@ use tidegate_e2e::{PATIENCE, block, command, event, run, started};
 use tidegate_lab::{Gateway, Lab, Process, wait_until};
 
 /// A download of a minute's length, begun and flowing.
-async fn download<'a>(lab: &'a Lab, name: &str) -> Process {
+async fn download(lab: &Lab, name: &str) -> Process {
     let url = format!("https://{name}/slow/1000000?pace=600");
     let process = command(lab, &["curl", "-sS", "-o", "got", &url]).spawn().unwrap();
     let path = lab.runner(0).home().join("got");
