@@ -35,7 +35,7 @@ pub struct BlockHit {
     pub text: String,
 }
 
-/// Immutable matcher of the global block list. A node takes 20 bytes and six of hash table.
+/// Immutable matcher of the global block list. A node takes 20 bytes and seven of hash table.
 #[derive(Debug)]
 pub struct GlobalBlock {
     names: LabelTrie<(), 16>,

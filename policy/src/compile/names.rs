@@ -23,12 +23,12 @@ pub const LISTED_NAMES: usize = 64;
 /// A rule's ports and protocols; few distinct ones exist, so rules carry their number.
 type Grant = (Ports, Protocols);
 
-/// Bit of a [`Slot::grant`] that says that `rule` and the rest are a range of `NameTrie::shared`.
+/// Bit of a [`Endings::grant`] that says that `rule` and the rest are a range of `NameTrie::shared`.
 const SHARED: u32 = 1 << 31;
 
 /// The rules of a trie node: one rule itself, or a range of [`NameTrie::shared`].
 #[derive(Clone, Copy, Default)]
-struct Slot {
+struct Endings {
     /// The rule's id; or where the range starts.
     rule: u32,
     /// The number of its grant; or [`SHARED`] and the range's length.
@@ -61,11 +61,10 @@ impl Rank {
 
 /// Immutable matcher of name patterns, each with ports, protocols and the rule it came from.
 ///
-/// A node takes 32 bytes and six of hash table; a list of names below many different domains takes 1.0 to
-/// 1.5 nodes a rule.
+/// A node takes 32 bytes and seven of hash table; a list has one to one and a half nodes a rule.
 #[derive(Debug)]
 pub struct NameTrie {
-    trie: LabelTrie<Slot, 20>,
+    trie: LabelTrie<Endings, 20>,
     shared: Box<[Shared]>,
     grants: Box<[Grant]>,
     /// For each grant, the first exact names that have it.
@@ -104,7 +103,7 @@ impl NameTrie {
             builder.push(labels, pattern.below, (rule, grant));
         }
         let mut shared = Vec::new();
-        let trie = builder.build(|endings| slot(endings, &mut shared));
+        let trie = builder.build(|endings| pack(endings, &mut shared));
         let mut grants: Vec<(Grant, u32)> = numbers.into_iter().collect();
         grants.sort_unstable_by_key(|(_, number)| *number);
         listed.iter_mut().for_each(Vec::shrink_to_fit);
@@ -161,15 +160,15 @@ impl NameTrie {
         if !self.trie.is_exact(node) && !self.trie.is_below(node) {
             return;
         }
-        let slot = self.trie.value(node);
-        if slot.grant & SHARED == 0 {
-            if let Some(grant) = self.grants.get(slot.grant as usize) {
-                seen(self.trie.is_below(node), RuleId(slot.rule), *grant);
+        let packed = self.trie.value(node);
+        if packed.grant & SHARED == 0 {
+            if let Some(grant) = self.grants.get(packed.grant as usize) {
+                seen(self.trie.is_below(node), RuleId(packed.rule), *grant);
             }
             return;
         }
-        let start = slot.rule as usize;
-        for one in &self.shared[start..start + (slot.grant & !SHARED) as usize] {
+        let start = packed.rule as usize;
+        for one in &self.shared[start..start + (packed.grant & !SHARED) as usize] {
             seen(one.below, one.rule, self.grants[one.grant as usize]);
         }
     }
@@ -248,18 +247,18 @@ impl NameTrie {
 }
 
 /// Packs the rules that end at one node.
-fn slot(endings: &mut dyn Iterator<Item = (bool, (RuleId, u32))>, shared: &mut Vec<Shared>) -> Slot {
+fn pack(endings: &mut dyn Iterator<Item = (bool, (RuleId, u32))>, shared: &mut Vec<Shared>) -> Endings {
     let Some((below, (rule, grant))) = endings.next() else {
-        return Slot::default();
+        return Endings::default();
     };
     let start = shared.len();
     shared.push(Shared { below, rule, grant });
     shared.extend(endings.map(|(below, (rule, grant))| Shared { below, rule, grant }));
     if shared.len() == start + 1 {
         shared.truncate(start);
-        return Slot { rule: rule.0, grant };
+        return Endings { rule: rule.0, grant };
     }
-    Slot {
+    Endings {
         rule: start as u32,
         grant: SHARED | (shared.len() - start) as u32,
     }

@@ -116,14 +116,12 @@ impl<V: Copy, const N: usize> LabelTrie<V, N> {
         }
         if let Some(edges) = self.wild.get(&at.node) {
             let left = at.left - 1;
-            let enter = |node| {
-                pending.push(Place {
-                    node,
-                    left,
-                    plain: false,
-                })
+            let enter = |node| Place {
+                node,
+                left,
+                plain: false,
             };
-            edges.for_each_match(self, name.label(left), enter);
+            edges.for_each_match(self, name.label(left), |node| pending.push(enter(node)));
         }
     }
 

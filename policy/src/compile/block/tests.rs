@@ -83,6 +83,18 @@ fn the_exact_entry_is_named_before_the_deepest_wildcard() {
     assert_eq!(hit(&[], "example"), None);
 }
 
+#[test]
+fn an_entry_takes_at_most_40_bytes_in_a_large_list() {
+    let text = |at: usize| match at % 5 {
+        0..=2 => format!("blocked-site-{at}.example"),
+        3 => format!("ads.blocked-site-{}.example", at - 1),
+        _ => format!("*.tracker-{at}.test"),
+    };
+    let count = 20_000;
+    let bytes = GlobalBlock::build((0..count).map(|at| entry(&text(at)))).heap_bytes();
+    assert!(bytes <= 40 * count, "{} bytes an entry", bytes / count);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
 

@@ -434,3 +434,17 @@ fn nearest_looks_beside_the_asked_label_among_thousands() {
     assert_eq!(nearest(&texts, "storages.example"), Some("storage.example"));
     assert_eq!(nearest(&texts, "unlike-anything.example"), None);
 }
+
+#[test]
+fn a_rule_takes_at_most_64_bytes_in_a_large_list() {
+    let patterns: Vec<String> = (0..20_000)
+        .map(|at| match at % 5 {
+            0..=2 => format!("some-project-{at}.example"),
+            3 => format!("*.cdn.some-project-{}.example", at - 1),
+            _ => format!("eu-west-1.download.another-project-{at}.test"),
+        })
+        .collect();
+    let texts: Vec<&str> = patterns.iter().map(String::as_str).collect();
+    let bytes = trie(&texts).heap_bytes();
+    assert!(bytes <= 64 * texts.len(), "{} bytes a rule", bytes / texts.len());
+}

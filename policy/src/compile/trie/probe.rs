@@ -74,7 +74,7 @@ impl Hashing {
 /// The open-addressed table: 0 for empty, else a node's number and, in the bits above it, bits of its hash.
 /// There is no wrapping around: the table runs on past the last home.
 pub(super) struct Slots {
-    slots: Box<[u32]>,
+    table: Box<[u32]>,
     homes: usize,
     index_mask: u32,
 }
@@ -97,7 +97,7 @@ impl Slots {
             slots[at] = node | (hash as u32 & !index_mask);
         }
         Self {
-            slots: slots.into(),
+            table: slots.into(),
             homes,
             index_mask,
         }
@@ -105,13 +105,13 @@ impl Slots {
 
     /// Heap memory in bytes.
     pub(super) fn heap_bytes(&self) -> usize {
-        size_of_val(&*self.slots)
+        size_of_val(&*self.table)
     }
 
     /// The node with the hash's fingerprint at the start of its run, 0 for none, and whether the run ended within
     /// what was examined. Should two have it, the number is neither's, and verification fails.
     pub(super) fn probe(&self, hash: u64) -> (NodeId, bool) {
-        let run = &self.slots[home(hash, self.homes)..];
+        let run = &self.table[home(hash, self.homes)..];
         let lanes = run.first_chunk().expect("the table runs on past the last home");
         examine(lanes, hash as u32, self.index_mask)
     }
@@ -237,7 +237,7 @@ impl<V: Copy, const N: usize> LabelTrie<V, N> {
     #[cold]
     fn search(&self, hash: u64, is: impl Fn(NodeId) -> bool) -> Option<NodeId> {
         let mask = self.slots.index_mask;
-        let run = self.slots.slots[home(hash, self.slots.homes)..]
+        let run = self.slots.table[home(hash, self.slots.homes)..]
             .iter()
             .take_while(|slot| **slot != 0);
         let hits = run.filter(|slot| *slot & !mask == hash as u32 & !mask);

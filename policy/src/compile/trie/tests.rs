@@ -32,15 +32,12 @@ fn names() -> Vec<DnsName> {
 /// The number stored for a name, when a plain path leads to it.
 fn found(trie: &Trie, name: &DnsName) -> Option<u32> {
     let mut found = None;
-    trie.walk(
-        &NameView::new(name),
-        |place| {
-            found = (place.left == 0 && trie.is_exact(place.node))
-                .then(|| trie.value(place.node))
-                .or(found)
-        },
-        |_| (),
-    );
+    let arrive = |place: Place| {
+        if place.left == 0 && trie.is_exact(place.node) {
+            found = Some(trie.value(place.node));
+        }
+    };
+    trie.walk(&NameView::new(name), arrive, |_| ());
     found
 }
 
