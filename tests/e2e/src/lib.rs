@@ -99,6 +99,7 @@ pub async fn flow_event(events: &mut EventLog, client: &hello::Client, fields: &
 pub fn has(event: &Value, fields: &[(&str, &str)]) -> bool {
     fields.iter().all(|(path, wanted)| {
         let value = path.split('.').fold(event, |value, key| &value[key]);
-        value.as_str().map_or_else(|| value.to_string() == *wanted, |text| text == *wanted)
+        let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        text == *wanted
     })
 }

@@ -85,3 +85,32 @@ async fn the_global_block_list_holds_in_audit_too() {
     event(&mut events, &[("address", "192.0.2.20"), ("reason", "global-block"), ("rule", "192.0.2.20/31")]).await;
     assert!(lab.dns().asked("evil.test").is_empty());
 }
+
+/// Every client of the clients suite under a policy that allows nothing: all of them work as if there were no
+/// gateway, and each flow is recorded.
+#[tokio::test]
+async fn every_client_works_under_an_empty_audit_policy() {
+    let lab = Lab::builder().git().ssh().index().postgres().build().unwrap();
+    lab.raw("192.0.2.80:7000".parse().unwrap(), Script::echo().then(tidegate_lab::Ending::Close)).unwrap();
+    let gateway = started(&lab, &audit(&[])).await;
+    let mut events = gateway.events();
+    let (https, ssh, index, ca) =
+        (lab.git_https_url(), lab.git_ssh_url(), lab.index_url(), lab.ca_pem_path().display().to_string());
+    let fetch = "import urllib.request; urllib.request.urlopen('https://allowed.test/')";
+    let pip = ["python3", "-m", "pip", "--cert", &ca, "download", "-q", "--no-deps", "--index-url", &index];
+    for line in [
+        &["git", "clone", "-q", &https, "by-https"][..],
+        &["git", "clone", "-q", &ssh, "by-ssh"],
+        &["python3", "-c", fetch],
+        &[&pip[..], &["-d", "wheels", "tidegate-lab-demo"]].concat(),
+        &["psql", "-h", "db.test", "-U", "postgres", "-tAc", "select 1"],
+    ] {
+        run(&lab, line).await.expect_success();
+    }
+    let bare = ["openssl", "s_client", "-connect", "192.0.2.10:443", "-noservername"];
+    assert!(run(&lab, &bare).await.text().contains("BEGIN CERTIFICATE"));
+    for (name, port) in [("git.test", "443"), ("git.test", "22"), ("allowed.test", "443"), ("index.test", "443"), ("db.test", "5432")] {
+        event(&mut events, &[("name", name), ("port", port), ("verdict", "would-refuse")]).await;
+    }
+    assert!(events.matching(|event| event["verdict"] == "refuse").is_empty(), "audit refused something");
+}

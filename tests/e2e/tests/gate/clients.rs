@@ -15,7 +15,7 @@ async fn curl_over_https_in_both_families_and_versions() {
         }
     }
     event(&mut events, &[("kind", "tls"), ("name", "allowed.test"), ("verdict", "permit")]).await;
-    let refused = run(&lab, &["curl", "-sS", "-m", "1", "https://evil.test/"]).await;
+    let refused = run(&lab, &["curl", "-sS", "-m", "5", "https://evil.test/"]).await;
     assert!(!refused.success() && refused.errors().contains("Could not resolve"), "{refused}");
     let record = event(&mut events, &[("kind", "dns"), ("name", "evil.test"), ("verdict", "refuse")]).await;
     assert_eq!(record["reason"], "not-allowed", "{record}");
@@ -28,7 +28,7 @@ async fn curl_over_https_in_both_families_and_versions() {
 async fn curl_shows_the_403_page_of_a_refused_host() {
     let lab = Lab::builder().build().unwrap();
     let gateway = started(&lab, &block(&["allowed.test:80"])).await;
-    let page = run(&lab, &["curl", "-sS", "-m", "1", "-i", "-H", "Host: evil.test", "http://allowed.test/"]).await;
+    let page = run(&lab, &["curl", "-sS", "-m", "5", "-i", "-H", "Host: evil.test", "http://allowed.test/"]).await;
     let record =
         event(&mut gateway.events(), &[("kind", "http"), ("name", "evil.test"), ("verdict", "refuse")]).await;
     let text = page.text();
@@ -45,7 +45,7 @@ async fn the_tls_alert_is_visible_in_curl_and_openssl() {
     let lab = Lab::builder().build().unwrap();
     let gateway = started(&lab, &block(&["cdn-a.test:443"])).await;
     let resolve = "cdn-b.test:443:192.0.2.20";
-    let curl = run(&lab, &["curl", "-sS", "-m", "1", "--resolve", resolve, "https://cdn-b.test/"]).await;
+    let curl = run(&lab, &["curl", "-sS", "-m", "5", "--resolve", resolve, "https://cdn-b.test/"]).await;
     assert!(!curl.success() && curl.errors().contains("access denied"), "{curl}");
     for target in ["192.0.2.20:443", "[2001:db8:200::20]:443"] {
         let line = ["openssl", "s_client", "-connect", target, "-servername", "cdn-b.test"];
@@ -94,7 +94,7 @@ async fn git_over_https_and_ssh() {
 async fn pythons_urllib_and_pip() {
     let lab = Lab::builder().index().build().unwrap();
     let gateway = started(&lab, &block(&["index.test:443", "allowed.test:443"])).await;
-    let fetch = |url: &str| format!("import urllib.request; print(urllib.request.urlopen('{url}', timeout=1).read())");
+    let fetch = |url: &str| format!("import urllib.request; print(urllib.request.urlopen('{url}', timeout=5).read())");
     let page = run(&lab, &["python3", "-c", &fetch("https://allowed.test/")]).await.expect_success();
     assert!(page.text().contains("allowed.test"), "{page}");
     let refused = run(&lab, &["python3", "-c", &fetch("https://evil.test/")]).await.expect_failure();
