@@ -42,7 +42,10 @@ pub struct Timeouts {
     pub resolve: Duration,
     /// A connection without a byte in either direction is closed after one to 1.25 of this.
     pub idle: Duration,
-    /// The same for a UDP association.
+    /// A UDP association without a datagram in either direction has its event written, since nothing says
+    /// that it is over.
+    pub udp_quiet: Duration,
+    /// Such an association is closed so much later.
     pub udp_idle: Duration,
     /// For the client to read an explanation before its connection is reset.
     pub farewell: Duration,
@@ -58,7 +61,8 @@ impl Default for Timeouts {
             next_try: Duration::from_millis(250),
             resolve: Duration::from_secs(5),
             idle: Duration::from_hours(1),
-            udp_idle: Duration::from_mins(1),
+            udp_quiet: Duration::from_secs(5),
+            udp_idle: Duration::from_mins(2),
             farewell: Duration::from_secs(2),
         }
     }

@@ -158,6 +158,27 @@ impl FlowContext {
         }
     }
 
+    /// A further place in the registry, for a part of the flow that is re-judged and ended by itself.
+    pub(crate) fn beside(&self) -> Result<Self, Refusal> {
+        let handle = self.proxy.registry.enter(self.subject(), self.client)?;
+        let proxy = Arc::clone(&self.proxy);
+        let Self {
+            client,
+            original,
+            flow,
+            opened,
+            ..
+        } = *self;
+        Ok(Self {
+            proxy,
+            client,
+            original,
+            flow,
+            opened,
+            handle,
+        })
+    }
+
     /// Mode of the policy at this moment.
     pub(crate) fn mode(&self) -> Mode {
         self.handle.subject().rulebook().mode()
@@ -280,10 +301,11 @@ impl FlowContext {
         let about = self.about(&subject);
         self.proxy.metrics.verdict(remarks.kind, &ruling.judgement);
         OpenRecord {
-            event: Some(about.event(ruling, remarks)),
+            event: about.event(ruling, remarks),
             proxy: Arc::clone(&self.proxy),
             traffic,
             opened: self.proxy.clock.now(),
+            written: None,
         }
     }
 
@@ -397,18 +419,18 @@ impl About<'_> {
 /// The event of a flow that is let through: emitted with bytes and duration when this is dropped, however
 /// the flow ends.
 pub(crate) struct OpenRecord {
-    event: Option<NetworkEvent>,
+    event: NetworkEvent,
     proxy: Arc<Proxy>,
     traffic: Arc<Traffic>,
     opened: Moment,
+    /// Bytes of both directions that an event has told already.
+    written: Option<(u64, u64)>,
 }
 
 impl OpenRecord {
     /// Changes what the event will say.
     pub(crate) fn amend(&mut self, change: impl FnOnce(&mut NetworkEvent)) {
-        if let Some(event) = &mut self.event {
-            change(event);
-        }
+        change(&mut self.event);
     }
 
     /// Adds a note behind the one there is.
@@ -418,16 +440,30 @@ impl OpenRecord {
             event.note = Some(before.map_or(note.into(), |before| format!("{before}; {note}").into()));
         });
     }
+
+    /// Emits what is known by now, for a flow that may end long after its last byte. What passes later is
+    /// another event, at the end.
+    pub(crate) fn flush(&mut self) {
+        self.tell();
+        self.event.id = self.proxy.sink.mint();
+    }
+
+    fn tell(&mut self) {
+        let passed = (self.traffic.up(), self.traffic.down());
+        if self.written == Some(passed) {
+            return;
+        }
+        let before = self.written.replace(passed).unwrap_or_default();
+        self.event.bytes_up = passed.0 - before.0;
+        self.event.bytes_down = passed.1 - before.1;
+        let lived = self.proxy.clock.now().since(self.opened);
+        self.event.duration_ms = u64::try_from(lived.as_millis()).unwrap_or(u64::MAX);
+        self.proxy.sink.emit(self.event.clone());
+    }
 }
 
 impl Drop for OpenRecord {
     fn drop(&mut self) {
-        if let Some(mut event) = self.event.take() {
-            event.bytes_up = self.traffic.up();
-            event.bytes_down = self.traffic.down();
-            let lived = self.proxy.clock.now().since(self.opened);
-            event.duration_ms = u64::try_from(lived.as_millis()).unwrap_or(u64::MAX);
-            self.proxy.sink.emit(event);
-        }
+        self.tell();
     }
 }

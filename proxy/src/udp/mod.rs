@@ -32,7 +32,7 @@ use tokio::net::UdpSocket;
 
 use crate::Proxy;
 use crate::config::QuicMode;
-use crate::context::{About, FlowContext, Judged, Remarks};
+use crate::context::{About, FlowContext, Judged, OpenRecord, Remarks};
 use crate::detect::quic::{QuicClass, classify};
 use crate::relay::Direction;
 use crate::route::Unreached;
@@ -243,7 +243,7 @@ impl Place {
                 };
                 context.admit(&judged, &DETECTION, address, proven);
                 let mut record = context.permit(&judged.ruling, remarks);
-                let ended = self.relay(&Arc::new(socket), &reply).await;
+                let ended = self.relay(&Arc::new(socket), &reply, &mut record).await;
                 record.note(ended);
             }
             Err(Unreached::Refused(judged)) => self.refuse(judged, remarks),
@@ -271,7 +271,12 @@ impl Place {
 
     /// Relays until nothing passed for the idle timeout, or the server's host says that nobody is there.
     /// Returns why.
-    async fn relay(&self, socket: &Arc<UdpSocket>, reply: &UdpSocket) -> &'static str {
+    async fn relay(
+        &self,
+        socket: &Arc<UdpSocket>,
+        reply: &UdpSocket,
+        record: &mut OpenRecord,
+    ) -> &'static str {
         let (proxy, traffic) = (&self.context.proxy, self.context.traffic());
         proxy
             .means
@@ -295,9 +300,14 @@ impl Place {
                 tokio::task::coop::consume_budget().await;
             }
         };
+        let quiet = async {
+            traffic.silence(proxy.config.timeouts.udp_quiet).await;
+            record.flush();
+            traffic.silence(proxy.config.timeouts.udp_idle).await;
+        };
         tokio::select! {
             ended = answers => ended,
-            () = traffic.silence(proxy.config.timeouts.udp_idle) => "closed after the idle timeout",
+            () = quiet => "closed after the idle timeout",
         }
     }
     /// Passes one datagram of the server on; returns its length.

@@ -250,19 +250,26 @@ fn associations_of_a_job_are_capped() {
 }
 
 #[test]
-fn a_silent_association_ends_and_a_later_datagram_begins_another() {
+fn a_quiet_association_is_told_once_and_a_silent_one_ends() {
     in_net(|| async {
         let bench = Bench::with(POLICY, &[], |config| {
-            config.timeouts.udp_idle = Duration::from_millis(40);
+            config.timeouts.udp_quiet = Duration::from_millis(40);
+            config.timeouts.udp_idle = Duration::from_millis(400);
         });
         bench.ticket("n.test", "192.0.2.123");
         let (server, runner) = (origin(NTP), Runner::new(&bench).await);
         runner.sends(NTP, b"one");
-        served(&server).await;
+        let (_, from) = served(&server).await;
+        assert_eq!(bench.events.nth(1).await.bytes_up, 3);
+        assert_eq!(bench.proxy.udp.table.len(), 1, "it is open still");
+        runner.sends(NTP, b"three");
+        assert_eq!(served(&server).await.1, from, "and the same one");
+        let last = bench.events.nth(2).await;
         assert_eq!(
-            bench.events.nth(1).await.note.as_deref(),
-            Some("closed after the idle timeout")
+            (last.bytes_up, last.note.as_deref()),
+            (5, Some("closed after the idle timeout"))
         );
+        assert_ne!(last.id, bench.events.nth(1).await.id);
         until(
             || bench.proxy.udp.table.len() == 0,
             || "an association stays".into(),
@@ -270,6 +277,7 @@ fn a_silent_association_ends_and_a_later_datagram_begins_another() {
         .await;
         runner.sends(NTP, b"two");
         assert_eq!(served(&server).await.0, b"two");
+        assert_eq!(bench.events.all().len(), 2);
     });
 }
 
