@@ -7,6 +7,8 @@
 //! Read in this order: [`front::handler`] (the steps of one query), [`resolver`] (cache, coalescing,
 //! upstreams), `answer` (what one job gets of an answer), `wire` (bytes).
 
+#![forbid(unsafe_code)]
+
 mod answer;
 pub mod clock;
 pub mod front;

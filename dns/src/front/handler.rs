@@ -212,6 +212,13 @@ impl DnsHandler {
                 self.malformed(client, why, None);
                 None
             }
+            // Another machine's address: nothing is sent there that a TCP handshake did not ask for.
+            Unreadable::Answerable {
+                why: WireError(why), ..
+            } if client.spoofed => {
+                self.malformed(client, why, None);
+                None
+            }
             Unreadable::Answerable {
                 id,
                 flags,

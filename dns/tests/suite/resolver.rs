@@ -218,6 +218,7 @@ async fn a_dead_upstream_is_penalised_and_comes_back_by_a_probe() {
     let second = Upstream::start().await;
     let mut setup = Setup::new(block("*.test:443"));
     setup.resolver.upstreams = vec![second.address.to_string().parse().unwrap()];
+    setup.resolver.timing.hedge = Duration::from_millis(100);
     let bench = setup.start().await;
     for n in 0..40 {
         for upstream in [&bench.upstream, &second] {

@@ -11,6 +11,35 @@ use tidegate_policy::verdict::{Reason, Verdict};
 use crate::support::{Setup, audit, block, client, data, extended_error, name, query};
 
 #[tokio::test]
+async fn a_permitted_name_is_answered_ticketed_and_recorded() {
+    let bench = Setup::new(block("a.test:443")).start().await;
+    bench.upstream.set("a.test", &["CNAME edge.test."]);
+    bench.upstream.set("edge.test", &["A 192.0.2.1", "A 192.0.2.2"]);
+    let answer = bench.ask("A.test.", RecordType::A).await;
+    assert_eq!(data(&answer), ["edge.test.", "192.0.2.1", "192.0.2.2"]);
+    assert!(bench.holds("a.test", "192.0.2.1") && bench.holds("a.test", "192.0.2.2"));
+    let event = bench.event();
+    assert_eq!(
+        (event.verdict, event.rule.as_deref()),
+        (Verdict::Permit, Some("a.test:443"))
+    );
+    assert_eq!(event.answers.as_slice(), ["edge.test", "192.0.2.1", "192.0.2.2"]);
+    assert_eq!(
+        (event.qtype.as_deref(), event.rcode),
+        (Some("A"), Some("NOERROR"))
+    );
+    assert_eq!(
+        (event.address, event.port),
+        (Some("127.0.0.1".parse().unwrap()), 53)
+    );
+    assert_eq!(
+        (event.source.to_string().as_str(), event.source_port),
+        ("127.0.0.1", 40_000)
+    );
+    assert_eq!(event.name, Some(name("a.test")));
+}
+
+#[tokio::test]
 async fn a_permitted_name_in_every_following_type() {
     let bench = Setup::new(block("db.test:5432")).start().await;
     bench.upstream.set(
@@ -447,6 +476,8 @@ async fn a_spoofed_datagram_gets_tc_only_and_tcp_the_answer() {
         .send_as(&query("a.test.", RecordType::A), &client(Transport::Tcp))
         .await;
     assert_eq!(data(&answer), ["192.0.2.1"]);
+    let malformed = [0, 1, 1, 0, 0, 2, 0, 0, 0, 0, 0, 0];
+    assert!(bench.handler.handle_bytes(&malformed, &spoofed).await.is_none());
 }
 
 #[tokio::test]
