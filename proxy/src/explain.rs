@@ -110,11 +110,24 @@ impl Explanation {
         self
     }
 
-    fn response(&self, status: u16, format: PageFormat, head: bool, connection: &str) -> Vec<u8> {
-        let (media, body) = match format {
+    /// The page's media type and text.
+    pub(crate) fn document(&self, format: PageFormat) -> (&'static str, String) {
+        match format {
             PageFormat::Plain => ("text/plain", self.text()),
             PageFormat::Html => ("text/html", html(&self.text())),
-        };
+        }
+    }
+
+    /// Header fields for programs: the reason, and the event's id.
+    pub(crate) fn marks(&self) -> [(&'static str, &str); 2] {
+        [
+            ("x-tidegate-reason", self.reason.as_str()),
+            ("x-tidegate-event", &self.id),
+        ]
+    }
+
+    fn response(&self, status: u16, format: PageFormat, head: bool, connection: &str) -> Vec<u8> {
+        let (media, body) = self.document(format);
         let mut page = format!(
             "HTTP/1.1 {status} {}\r\nContent-Type: {media}; charset=utf-8\r\nContent-Length: {}\r\n\
              Cache-Control: no-store\r\nConnection: {connection}\r\nX-Tidegate-Reason: {}\r\nX-Tidegate-Event: {}\r\n\r\n",

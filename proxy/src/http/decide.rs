@@ -8,12 +8,16 @@ use tidegate_policy::endpoint::Transport;
 use tidegate_policy::event::NameSource;
 use tidegate_policy::judge::flow::{ProxyTarget, Route, judge_proxied, judge_tunnelled};
 use tidegate_policy::special;
-use tidegate_policy::verdict::Reason;
+use tidegate_policy::verdict::{Reason, Refusal};
 
+use super::answer::Failure;
 use super::ledger::Entered;
 use super::pool::{Purpose, Server};
+use super::servers::Unserved;
+use crate::address::UpstreamAddr;
 use crate::context::{FlowContext, Judged, Remarks};
 use crate::http1::head::{RequestHead, TargetForm};
+use crate::route::Unreached;
 
 /// Octets of a header value that a note repeats.
 const MOST_NOTED: usize = 64;
@@ -55,8 +59,8 @@ pub(super) struct Decision {
     pub(super) target: Option<ProxyTarget>,
     pub(super) purpose: Purpose,
     pub(super) remarks: Remarks,
-    /// The status that explains a refusal.
-    pub(super) status: u16,
+    /// The status that explains a refusal by policy.
+    status: u16,
 }
 
 impl Asked {
@@ -72,7 +76,8 @@ impl Asked {
     }
 
     /// What a request asks whose authority is all that matters.
-    pub(super) fn plain(authority: Authority, forwarded_host: Option<&[u8]>) -> Self {
+    pub(super) fn plain(authority: Option<Authority>, forwarded_host: Option<&[u8]>) -> Self {
+        let authority = authority.unwrap_or(Authority { host: HttpHost::Absent, port: None });
         Self { authority, form: Form::Path, forwarded_host: forwarded_host.map(readable) }
     }
 
@@ -185,12 +190,49 @@ impl Decision {
         }
     }
 
+    /// The status that explains the refusal.
+    pub(super) fn status(&self) -> u16 {
+        if refused_for(&self.judged) == Some(Reason::ResolveFailed) { 502 } else { self.status }
+    }
+
+    /// Refuses what no policy decides about.
+    pub(super) fn refuse(&mut self, refusal: Refusal, status: u16, note: String) {
+        self.judged = self.judged.clone().refused(refusal);
+        self.remarks = self.remarks.clone().noting(note);
+        self.status = status;
+    }
+
+    /// Completes the decision by what became of its route.
+    pub(super) fn unreached(&mut self, unreached: Unreached) -> Unserved {
+        match unreached {
+            Unreached::Refused(judged) => {
+                self.judged = judged;
+                Unserved::Refused
+            }
+            Unreached::Failed(judged, error) => {
+                self.judged = judged;
+                self.remarks.dialled = Some(error.address);
+                let note = format!("dial failed: {}", error.cause.as_str());
+                self.remarks = self.remarks.clone().noting(note);
+                Unserved::Failed(Failure::dial(&error))
+            }
+        }
+    }
+
     /// Makes the flow one that is re-judged by this request until it rests.
     pub(super) fn admit(&self, context: &FlowContext, server: &Server) {
-        let dialled = server.upstream.address;
+        self.admit_with(context, server.upstream.address, server.proven.clone());
+    }
+
+    /// The same for a flow that goes to its own address.
+    pub(super) fn admit_at(&self, context: &FlowContext, dialled: UpstreamAddr) {
+        self.admit_with(context, dialled, context.ticketed(&self.judged.ruling));
+    }
+
+    fn admit_with(&self, context: &FlowContext, dialled: UpstreamAddr, proven: Option<DnsName>) {
         match &self.target {
             Some(target) => context.admit_proxied(&self.judged, &self.detection, target, dialled),
-            None => context.admit(&self.judged, &self.detection, dialled, server.proven.clone()),
+            None => context.admit(&self.judged, &self.detection, dialled, proven),
         }
     }
 

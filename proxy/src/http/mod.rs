@@ -5,14 +5,18 @@
 //! Read in this order: `session` (the life of an HTTP/1 connection), `decide` (whom a request asks for, and
 //! by which row it is judged), `servers` and `pool` (where it goes), `exchange` (the bytes of one request and
 //! its response), `refuse` and `answer` (what is said otherwise), `ledger` (events), `tunnel` (what follows
-//! HTTP on the same connection).
+//! HTTP on the same connection), `h2c` (HTTP/2).
+//! `observe` and `onlook` look at requests where nothing may be touched: in audit mode.
 
 mod answer;
 mod arrival;
 mod decide;
 mod exchange;
+mod h2c;
 mod inlet;
 mod ledger;
+mod observe;
+mod onlook;
 mod pool;
 mod refuse;
 mod servers;
@@ -23,13 +27,13 @@ mod tunnel;
 #[cfg(test)]
 mod tests;
 
-use tidegate_policy::detection::{Authority, Detection, HttpHost};
 use tidegate_policy::event::Kind;
+
+pub(crate) use onlook::Onlooker;
 
 use crate::budget::Share;
 use crate::context::FlowContext;
 use crate::detect::{Detector, Step};
-use crate::flow::{Finding, carry_out};
 use crate::leg::Leg;
 use crate::route::Early;
 use decide::Via;
@@ -56,14 +60,13 @@ pub(crate) async fn serve(context: &FlowContext, client: &Leg, cleartext: Cleart
     let Cleartext { first, detector, share, early } = cleartext;
     let took = context.proxy.clock.now().since(context.opened);
     context.proxy.metrics.detected(Kind::Http, took);
+    // The share was for bytes before a verdict; from here on, bounds are a connection's own.
+    drop(share);
     let Step::Http(head) = first else {
-        let nobody = Detection::Http(Authority { host: HttpHost::Absent, port: None });
-        let finding = Finding { detection: nobody, step: Some(first), detector, share };
-        return carry_out(context, client, finding, early).await;
+        return h2c::serve(context, client, detector.into_bytes(), early).await;
     };
     let mut inlet = Inlet::new(detector.into_bytes());
     inlet.take(head.consumed);
-    drop(share);
     let (pool, ledger) = (Pool::default(), Ledger::new(context));
     let mut session = Session { context, client, inlet, via: Via::Flow, pool, ledger, early };
     let over = tokio::select! {

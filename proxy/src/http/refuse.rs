@@ -24,9 +24,7 @@ impl Session<'_> {
     /// has sent this one to its end.
     pub(super) async fn refuse(&mut self, head: &RequestHead, asked: &Asked, decision: &Decision) -> Next {
         let told = self.ledger.refuse(decision.entered(asked));
-        let resolving = decision.judged.ruling.judgement.refusal();
-        let failed = resolving.is_some_and(|refusal| refusal.reason == Reason::ResolveFailed);
-        let status = if failed { 502 } else { decision.status };
+        let status = decision.status();
         let format = PageFormat::by_accept(head.values("accept"));
         let lasting = outlives(head);
         let (bodyless, patience) = (head.method() == b"HEAD", self.context.proxy.config.timeouts.farewell);

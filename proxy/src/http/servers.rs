@@ -59,17 +59,7 @@ impl Session<'_> {
                 decision.judged = reached.judged.clone();
                 Ok(Server::new(reached, decision.purpose.clone()))
             }
-            Err(Unreached::Refused(judged)) => {
-                decision.judged = judged;
-                Err(Unserved::Refused)
-            }
-            Err(Unreached::Failed(judged, error)) => {
-                decision.judged = judged;
-                decision.remarks.dialled = Some(error.address);
-                let note = format!("dial failed: {}", error.cause.as_str());
-                decision.remarks = decision.remarks.clone().noting(note);
-                Err(Unserved::Failed(Failure::dial(&error)))
-            }
+            Err(unreached) => Err(decision.unreached(unreached)),
         }
     }
 

@@ -4,6 +4,7 @@
 
 mod change;
 mod evasion;
+mod h2;
 mod keep_alive;
 mod messages;
 mod tunnels;

@@ -18,6 +18,7 @@ pub use request::{RequestFraming, RequestHead, RequestReader, Upgrade};
 pub use response::{Asked, ResponseFraming, ResponseHead, ResponseReader};
 pub use target::TargetForm;
 
+pub(crate) use authority::parse as parse_authority;
 pub(crate) use fields::{BadLines, Fields, write as write_field};
 pub(crate) use lines::{Gathered, LineReader};
 
