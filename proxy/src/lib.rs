@@ -18,6 +18,7 @@ pub mod config;
 mod context;
 pub mod detect;
 mod dial;
+mod early;
 mod explain;
 mod flow;
 mod http;

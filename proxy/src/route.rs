@@ -18,15 +18,10 @@ use crate::address::UpstreamAddr;
 use crate::config::Egress;
 use crate::context::{FlowContext, Judged};
 use crate::dial::{DialError, Upstream, order};
+use crate::early::{self, Tries};
 use crate::seams::{Families, Found};
 
-/// A connection to the flow's own address that was dialled before the client's first bytes came.
-#[derive(Debug)]
-pub(crate) struct Early {
-    pub(crate) upstream: Upstream,
-    /// The exact name that was confirmed to have the address.
-    pub(crate) confirmed: Option<DnsName>,
-}
+pub(crate) use crate::early::Early;
 
 /// A permitted flow with its connection.
 #[derive(Debug)]
@@ -74,23 +69,15 @@ impl Granted {
 impl FlowContext {
     /// Carries a ruling out, over the early connection where that is the right one.
     pub(crate) async fn reach(&self, judged: Judged, early: Option<Early>) -> Result<Reached, Unreached> {
-        let confirmed = early.as_ref().and_then(|early| early.confirmed.clone());
+        let confirmed = early.as_ref().and_then(Early::confirmed).cloned();
         let Granted {
             judged,
             first,
             rest,
             proven,
         } = self.grant(judged, confirmed).await.map_err(Unreached::Refused)?;
-        if let Some(Early { upstream, .. }) =
-            early.filter(|early| early.upstream.address.ip() == first.address())
-        {
-            return Ok(Reached {
-                upstream,
-                judged,
-                proven,
-            });
-        }
-        match self.race(first, rest).await {
+        let early = early.filter(|early| early.address() == first.address());
+        match self.race(early, first, rest).await {
             Ok(upstream) => Ok(Reached {
                 upstream,
                 judged,
@@ -239,24 +226,32 @@ impl FlowContext {
     }
 
     /// Tries addresses one after another, each a little after the one before (RFC 8305 §5); the first
-    /// connection wins.
-    async fn race(&self, first: DialPermit, rest: Vec<DialPermit>) -> Result<Upstream, DialError> {
-        if rest.is_empty() {
-            return self.proxy.dialer.dial(&first, self.client).await;
-        }
-        let mut failed = None;
-        let mut waiting = std::iter::once(first).chain(rest).collect::<Vec<_>>().into_iter();
-        let mut tries: JoinSet<Result<Upstream, DialError>> = JoinSet::new();
-        loop {
-            if let Some(permit) = waiting.next() {
-                let (proxy, client) = (Arc::clone(&self.proxy), self.client);
-                tries.spawn(async move { proxy.dialer.dial(&permit, client).await });
+    /// connection wins. `early` is the first try, where it was begun already.
+    async fn race(
+        &self,
+        early: Option<Early>,
+        first: DialPermit,
+        rest: Vec<DialPermit>,
+    ) -> Result<Upstream, DialError> {
+        let mut tries = match early.map(Early::finish) {
+            Some(Ok(upstream)) => return Ok(upstream),
+            Some(Err(tries)) => tries,
+            None if rest.is_empty() => return self.proxy.dialer.dial(&first, self.client).await,
+            None => {
+                let mut tries = Tries::new();
+                early::begin(&mut tries, self, first);
+                tries
             }
+        };
+        let mut failed = None;
+        let mut waiting = rest.into_iter();
+        loop {
             tokio::select! {
                 done = tries.join_next() => match done {
                     Some(Ok(Ok(upstream))) => return Ok(upstream),
                     Some(Ok(Err(error))) => failed = Some(error),
                     Some(Err(lost)) => tracing::error!(%lost, "a dial was lost"),
+                    None if waiting.len() > 0 => {}
                     None => {
                         let asked = UpstreamAddr::new(self.original.socket());
                         let lost = || DialError::new(asked, io::ErrorKind::Other.into());
@@ -264,6 +259,9 @@ impl FlowContext {
                     }
                 },
                 () = tokio::time::sleep(self.proxy.config.timeouts.next_try), if waiting.len() > 0 => {}
+            }
+            if let Some(permit) = waiting.next() {
+                early::begin(&mut tries, self, permit);
             }
         }
     }

@@ -8,16 +8,18 @@
 use std::io;
 use std::time::Duration;
 
+use tidegate_policy::DnsName;
 use tidegate_policy::detection::{Detection, OpaqueReason, Prefix};
 use tidegate_policy::judge::flow::Route;
+use tidegate_policy::judge::permit::DialPermit;
 use tokio::time::{Instant, sleep_until};
 
 use crate::budget::Share;
 use crate::context::{FlowContext, Judged};
 use crate::detect::{Detector, Step};
 use crate::dial::DialError;
+use crate::early::Early;
 use crate::leg::Leg;
-use crate::route::Early;
 
 /// Bytes read at once.
 const PIECE: usize = 16 << 10;
@@ -42,7 +44,7 @@ pub(super) struct Opening {
     pub(super) what: What,
     /// The detector with everything that the client said.
     pub(super) detector: Detector,
-    /// A connection that was dialled meanwhile.
+    /// A connection that was begun meanwhile.
     pub(super) early: Option<Early>,
     /// What the bytes hold of the budget.
     pub(super) share: Share,
@@ -85,11 +87,12 @@ struct Waiting<'a> {
     deadline: Option<Instant>,
 }
 
-/// How the early dial ended.
-enum Dialled {
-    Connected(Early),
-    NotPermitted,
-    Failed(Judged, DialError),
+/// What came of the early connection.
+enum Progress {
+    Connected,
+    Failed(DialError),
+    /// The server has said something, or has closed.
+    Spoken,
 }
 
 impl Waiting<'_> {
@@ -97,9 +100,9 @@ impl Waiting<'_> {
         let timeouts = &self.context.proxy.config.timeouts;
         let silence = Instant::now() + timeouts.silence;
         let idle = Instant::now() + timeouts.idle;
-        let dial = early_dial(self.context);
-        tokio::pin!(dial);
-        let mut dialling = true;
+        let permission = early_permission(self.context);
+        tokio::pin!(permission);
+        let mut asking = true;
         loop {
             let until = self.deadline.unwrap_or(idle);
             tokio::select! {
@@ -110,21 +113,26 @@ impl Waiting<'_> {
                         return what;
                     }
                 }
-                ended = &mut dial, if dialling => {
-                    dialling = false;
-                    match ended {
-                        Dialled::Connected(early) => self.early = Some(early),
-                        Dialled::NotPermitted => {
+                permitted = &mut permission, if asking => {
+                    asking = false;
+                    match permitted {
+                        Some((permit, confirmed)) => {
+                            self.early = Some(Early::begin(self.context, permit, confirmed));
+                        }
+                        None => {
                             self.deadline.get_or_insert(silence);
                         }
-                        // Said something already: then that is judged, and dialled anew if permitted.
-                        Dialled::Failed(..) if self.prefix != Prefix::Nothing => {}
-                        Dialled::Failed(judged, error) => return What::Unanswered(judged, error),
                     }
                 }
-                () = server_speaks(self.early.as_ref()), if self.prefix == Prefix::Nothing => {
-                    return What::Known(SERVER_FIRST);
-                }
+                progress = progress(&mut self.early, self.prefix == Prefix::Nothing) => match progress {
+                    Progress::Connected => {}
+                    Progress::Spoken => return What::Known(SERVER_FIRST),
+                    Progress::Failed(error) if self.prefix == Prefix::Nothing => {
+                        return What::Unanswered(self.context.judge(&SERVER_FIRST), error);
+                    }
+                    // Said something already: then that is judged, and dialled anew if permitted.
+                    Progress::Failed(_) => self.early = None,
+                },
                 () = sleep_until(until) => return What::Known(Detection::Undecided { prefix: self.prefix }),
             }
         }
@@ -176,32 +184,36 @@ pub(crate) fn at_end(bytes: &[u8], prefix: Prefix) -> Detection {
     }
 }
 
-/// Dials before anything was said, where that is permitted.
-async fn early_dial(context: &FlowContext) -> Dialled {
-    let judged = context.judge(&SERVER_FIRST);
-    let (permit, confirmed) = match &judged.ruling.route {
-        Route::Dial(permit) => (permit.clone(), None),
+/// What may be dialled before anything was said, with the exact name that was confirmed for it.
+async fn early_permission(context: &FlowContext) -> Option<(DialPermit, Option<DnsName>)> {
+    match context.judge(&SERVER_FIRST).ruling.route {
+        Route::Dial(permit) => Some((permit, None)),
         Route::Confirm { permit, .. } => {
             tokio::time::sleep(context.proxy.config.timeouts.confirm_after).await;
-            match context.confirm(permit).await {
-                Some((dial, name)) => (dial, Some(name)),
-                None => return Dialled::NotPermitted,
-            }
+            let (dial, name) = context.confirm(&permit).await?;
+            Some((dial, Some(name)))
         }
-        Route::Closed | Route::Resolve(_) => return Dialled::NotPermitted,
-    };
-    match context.proxy.dialer.dial(&permit, context.client).await {
-        Ok(upstream) => Dialled::Connected(Early { upstream, confirmed }),
-        Err(error) => Dialled::Failed(judged, error),
+        Route::Closed | Route::Resolve(_) => None,
     }
 }
 
-/// Returns when the server has said something, or has closed.
-async fn server_speaks(early: Option<&Early>) {
-    match early {
-        // An error is for the relay to find.
-        Some(early) => drop(early.upstream.leg.peek(&mut [0]).await),
-        None => std::future::pending().await,
+/// Waits for the next thing to happen to the early connection. Its server is listened to while the client is
+/// silent; may be dropped and called again.
+async fn progress(early: &mut Option<Early>, listening: bool) -> Progress {
+    let Some(early) = early else {
+        return std::future::pending().await;
+    };
+    match early.upstream() {
+        Some(upstream) if listening => {
+            // An error is for the relay to find.
+            drop(upstream.leg.peek(&mut [0]).await);
+            Progress::Spoken
+        }
+        Some(_) => std::future::pending().await,
+        None => match early.connected().await {
+            Ok(()) => Progress::Connected,
+            Err(error) => Progress::Failed(error),
+        },
     }
 }
 

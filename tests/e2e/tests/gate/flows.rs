@@ -313,3 +313,37 @@ async fn h3_leaves_https_answers_and_https_keeps_working() {
     let page = run(&lab, &["curl", "-sS", "--http2", "https://allowed.test/"]).await.expect_success();
     assert!(page.text().contains("hello from allowed.test"), "{page}");
 }
+
+/// Dialling early must not mean dialling twice: a hello that comes while the dial is under way goes on over it.
+#[tokio::test]
+async fn one_flow_is_one_connection_towards_the_origin() {
+    let lab = Lab::builder().build().unwrap();
+    let [server, _] = raw(&lab, 443, &Script::silent());
+    // A dial that takes as long as the rule stands: SYNs are seen, and lost.
+    let lossy = "table ip syns { set ports { type inet_service; flags dynamic; }; \
+                 chain seen { type filter hook prerouting priority -1; \
+                 tcp dport 443 tcp flags & (syn | ack) == syn update @ports { tcp sport }; }; \
+                 chain lost { type filter hook prerouting priority 0; \
+                 tcp dport 443 tcp flags & (syn | ack) == syn drop; }; }";
+    lab.net().command("nft").args(["-f", "-"]).input(lossy).run().await.unwrap().expect_success();
+    let _gateway = started(&lab, &block(&["raw.test:443"])).await;
+    run(&lab, &["dig", "+short", "raw.test"]).await.expect_success();
+    let ports = async || {
+        let listing = lab.net().command("nft").args(["list", "set", "ip", "syns", "ports"]).run().await.unwrap();
+        let elements = listing.text().split_once("elements = {").map_or(0, |(_, rest)| rest.split(',').count());
+        (elements, listing)
+    };
+    let mut client = Client::connect(lab.runner(0), "192.0.2.80:443");
+    wait_until("the early dial", PATIENCE, async || match ports().await {
+        (0, listing) => Err(listing),
+        _ => Ok(()),
+    })
+    .await
+    .unwrap();
+    let hello = hello::plain("raw.test");
+    client.say(&hello);
+    lab.net().command("nft").args(["flush", "chain", "ip", "syns", "lost"]).run().await.unwrap().expect_success();
+    received("the hello", &server, &hello).await;
+    let (count, listing) = ports().await;
+    assert_eq!(count, 1, "one flow, so many source ports: {listing}");
+}
