@@ -17,7 +17,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch as state};
 
-use crate::config::{ConfigError, GatewayConfig};
+use crate::config::{ConfigError, GatewayConfig, NetworkConfig};
 use crate::core::Core;
 use crate::dataplane::{CoreSockets, DataPlane, ThreadError};
 use crate::encrypted::{EncryptedDns, EncryptedError};
@@ -210,11 +210,13 @@ fn reload(core: &Arc<Core>) {
     match GatewayConfig::read(&core.file).and_then(|config| check_reload(core, config)) {
         Ok((config, resolver)) => {
             core.apply_config(config, &resolver);
+            *core.refused_config.lock() = None;
             tracing::info!("the configuration was re-read");
         }
         Err(error) => {
             let error = chain(&error);
             tracing::error!(error, "the new configuration is refused, the old one stays");
+            *core.refused_config.lock() = Some(error);
         }
     }
 }
@@ -222,8 +224,10 @@ fn reload(core: &Arc<Core>) {
 /// What can't change while running: listeners and networks are opened once.
 fn check_reload(core: &Core, config: GatewayConfig) -> Result<(GatewayConfig, ResolverConfig), ConfigError> {
     let old = core.config.load();
-    let interfaces = |config: &GatewayConfig| -> Vec<(String, String)> {
-        config.networks.iter().map(|one| (one.name.to_string(), one.interface.clone())).collect()
+    // Policies of networks are read anew like all others; what a network is stays.
+    let networks = |config: &GatewayConfig| -> Vec<NetworkConfig> {
+        let bare = |one: &NetworkConfig| NetworkConfig { default_policy: None, always_allow: None, ..one.clone() };
+        config.networks.iter().map(bare).collect()
     };
     let refuse = |key: &str| ConfigError::Value {
         path: core.file.clone(),
@@ -233,7 +237,7 @@ fn check_reload(core: &Core, config: GatewayConfig) -> Result<(GatewayConfig, Re
     let fixed = [
         ("gateway.name", old.name == config.name),
         ("gateway.state-dir", old.state_dir == config.state_dir),
-        ("gateway.networks", interfaces(&old) == interfaces(&config)),
+        ("gateway.networks", networks(&old) == networks(&config)),
         ("gateway.dns.tls", old.dns.tls == config.dns.tls),
         ("gateway.proxy", old.proxy == config.proxy),
         ("gateway.events", old.events == config.events),

@@ -83,7 +83,7 @@ pub struct GatewayConfig {
 }
 
 /// One runner-facing network.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NetworkConfig {
     /// Its name.
     pub name: CompactString,

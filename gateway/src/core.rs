@@ -18,7 +18,8 @@ use tidegate_dns::front::DnsHandler;
 use tidegate_dns::resolver::{Resolver, ResolverConfig};
 use tidegate_policy::lease::{LeaseTable, Neighbour, StaticLease};
 use tidegate_policy::special::NeverDial;
-use tidegate_policy::subject::Network;
+use tidegate_policy::effective::PolicySet;
+use tidegate_policy::subject::{Network, Subject};
 use tidegate_proxy::Proxy;
 
 use crate::config::GatewayConfig;
@@ -42,6 +43,8 @@ pub(crate) struct Core {
     pub(crate) events: Arc<EventPipeline>,
     pub(crate) links: Monitor,
     pub(crate) generation: AtomicU64,
+    /// Why the configuration that stands in the file is not the one in force.
+    pub(crate) refused_config: Mutex<Option<String>>,
 }
 
 impl Core {
@@ -59,22 +62,7 @@ impl Core {
     /// Reads the policy files again and puts what changed in force: one pointer swap a subject, open flows
     /// re-judged.
     pub(crate) fn apply_policies(&self) {
-        let begun = Self::instant();
-        let config = self.config.load_full();
-        let (set, changed) = {
-            let mut files = self.files.lock();
-            let before = files.report();
-            let set = files.load(&config, self.never_dial(&config));
-            (set, files.report() != before)
-        };
-        let swapped = self.leases.set_policies(Arc::new(set)).swapped;
-        for subject in &swapped {
-            self.proxy.registry().rejudge_subject(subject.id);
-        }
-        self.generation.fetch_add(u64::from(changed), Ordering::Relaxed);
-        gauge!("tidegate_policy_generation").set(self.generation.load(Ordering::Relaxed) as f64);
-        histogram!("tidegate_policy_swap_duration_seconds").record(begun.elapsed().as_secs_f64());
-        tracing::info!(subjects = swapped.len(), "policies are in force");
+        self.swap(|core, set| core.leases.set_policies(Arc::new(set)).swapped);
     }
 
     /// Takes over another configuration, already checked. Networks and listeners stay as they were started.
@@ -83,9 +71,32 @@ impl Core {
         self.resolver.reconfigure(resolver);
         self.dns.reconfigure(parts::handler_config(&config, &self.links.snapshot()));
         self.config.store(Arc::new(config));
-        self.apply_policies();
-        let changed = self.leases.set_static(leases, self.clock.now());
-        self.rejudge_sources(&changed);
+        self.swap(|core, set| {
+            let (changed, report) = core.leases.reconfigure(Arc::new(set), leases, core.clock.now());
+            core.rejudge_sources(&changed);
+            report.swapped
+        });
+    }
+
+    /// Loads the policy files, puts them in force by `swap`, and re-judges the flows of the subjects that it
+    /// gives back.
+    fn swap(&self, swap: impl FnOnce(&Self, PolicySet) -> Vec<Arc<Subject>>) {
+        let begun = Self::instant();
+        let config = self.config.load_full();
+        let (set, changed) = {
+            let mut files = self.files.lock();
+            let before = files.report();
+            let set = files.load(&config, self.never_dial(&config));
+            (set, files.report() != before)
+        };
+        let swapped = swap(self, set);
+        for subject in &swapped {
+            self.proxy.registry().rejudge_subject(subject.id);
+        }
+        self.generation.fetch_add(u64::from(changed), Ordering::Relaxed);
+        gauge!("tidegate_policy_generation").set(self.generation.load(Ordering::Relaxed) as f64);
+        histogram!("tidegate_policy_swap_duration_seconds").record(begun.elapsed().as_secs_f64());
+        tracing::info!(subjects = swapped.len(), "policies are in force");
     }
 
     /// Takes over who uses which address on the runner links.

@@ -164,5 +164,6 @@ pub(crate) async fn assemble(
         events,
         links: monitor,
         generation: AtomicU64::new(1),
+        refused_config: parking_lot::Mutex::new(None),
     }))
 }

@@ -145,6 +145,9 @@ fn report(core: &Core, interception: &InterceptState) -> Value {
         .iter()
         .filter_map(|file| Some(format!("{}: {}", file.file.display(), first_line(file.problem.as_deref()?))))
         .collect();
+    if let Some(error) = core.refused_config.lock().as_deref() {
+        degraded.push(format!("the configuration in the file is refused, an older one is in force: {}", first_line(error)));
+    }
     let (state, restored) = match interception {
         InterceptState::Up => ("up", 0),
         InterceptState::Restored { count, .. } => ("up", *count),

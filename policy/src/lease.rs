@@ -228,6 +228,18 @@ impl LeaseTable {
         self.state.lock().set_static(leases, now)
     }
 
+    /// Puts other policies and other static leases in place at once, as a configuration that was read again
+    /// means them: no lease is judged by the new of one and the old of the other in between. Gives back the
+    /// sources that have another subject now.
+    pub fn reconfigure(
+        &self,
+        policies: Arc<PolicySet>,
+        leases: Vec<StaticLease>,
+        now: Moment,
+    ) -> (Vec<IpAddr>, SwapReport) {
+        self.state.lock().reconfigure(policies, leases, now)
+    }
+
     /// The policies in force.
     pub fn policies(&self) -> Arc<PolicySet> {
         self.state.lock().policies()

@@ -300,6 +300,18 @@ impl State {
         }
     }
 
+    pub(super) fn reconfigure(
+        &mut self,
+        policies: Arc<PolicySet>,
+        specs: Vec<StaticLease>,
+        now: Moment,
+    ) -> (Vec<IpAddr>, SwapReport) {
+        // New leases are made by the new policies, and old ones that end never see them.
+        self.policies = policies;
+        let changed = self.set_static(specs, now);
+        (changed, self.reapply())
+    }
+
     pub(super) fn set_policies(&mut self, policies: Arc<PolicySet>) -> SwapReport {
         self.policies = policies;
         self.reapply()
