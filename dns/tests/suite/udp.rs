@@ -190,3 +190,39 @@ async fn invariant_3_a_ticket_is_stored_before_its_answer_leaves() {
         );
     }
 }
+
+#[tokio::test]
+async fn waiting_queries_of_one_source_are_bounded_and_others_are_served() {
+    let bench = Setup::new(block("a.test:443 b.test:443")).start().await;
+    for asked in ["a.test", "b.test"] {
+        bench.upstream.set(asked, &["A 192.0.2.1"]);
+    }
+    bench.assert_answered("b.test.").await;
+    bench.upstream.hold();
+    let port = serve(&bench, "127.0.0.1:0");
+    let greedy = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    greedy.connect(("127.0.0.1", port)).await.unwrap();
+    for _ in 0..600 {
+        greedy
+            .send(&query("a.test.", RecordType::A).to_vec().unwrap())
+            .await
+            .unwrap();
+        tokio::task::yield_now().await;
+    }
+    let other = UdpSocket::bind("127.0.0.2:0").await.unwrap();
+    other.connect(("127.0.0.1", port)).await.unwrap();
+    let answer = exchange(&other, &query("b.test.", RecordType::A)).await;
+    assert_eq!(data(&answer), ["192.0.2.1"]);
+    bench.upstream.release();
+    let mut buffer = [0; 4096];
+    for answered in 0..512 {
+        let received = timeout(Duration::from_secs(5), greedy.recv(&mut buffer)).await;
+        received
+            .unwrap_or_else(|_| panic!("{answered} of 512 answered"))
+            .unwrap();
+    }
+    // The first over the bound would have come by now: this answer was asked for after all of them.
+    let last = query("b.test.", RecordType::A);
+    assert_eq!(exchange(&greedy, &last).await.metadata.id, last.metadata.id);
+    assert_eq!(bench.upstream.asked("a.test").len(), 1);
+}
