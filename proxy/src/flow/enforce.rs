@@ -282,14 +282,22 @@ pub(super) fn relaying<'a>(context: &'a FlowContext, client: &'a Leg, upstream: 
 
 /// Writes the end of a relay into its event, and lets orderly ends be orderly.
 pub(super) fn finish(end: &End, client: &Leg, upstream: &Leg, record: &mut OpenRecord) {
+    if let Some(note) = orderly(end, client, upstream) {
+        record.note(note);
+    }
+}
+
+/// Lets an orderly end be orderly; any other is to be noted.
+pub(super) fn orderly(end: &End, client: &Leg, upstream: &Leg) -> Option<&'static str> {
     match end {
         End::Finished => {
             client.orderly();
             upstream.orderly();
+            None
         }
-        End::Idle => record.note("closed after the idle timeout"),
-        End::Broken(Broken::Source(_) | Broken::Sink(_)) => record.note("reset"),
-        End::Stopped => {}
+        End::Idle => Some("closed after the idle timeout"),
+        End::Broken(Broken::Source(_) | Broken::Sink(_)) => Some("reset"),
+        End::Stopped => None,
     }
 }
 

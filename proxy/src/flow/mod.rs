@@ -25,7 +25,6 @@ use crate::context::FlowContext;
 use crate::dial;
 use crate::leg::Leg;
 
-pub(crate) use enforce::{Finding, carry_out};
 pub(crate) use first::at_end;
 pub(crate) use tls::TlsWatch;
 

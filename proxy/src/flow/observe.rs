@@ -16,6 +16,7 @@ use crate::address::UpstreamAddr;
 use crate::budget::Share;
 use crate::context::{FlowContext, Judged, OpenRecord, Remarks};
 use crate::detect::{Detector, Step};
+use crate::http::Onlooker;
 use crate::leg::Leg;
 use crate::relay::{Direction, End, Inspect, Look};
 use crate::route::own_permit;
@@ -49,16 +50,18 @@ pub(super) struct Observer<'a> {
     detector: Detector,
     share: Share,
     prefix: Prefix,
-    sight: Sight,
+    sight: Sight<'a>,
     record: Option<OpenRecord>,
 }
 
 /// How far an observer sees.
-enum Sight {
+enum Sight<'a> {
     /// The bytes don't say yet what the flow is.
     Looking,
     /// They do, and it is TLS: up to its final hello.
     Tls(TlsWatch, Judged),
+    /// They do, and it is HTTP: each request has its own verdict and event.
+    Http(Box<Onlooker<'a>>),
     /// They do, and some exact name may yet prove to have the address.
     Unconfirmed(Judged, Remarks),
     /// They do, and it is refused.
@@ -152,6 +155,12 @@ impl<'a> Observer<'a> {
             self.sight = Sight::Unconfirmed(judged, remarks);
             return Look::Enough;
         }
+        if matches!(finding.step, Some(Step::Http(_))) {
+            let mut onlooker = Onlooker::new(self.context, self.dialled);
+            let look = onlooker.client_says(finding.detector.bytes());
+            self.sight = Sight::Http(Box::new(onlooker));
+            return look;
+        }
         // A record made before the finding says less than this one.
         self.record = Some(self.context.permit(&judged.ruling, remarks));
         let Some(Step::Tls(hello)) = &finding.step else {
@@ -183,6 +192,11 @@ impl<'a> Observer<'a> {
                 self.record = Some(self.context.permit(&ruling, remarks));
             }
             Sight::Tls(watch, judged) => self.second_hello(watch.differs(), judged),
+            Sight::Http(mut onlooker) => {
+                if let Some(note) = enforce::orderly(&end, client, upstream) {
+                    onlooker.note(note);
+                }
+            }
         }
         if let Some(record) = &mut self.record {
             finish(&end, client, upstream, record);
@@ -218,6 +232,12 @@ impl Inspect for Observer<'_> {
             return watch.look(direction, bytes, pass);
         }
         pass.extend_from_slice(bytes);
+        if let Sight::Http(onlooker) = &mut self.sight {
+            return match direction {
+                Direction::Up => onlooker.client_says(bytes),
+                Direction::Down => onlooker.server_says(bytes),
+            };
+        }
         match (&self.sight, direction) {
             (Sight::Looking, Direction::Up) => self.client_says(bytes, pass),
             // A server that speaks before its client has said anything makes the flow opaque.
@@ -225,7 +245,10 @@ impl Inspect for Observer<'_> {
                 self.found(SERVER_FIRST, None, pass)
             }
             (Sight::Looking, Direction::Down) => Look::More,
-            (Sight::Tls(..) | Sight::Unconfirmed(..) | Sight::Refused(..) | Sight::Done, _) => Look::Enough,
+            (
+                Sight::Tls(..) | Sight::Http(_) | Sight::Unconfirmed(..) | Sight::Refused(..) | Sight::Done,
+                _,
+            ) => Look::Enough,
         }
     }
 
@@ -240,7 +263,11 @@ impl Inspect for Observer<'_> {
     fn release(&mut self, direction: Direction) -> Vec<u8> {
         match &mut self.sight {
             Sight::Tls(watch, _) => watch.release(direction),
-            Sight::Looking | Sight::Unconfirmed(..) | Sight::Refused(..) | Sight::Done => Vec::new(),
+            Sight::Looking
+            | Sight::Http(_)
+            | Sight::Unconfirmed(..)
+            | Sight::Refused(..)
+            | Sight::Done => Vec::new(),
         }
     }
 }
@@ -258,7 +285,7 @@ impl Drop for Observer<'_> {
                 let remarks = Remarks::of(&detection, self.context.flow.transport);
                 (self.context.judge(&detection).ruling, remarks)
             }
-            Sight::Looking | Sight::Tls(..) | Sight::Refused(..) | Sight::Done => return,
+            Sight::Looking | Sight::Tls(..) | Sight::Http(_) | Sight::Refused(..) | Sight::Done => return,
         };
         drop(self.context.permit(&ruling, remarks));
     }

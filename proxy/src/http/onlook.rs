@@ -58,6 +58,13 @@ impl<'a> Onlooker<'a> {
         if self.observer.is_blind() { Look::Enough } else { Look::More }
     }
 
+    /// Adds a remark to the event of the last request.
+    pub(crate) fn note(&mut self, note: &str) {
+        if let Some(last) = &self.last {
+            self.ledger.note(last, note);
+        }
+    }
+
     fn count(&self, direction: Direction, bytes: usize) {
         if let Some(last) = &self.last {
             last.count(direction, bytes);

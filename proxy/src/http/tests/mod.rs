@@ -2,6 +2,7 @@
 //! remember every byte.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod audit;
 mod change;
 mod evasion;
 mod h2;
