@@ -36,6 +36,7 @@ e2e:
 	$(CARGO) build --quiet --package tidegate
 	$(TEST_ENV) $(CARGO) test --package tidegate-e2e --lib --tests
 
+# Beside Debian's unbound and haproxy, on a quiet machine with two cores: bench/README.md. Root, for the lab.
 bench:
 	packaging/install-deps.sh build bench
 	$(CARGO) bench --package tidegate-bench

@@ -11,7 +11,8 @@ build="build-essential ca-certificates"
 demo="nftables iproute2 procps curl git dnsutils openssl"
 # The clients and servers that the end-to-end tests drive.
 tests="openssh-server openssh-client ncat socat postgresql postgresql-client python3 python3-pip iputils-ping tcpdump"
-bench="unbound haproxy dnsperf"
+# The peers that Tidegate is measured beside, and what counts system calls.
+bench="unbound haproxy strace"
 
 fail() {
     echo "install-deps: $*" >&2
