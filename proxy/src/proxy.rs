@@ -57,6 +57,8 @@ pub struct Proxy {
     pub(crate) udp: Udp,
     /// Cancelled when no new flow is to be taken.
     pub(crate) closing: CancellationToken,
+    /// Cancelled when no flow is left.
+    pub(crate) closed: CancellationToken,
     ipv6: AtomicBool,
 }
 
@@ -91,6 +93,7 @@ impl Proxy {
             budget: Budget::new(config.limits.detect_bytes),
             metrics,
             closing: CancellationToken::new(),
+            closed: CancellationToken::new(),
             ipv6: AtomicBool::new(true),
             config,
             subjects: parts.subjects,
@@ -123,8 +126,8 @@ impl Proxy {
         crate::accept::serve(self, listener).await
     }
 
-    /// Serves diverted datagrams until [`Proxy::drain`]: once a core and family. The socket must give
-    /// original destination and mark as control messages.
+    /// Serves diverted datagrams until [`Proxy::drain`] is over (open associations go on during it): once a
+    /// core and family. The socket must give original destination and mark as control messages.
     pub async fn serve_udp(self: Arc<Self>, socket: std::net::UdpSocket) -> io::Result<()> {
         crate::udp::serve(self, socket).await
     }
@@ -137,6 +140,7 @@ impl Proxy {
         let cut = if emptied.is_ok() { 0 } else { self.registry.len() };
         self.registry.close_all();
         let _ = tokio::time::timeout(LAST_WORDS, self.registry.emptied()).await;
+        self.closed.cancel();
         cut
     }
 }

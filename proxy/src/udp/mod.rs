@@ -66,7 +66,7 @@ impl Udp {
     }
 }
 
-/// Serves one diverted socket until the proxy is drained.
+/// Serves one diverted socket until the proxy is drained: what is open goes on until then.
 pub(crate) async fn serve(proxy: Arc<Proxy>, socket: std::net::UdpSocket) -> io::Result<()> {
     socket.set_nonblocking(true)?;
     let socket = UdpSocket::from_std(socket)?;
@@ -74,7 +74,7 @@ pub(crate) async fn serve(proxy: Arc<Proxy>, socket: std::net::UdpSocket) -> io:
     loop {
         let received = tokio::select! {
             biased;
-            () = proxy.closing.cancelled() => return Ok(()),
+            () = proxy.closed.cancelled() => return Ok(()),
             received = socket.async_io(Interest::READABLE, || receive(socket.as_fd(), &mut buffer)) => received,
         };
         match received {
@@ -113,7 +113,9 @@ fn datagram(proxy: &Arc<Proxy>, arrival: Arrival, payload: &[u8]) {
     if proxy.udp.refusals.stands(&pair, now) {
         return unreachable(proxy, pair, payload);
     }
-    begin(proxy, pair, payload);
+    if !proxy.closing.is_cancelled() {
+        begin(proxy, pair, payload);
+    }
 }
 
 fn spoofed(proxy: &Arc<Proxy>, pair: Pair) {

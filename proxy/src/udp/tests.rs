@@ -301,6 +301,27 @@ fn a_new_policy_closes_an_association() {
 }
 
 #[test]
+fn a_drain_takes_no_new_association_and_serves_the_open_ones() {
+    in_net(|| async {
+        let bench = Bench::new(POLICY);
+        bench.ticket("n.test", "192.0.2.123");
+        let (server, old, new) = (origin(NTP), Runner::new(&bench).await, Runner::new(&bench).await);
+        old.sends(NTP, b"one");
+        served(&server).await;
+        let drain = tokio::spawn({
+            let proxy = bench.proxy.clone();
+            async move { proxy.drain(Duration::from_millis(300)).await }
+        });
+        until(|| bench.proxy.closing.is_cancelled(), || "no drain".into()).await;
+        new.sends(NTP, b"nothing new");
+        old.sends(NTP, b"two");
+        assert_eq!(served(&server).await.0, b"two");
+        assert_eq!(drain.await.unwrap(), 1);
+        assert_eq!(bench.events.all().len(), 1);
+    });
+}
+
+#[test]
 fn a_diverted_socket_is_served_until_the_drain() {
     in_net(|| async {
         let bench = Bench::new(POLICY);
