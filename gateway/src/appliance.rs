@@ -8,6 +8,7 @@ use std::process;
 use std::sync::Arc;
 use std::time::Duration;
 
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use thiserror::Error;
 use tidegate_dns::clock::Clock;
 use tidegate_dns::resolver::ResolverConfig;
@@ -85,6 +86,7 @@ pub struct Appliance;
 impl Appliance {
     /// Runs the gateway of the configuration that stands at `file` until SIGTERM or SIGINT.
     pub fn run(file: &Path, config: GatewayConfig) -> Result<(), ApplianceError> {
+        raise_descriptor_limit();
         let runtime = Builder::new_multi_thread()
             .worker_threads(2)
             .thread_name("control")
@@ -97,6 +99,15 @@ impl Appliance {
             Signals::register().map_err(during("can't listen for signals"))?
         };
         run(&runtime, file, config, signals)
+    }
+}
+
+/// A shell's soft limit (1 024) is for programs that call `select`; a flow takes up to four descriptors.
+fn raise_descriptor_limit() {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, most)| setrlimit(Resource::RLIMIT_NOFILE, most, most));
+    if let Err(error) = raised {
+        tracing::warn!(%error, "the limit of open descriptors can't be raised");
     }
 }
 

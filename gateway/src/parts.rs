@@ -123,7 +123,7 @@ pub(crate) async fn assemble(
     let networks = served.iter().map(|one| one.network.clone()).collect();
     let leases = Arc::new(LeaseTable::new(networks, Arc::new(set)));
     leases.set_static(static_leases(&config), clock.now());
-    let events = EventPipeline::new(&config.name, uuid::Uuid::now_v7().as_u64_pair().1);
+    let events = EventPipeline::new(&config.name, random());
     let resolver = Resolver::new(&resolver_config(&config.dns)?, DEFAULT_CACHE_BYTES, clock.clone());
     let subjects = Arc::new(Leases(Arc::clone(&leases)));
     let front = Parts {
@@ -166,4 +166,11 @@ pub(crate) async fn assemble(
         generation: AtomicU64::new(1),
         refused_config: parking_lot::Mutex::new(None),
     }))
+}
+
+/// A number that no other start of a gateway is likely to draw: the standard library seeds its hashers from
+/// the system's random source.
+fn random() -> u64 {
+    use std::hash::{BuildHasher, Hasher};
+    std::hash::RandomState::new().build_hasher().finish()
 }
