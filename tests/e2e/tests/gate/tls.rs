@@ -367,7 +367,7 @@ async fn t22_t23_an_urgent_byte_is_judged_as_the_origin_gets_it() {
     let stage = Stage::new(&lab, &["raw.test:443"]).await;
     // Read in line, the urgent byte makes the hello malformed; read out of band, the hello is honest.
     let hello = hello::plain("raw.test");
-    let hex: String = hello.iter().map(|byte| format!("{byte:02x}")).collect();
+    let hex = hello.iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"));
     let script = "import socket, sys\n\
                   hello = bytes.fromhex(sys.argv[1])\n\
                   peer = socket.create_connection(('192.0.2.80', 443), 10)\n\
