@@ -14,12 +14,18 @@ pub(super) struct Failure {
 impl Failure {
     /// The server's answer is missing or can't be read.
     pub(super) fn answer(what: &str) -> Self {
-        Self { status: 502, what: format!("its server gave no answer that can be passed on: {what}") }
+        Self {
+            status: 502,
+            what: format!("its server gave no answer that can be passed on: {what}"),
+        }
     }
 
     /// The client's body can't be read.
     pub(super) fn body(what: &str) -> Self {
-        Self { status: 400, what: format!("the request can't be passed on: {what}") }
+        Self {
+            status: 400,
+            what: format!("the request can't be passed on: {what}"),
+        }
     }
 
     /// The server can't be reached.
@@ -28,15 +34,23 @@ impl Failure {
             DialCause::Refused => (502, "the server refused the connection"),
             DialCause::Timeout => (504, "the server did not answer in time"),
             DialCause::Unreachable => (502, "there is no route to the server"),
-            DialCause::Ports | DialCause::Resources => (503, "the gateway has no room for another connection"),
+            DialCause::Ports | DialCause::Resources => {
+                (503, "the gateway has no room for another connection")
+            }
             DialCause::Other => (502, "the connection failed"),
         };
-        Self { status, what: format!("{why} ({})", error.address) }
+        Self {
+            status,
+            what: format!("{why} ({})", error.address),
+        }
     }
 
     /// Too many connections at once.
     pub(super) fn full() -> Self {
-        Self { status: 503, what: "too many servers are asked at once over this connection".into() }
+        Self {
+            status: 503,
+            what: "too many servers are asked at once over this connection".into(),
+        }
     }
 
     /// The words of the page.
@@ -47,7 +61,11 @@ impl Failure {
     /// A whole HTTP/1.1 response that closes the connection.
     pub(super) fn page(&self, head: &RequestHead) -> Vec<u8> {
         let text = self.text();
-        let body = if head.method() == b"HEAD" { "" } else { text.as_str() };
+        let body = if head.method() == b"HEAD" {
+            ""
+        } else {
+            text.as_str()
+        };
         format!(
             "HTTP/1.1 {} {}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {}\r\n\
              Cache-Control: no-store\r\nConnection: close\r\n\r\n{body}",

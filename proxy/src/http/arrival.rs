@@ -79,5 +79,9 @@ fn ended(inlet: &Inlet) -> Arrival {
         return Arrival::Ended;
     }
     let what = "the client ended its side within a request's head";
-    Arrival::Bad(Box::new(HeadError { status: 400, what, authority: None }))
+    Arrival::Bad(Box::new(HeadError {
+        status: 400,
+        what,
+        authority: None,
+    }))
 }

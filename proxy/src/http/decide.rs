@@ -72,13 +72,24 @@ impl Asked {
             TargetForm::Absolute => Form::Url(default_port(head.target())),
         };
         let forwarded_host = head.values("x-forwarded-host").next().map(readable);
-        Self { authority: head.authority.clone(), form, forwarded_host }
+        Self {
+            authority: head.authority.clone(),
+            form,
+            forwarded_host,
+        }
     }
 
     /// What a request asks whose authority is all that matters.
     pub(super) fn plain(authority: Option<Authority>, forwarded_host: Option<&[u8]>) -> Self {
-        let authority = authority.unwrap_or(Authority { host: HttpHost::Absent, port: None });
-        Self { authority, form: Form::Path, forwarded_host: forwarded_host.map(readable) }
+        let authority = authority.unwrap_or(Authority {
+            host: HttpHost::Absent,
+            port: None,
+        });
+        Self {
+            authority,
+            form: Form::Path,
+            forwarded_host: forwarded_host.map(readable),
+        }
     }
 
     /// Judges the request with the policy and the tickets of this moment.
@@ -109,7 +120,11 @@ impl Asked {
             Form::Url(port) => {
                 let proxied = self.proxied(context, self.target(port));
                 // Not a permitted proxy: then the URL is but another spelling of Host.
-                if refused_for(&proxied.judged) == Some(Reason::ProxyRequest) { own(context) } else { proxied }
+                if refused_for(&proxied.judged) == Some(Reason::ProxyRequest) {
+                    own(context)
+                } else {
+                    proxied
+                }
             }
         }
     }
@@ -151,7 +166,10 @@ impl Asked {
 
     /// The target that a proxy is asked for; `default` is the port where none is written.
     fn target(&self, default: u16) -> ProxyTarget {
-        ProxyTarget { host: self.authority.host.clone(), port: self.authority.port.unwrap_or(default) }
+        ProxyTarget {
+            host: self.authority.host.clone(),
+            port: self.authority.port.unwrap_or(default),
+        }
     }
 
     /// True when the flow's own address is the one that the request names: it is made to an origin.
@@ -159,16 +177,23 @@ impl Asked {
         match &self.authority.host {
             HttpHost::Name(name) => {
                 let subject = context.subject();
-                subject.tickets().holds(name, context.flow.address, context.proxy.clock.now())
+                subject
+                    .tickets()
+                    .holds(name, context.flow.address, context.proxy.clock.now())
             }
-            HttpHost::Address(address) => special::canonical(*address) == special::canonical(context.flow.address),
+            HttpHost::Address(address) => {
+                special::canonical(*address) == special::canonical(context.flow.address)
+            }
             HttpHost::Absent => true,
         }
     }
 
     fn remarks(&self, context: &FlowContext) -> Remarks {
         let mut remarks = Remarks::of(&Detection::Http(self.authority.clone()), Transport::Tcp);
-        if let Some(port) = self.authority.port.filter(|port| self.form == Form::Path && *port != context.flow.port)
+        if let Some(port) = self
+            .authority
+            .port
+            .filter(|port| self.form == Form::Path && *port != context.flow.port)
         {
             remarks = remarks.noting(format!("Host names port {port}"));
         }
@@ -192,7 +217,11 @@ impl Decision {
 
     /// The status that explains the refusal.
     pub(super) fn status(&self) -> u16 {
-        if refused_for(&self.judged) == Some(Reason::ResolveFailed) { 502 } else { self.status }
+        if refused_for(&self.judged) == Some(Reason::ResolveFailed) {
+            502
+        } else {
+            self.status
+        }
     }
 
     /// Refuses what no policy decides about.
@@ -253,11 +282,23 @@ fn refused_for(judged: &Judged) -> Option<Reason> {
 }
 
 fn default_port(target: &[u8]) -> u16 {
-    let https = target.get(..6).is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"https:"));
+    let https = target
+        .get(..6)
+        .is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"https:"));
     if https { 443 } else { 80 }
 }
 
 /// A header value for people, short and printable.
 fn readable(value: &[u8]) -> String {
-    value.iter().take(MOST_NOTED).map(|byte| if byte.is_ascii_graphic() { char::from(*byte) } else { '?' }).collect()
+    value
+        .iter()
+        .take(MOST_NOTED)
+        .map(|byte| {
+            if byte.is_ascii_graphic() {
+                char::from(*byte)
+            } else {
+                '?'
+            }
+        })
+        .collect()
 }

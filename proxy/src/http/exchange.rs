@@ -76,11 +76,35 @@ struct Progress {
 impl Exchange<'_> {
     /// Relays the exchange to its end.
     pub(super) async fn run(self) -> Outcome {
-        let Self { client, inlet, server, head, tally } = self;
-        let Server { upstream, inlet: outlet, .. } = server;
+        let Self {
+            client,
+            inlet,
+            server,
+            head,
+            tally,
+        } = self;
+        let Server {
+            upstream,
+            inlet: outlet,
+            ..
+        } = server;
         let (leg, progress) = (&upstream.leg, Progress::default());
-        let up = Upload { client, inlet, leg, tally, progress: &progress }.run(head);
-        let down = Download { client, outlet, leg, tally, progress: &progress }.run(head);
+        let up = Upload {
+            client,
+            inlet,
+            leg,
+            tally,
+            progress: &progress,
+        }
+        .run(head);
+        let down = Download {
+            client,
+            outlet,
+            leg,
+            tally,
+            progress: &progress,
+        }
+        .run(head);
         tokio::pin!(up, down);
         let mut halted = false;
         let answered = loop {
@@ -99,9 +123,8 @@ impl Exchange<'_> {
                 },
             }
         };
-        let lasting = match answered {
-            Outcome::Done { lasting } => lasting,
-            other => return other,
+        let Outcome::Done { lasting } = answered else {
+            return answered;
         };
         // RFC 9110 §10.1.1: a client that waited to be told so may never send the body.
         let withheld = head.expects_continue && !progress.begun.is_cancelled();
@@ -227,10 +250,11 @@ impl Download<'_> {
         if self.forward(&answered).await.is_err() {
             return Outcome::Broken;
         }
-        match answered.framing {
-            ResponseFraming::Tunnel => Outcome::Tunnel,
-            framing => self.body(framing, answered.keep_alive && head.keep_alive).await,
+        if answered.framing == ResponseFraming::Tunnel {
+            return Outcome::Tunnel;
         }
+        self.body(answered.framing, answered.keep_alive && head.keep_alive)
+            .await
     }
 
     async fn head(&mut self, asked: Asked) -> Result<Box<ResponseHead>, Outcome> {
@@ -245,7 +269,9 @@ impl Download<'_> {
                 HeadProgress::NeedMore => match self.outlet.fill(self.leg).await {
                     Ok(1..) => {}
                     Ok(_) | Err(_) if self.outlet.held().is_empty() => return Err(Outcome::Silent),
-                    Ok(_) | Err(_) => return Err(Outcome::Bad("a connection that ends within the response's head")),
+                    Ok(_) | Err(_) => {
+                        return Err(Outcome::Bad("a connection that ends within the response's head"));
+                    }
                 },
             }
         }
@@ -264,13 +290,17 @@ impl Download<'_> {
             if self.outlet.held().is_empty() {
                 match self.outlet.fill(self.leg).await {
                     Ok(1..) => {}
-                    Ok(_) if framing == ResponseFraming::UntilClose => return Outcome::Done { lasting: false },
+                    Ok(_) if framing == ResponseFraming::UntilClose => {
+                        return Outcome::Done { lasting: false };
+                    }
                     Ok(_) => return Outcome::Cut,
                     Err(_) => return Outcome::Broken,
                 }
             }
             out.clear();
-            let Ok(used) = step(&mut body, self.outlet.held(), &mut out) else { return Outcome::Broken };
+            let Ok(used) = step(&mut body, self.outlet.held(), &mut out) else {
+                return Outcome::Broken;
+            };
             let (Used::AsItIs(octets) | Used::Anew(octets)) = used;
             let bytes = match used {
                 Used::AsItIs(_) => self.outlet.held().get(..octets).unwrap_or_default(),
@@ -282,7 +312,9 @@ impl Download<'_> {
             self.outlet.take(octets);
         }
         // What comes behind a response that is complete belongs to nobody.
-        Outcome::Done { lasting: lasting && self.outlet.held().is_empty() }
+        Outcome::Done {
+            lasting: lasting && self.outlet.held().is_empty(),
+        }
     }
 
     async fn put(&self, bytes: &[u8]) -> io::Result<()> {
@@ -303,13 +335,17 @@ enum Used {
 
 /// Takes the next bytes of a body. Long runs of data are not copied.
 fn step(body: &mut BodyReader, held: &[u8], out: &mut Vec<u8>) -> Result<Used, &'static str> {
-    let plain = usize::try_from(body.plain()).unwrap_or(usize::MAX).min(held.len());
+    let plain = usize::try_from(body.plain())
+        .unwrap_or(usize::MAX)
+        .min(held.len());
     // A short run amid chunk lines goes with them in one write.
     if plain > 0 && (plain == held.len() || plain > PIECE / 4) {
         body.passed(plain as u64);
         return Ok(Used::AsItIs(plain));
     }
-    let advance = body.advance(held, out).map_err(|_| "a body that is not framed as its head says")?;
+    let advance = body
+        .advance(held, out)
+        .map_err(|_| "a body that is not framed as its head says")?;
     Ok(Used::Anew(advance.consumed))
 }
 
@@ -343,10 +379,17 @@ mod tests {
         let chunked = b"5;x=y\r\nhello\r\n3\r\n, w\r\n0\r\nA: b\r\n\r\nHTTP/1.1 200 OK\r\n";
         for cut in 1..=chunked.len() {
             let (passed, used, done) = all(ResponseFraming::Chunked, chunked, cut);
-            assert_eq!(passed, b"5\r\nhello\r\n3\r\n, w\r\n0\r\nA: b\r\n\r\n", "cut {cut}");
+            assert_eq!(
+                passed, b"5\r\nhello\r\n3\r\n, w\r\n0\r\nA: b\r\n\r\n",
+                "cut {cut}"
+            );
             assert!(done && chunked[used..].starts_with(b"HTTP"), "cut {cut}");
             let (passed, used, done) = all(ResponseFraming::Length(5), b"helloHTTP", cut);
-            assert_eq!((passed.as_slice(), used, done), (&b"hello"[..], 5, true), "cut {cut}");
+            assert_eq!(
+                (passed.as_slice(), used, done),
+                (&b"hello"[..], 5, true),
+                "cut {cut}"
+            );
         }
     }
 }

@@ -19,7 +19,11 @@ pub(super) struct Inlet {
 impl Inlet {
     /// An inlet that holds these bytes already.
     pub(super) fn new(bytes: Vec<u8>) -> Self {
-        Self { bytes, used: 0, ended: false }
+        Self {
+            bytes,
+            used: 0,
+            ended: false,
+        }
     }
 
     /// What is not used yet.

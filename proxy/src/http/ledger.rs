@@ -52,7 +52,10 @@ pub(super) struct Ledger<'a> {
 
 impl<'a> Ledger<'a> {
     pub(super) fn new(context: &'a FlowContext) -> Self {
-        Self { context, entries: Vec::new() }
+        Self {
+            context,
+            entries: Vec::new(),
+        }
     }
 
     /// Records a request that is let through; its bytes are to be counted in what is returned.
@@ -74,14 +77,19 @@ impl<'a> Ledger<'a> {
             return told;
         }
         let told = context.refuse(entered.ruling, entered.remarks);
-        let told = entered.target_port.map_or(told.clone(), |port| told.for_port(port));
+        let told = entered
+            .target_port
+            .map_or(told.clone(), |port| told.for_port(port));
         entry.told = Some(told.clone());
         told
     }
 
     /// Adds a remark to the event whose bytes are counted in `traffic`.
     pub(super) fn note(&mut self, traffic: &Arc<Traffic>, note: &str) {
-        let found = self.entries.iter_mut().find(|entry| Arc::ptr_eq(&entry.traffic, traffic));
+        let found = self
+            .entries
+            .iter_mut()
+            .find(|entry| Arc::ptr_eq(&entry.traffic, traffic));
         if let Some(record) = found.and_then(|entry| entry.record.as_mut()) {
             record.note(note);
         }
@@ -89,13 +97,17 @@ impl<'a> Ledger<'a> {
 
     fn entry(&mut self, entered: &Entered<'_>) -> &mut Entry {
         let key = entered.key();
-        let entry = match self.entries.iter().position(|entry| entry.key == key) {
-            Some(at) => self.entries.remove(at),
-            None => {
-                if self.entries.len() >= MOST_ENTRIES {
-                    self.entries.remove(0);
-                }
-                Entry { key, record: None, told: None, traffic: Arc::default() }
+        let entry = if let Some(at) = self.entries.iter().position(|entry| entry.key == key) {
+            self.entries.remove(at)
+        } else {
+            if self.entries.len() >= MOST_ENTRIES {
+                self.entries.remove(0);
+            }
+            Entry {
+                key,
+                record: None,
+                told: None,
+                traffic: Arc::default(),
             }
         };
         let at = self.entries.len();
@@ -117,15 +129,15 @@ impl Entered<'_> {
 
 impl Entry {
     fn once_more(&mut self, context: &FlowContext, entered: Entered<'_>) {
-        match &mut self.record {
-            Some(record) => {
-                context.proxy.metrics.verdict(entered.remarks.kind, &entered.ruling.judgement);
-                record.amend(|event| event.count += 1);
-            }
-            None => {
-                let traffic = Arc::clone(&self.traffic);
-                self.record = Some(context.permit_apart(entered.ruling, entered.remarks, traffic));
-            }
+        if let Some(record) = &mut self.record {
+            context
+                .proxy
+                .metrics
+                .verdict(entered.remarks.kind, &entered.ruling.judgement);
+            record.amend(|event| event.count += 1);
+        } else {
+            let traffic = Arc::clone(&self.traffic);
+            self.record = Some(context.permit_apart(entered.ruling, entered.remarks, traffic));
         }
     }
 }

@@ -57,7 +57,12 @@ pub(crate) struct Cleartext {
 
 /// Serves the flow to its end.
 pub(crate) async fn serve(context: &FlowContext, client: &Leg, cleartext: Cleartext) {
-    let Cleartext { first, detector, share, early } = cleartext;
+    let Cleartext {
+        first,
+        detector,
+        share,
+        early,
+    } = cleartext;
     let took = context.proxy.clock.now().since(context.opened);
     context.proxy.metrics.detected(Kind::Http, took);
     // The share was for bytes before a verdict; from here on, bounds are a connection's own.
@@ -68,7 +73,15 @@ pub(crate) async fn serve(context: &FlowContext, client: &Leg, cleartext: Cleart
     let mut inlet = Inlet::new(detector.into_bytes());
     inlet.take(head.consumed);
     let (pool, ledger) = (Pool::default(), Ledger::new(context));
-    let mut session = Session { context, client, inlet, via: Via::Flow, pool, ledger, early };
+    let mut session = Session {
+        context,
+        client,
+        inlet,
+        via: Via::Flow,
+        pool,
+        ledger,
+        early,
+    };
     let over = tokio::select! {
         over = session.run(Some(head)) => over,
         () = context.traffic().silence(context.proxy.config.timeouts.idle) => return,
@@ -77,13 +90,27 @@ pub(crate) async fn serve(context: &FlowContext, client: &Leg, cleartext: Cleart
     match over {
         Over::Done => {}
         Over::Opaque(server, event) => {
-            let end = Pair { context, client, inlet, server: *server }.relay(&event, &mut ()).await;
+            let end = Pair {
+                context,
+                client,
+                inlet,
+                server: *server,
+            }
+            .relay(&event, &mut ())
+            .await;
             if !matches!(end, crate::relay::End::Finished) {
                 session.ledger.note(&event, "reset");
             }
         }
         Over::Tunnel(server, target) => {
-            Pair { context, client, inlet, server: *server }.inside(target).await;
+            Pair {
+                context,
+                client,
+                inlet,
+                server: *server,
+            }
+            .inside(target)
+            .await;
         }
     }
 }

@@ -61,13 +61,13 @@ impl RequestObserver {
                         }
                     }
                 }
-                State::Body(body) => match skip(body, &rest) {
-                    Some(used) => rest.split_off(used),
-                    None => {
+                State::Body(body) => {
+                    let Some(used) = skip(body, &rest) else {
                         self.0 = State::Blind;
                         return;
-                    }
-                },
+                    };
+                    rest.split_off(used)
+                }
             };
             if matches!(&self.0, State::Body(body) if body.is_done()) {
                 self.0 = State::head();
@@ -89,7 +89,9 @@ impl State {
         }
         match head.framing {
             RequestFraming::Empty | RequestFraming::Length(0) => Self::head(),
-            framing => Self::Body(BodyReader::for_request(framing)),
+            framing @ (RequestFraming::Length(_) | RequestFraming::Chunked) => {
+                Self::Body(BodyReader::for_request(framing))
+            }
         }
     }
 }
@@ -99,16 +101,23 @@ fn skip(body: &mut BodyReader, bytes: &[u8]) -> Option<usize> {
     let (mut used, mut nowhere) = (0, Vec::new());
     while used < bytes.len() && !body.is_done() {
         let rest = bytes.get(used..).unwrap_or_default();
-        let plain = usize::try_from(body.plain()).unwrap_or(usize::MAX).min(rest.len());
+        let plain = usize::try_from(body.plain())
+            .unwrap_or(usize::MAX)
+            .min(rest.len());
         if plain > 0 {
             body.passed(plain as u64);
             used += plain;
             continue;
         }
         // Between runs of data: up to the end of a chunk line, so that no data is copied.
-        let line = rest.iter().position(|byte| *byte == b'\n').map_or(rest.len(), |end| end + 1);
+        let line = rest
+            .iter()
+            .position(|byte| *byte == b'\n')
+            .map_or(rest.len(), |end| end + 1);
         nowhere.clear();
-        let advance = body.advance(rest.get(..line).unwrap_or_default(), &mut nowhere).ok()?;
+        let advance = body
+            .advance(rest.get(..line).unwrap_or_default(), &mut nowhere)
+            .ok()?;
         used += advance.consumed;
     }
     Some(used)
@@ -158,12 +167,25 @@ mod tests {
     #[test]
     fn where_the_next_bytes_could_be_anything_nothing_more_is_seen() {
         for (first, what) in [
-            ("GET /ws HTTP/1.1\r\nHost: a.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n", "/ws"),
-            ("CONNECT a.test:443 HTTP/1.1\r\nHost: a.test:443\r\n\r\n", "a.test:443"),
-            ("GET / HTTP/1.1\r\nHost: a.test\r\nHost: b.test\r\n\r\n", "more than one Host"),
+            (
+                "GET /ws HTTP/1.1\r\nHost: a.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
+                "/ws",
+            ),
+            (
+                "CONNECT a.test:443 HTTP/1.1\r\nHost: a.test:443\r\n\r\n",
+                "a.test:443",
+            ),
+            (
+                "GET / HTTP/1.1\r\nHost: a.test\r\nHost: b.test\r\n\r\n",
+                "more than one Host",
+            ),
         ] {
             let all = format!("{first}GET /after HTTP/1.1\r\nHost: a.test\r\n\r\n");
-            assert_eq!(seen(all.as_bytes(), &[7]), (vec![what.to_owned()], true), "{first}");
+            assert_eq!(
+                seen(all.as_bytes(), &[7]),
+                (vec![what.to_owned()], true),
+                "{first}"
+            );
         }
         let broken = "POST /1 HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nGET / HTTP/1.1\r\n\r\n";
         assert_eq!(seen(broken.as_bytes(), &[11]), (vec!["/1".to_owned()], true));

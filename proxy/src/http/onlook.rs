@@ -32,7 +32,14 @@ impl<'a> Onlooker<'a> {
     /// Looks at a flow that is relayed to this address.
     pub(crate) fn new(context: &'a FlowContext, dialled: UpstreamAddr) -> Self {
         let (observer, ledger) = (RequestObserver::new(), Ledger::new(context));
-        Self { context, dialled, observer, ledger, last: None, counted: Traffic::default() }
+        Self {
+            context,
+            dialled,
+            observer,
+            ledger,
+            last: None,
+            counted: Traffic::default(),
+        }
     }
 
     /// Looks at the client's next bytes, from its first ones on.
@@ -49,13 +56,21 @@ impl<'a> Onlooker<'a> {
             }
         }
         self.count(Direction::Up, bytes.len());
-        if self.observer.is_blind() { Look::Enough } else { Look::More }
+        if self.observer.is_blind() {
+            Look::Enough
+        } else {
+            Look::More
+        }
     }
 
     /// Counts the server's next bytes.
     pub(crate) fn server_says(&mut self, bytes: &[u8]) -> Look {
         self.count(Direction::Down, bytes.len());
-        if self.observer.is_blind() { Look::Enough } else { Look::More }
+        if self.observer.is_blind() {
+            Look::Enough
+        } else {
+            Look::More
+        }
     }
 
     /// Adds a remark to the event of the last request.
@@ -94,14 +109,21 @@ impl<'a> Onlooker<'a> {
     }
 
     fn malformed(&mut self, error: &HeadError) -> bool {
-        let detection = Detection::Malformed { prefix: Prefix::Http, what: error.what };
+        let detection = Detection::Malformed {
+            prefix: Prefix::Http,
+            what: error.what,
+        };
         let judged = self.context.judge(&detection);
         let asked = Asked::plain(error.authority.clone(), None);
         let mut remarks = Remarks::of(&detection, Transport::Tcp);
         remarks.dialled = Some(self.dialled);
         let stands = own_permit(&judged.ruling.route).is_some();
-        let entered =
-            Entered { authority: &asked.authority, target_port: None, ruling: &judged.ruling, remarks };
+        let entered = Entered {
+            authority: &asked.authority,
+            target_port: None,
+            ruling: &judged.ruling,
+            remarks,
+        };
         if stands {
             self.context.admit(&judged, &detection, self.dialled, None);
             self.last = Some(self.ledger.permit(entered));

@@ -40,7 +40,13 @@ impl Server {
     /// A connection that was just dialled.
     pub(super) fn new(reached: Reached, purpose: Purpose) -> Self {
         let Reached { upstream, proven, .. } = reached;
-        Self { upstream, inlet: Inlet::default(), purpose, proven, used: false }
+        Self {
+            upstream,
+            inlet: Inlet::default(),
+            purpose,
+            proven,
+            used: false,
+        }
     }
 
     /// True while the server has neither closed nor said anything unasked.
@@ -85,7 +91,9 @@ impl Pool {
     /// would have seen that close. Never returns while nothing is kept.
     pub(super) async fn deserted(&mut self) {
         loop {
-            let Some(last) = self.0.last() else { return std::future::pending().await };
+            let Some(last) = self.0.last() else {
+                return std::future::pending().await;
+            };
             // A byte that nobody asked for ends the connection's use as well.
             let _ = last.upstream.leg.peek(&mut [0]).await;
             self.0.pop();

@@ -27,15 +27,19 @@ impl Session<'_> {
         let status = decision.status();
         let format = PageFormat::by_accept(head.values("accept"));
         let lasting = outlives(head);
-        let (bodyless, patience) = (head.method() == b"HEAD", self.context.proxy.config.timeouts.farewell);
+        let (bodyless, patience) = (
+            head.method() == b"HEAD",
+            self.context.proxy.config.timeouts.farewell,
+        );
         if !lasting {
-            self.client.farewell(&told.page(status, format, bodyless), patience).await;
+            self.client
+                .farewell(&told.page(status, format, bodyless), patience)
+                .await;
             return Next::Over(Over::Done);
         }
         let page = told.lasting_page(status, format, bodyless);
-        let skipped = async {
-            way::write_all(self.client, &page).await.is_ok() && self.skip_body(head).await
-        };
+        let skipped =
+            async { way::write_all(self.client, &page).await.is_ok() && self.skip_body(head).await };
         match tokio::time::timeout(patience, skipped).await {
             Ok(true) => Next::Request,
             Ok(false) | Err(_) => self.close().await,
@@ -51,7 +55,9 @@ impl Session<'_> {
                 return false;
             }
             nowhere.clear();
-            let Ok(advance) = body.advance(self.inlet.held(), &mut nowhere) else { return false };
+            let Ok(advance) = body.advance(self.inlet.held(), &mut nowhere) else {
+                return false;
+            };
             self.inlet.take(advance.consumed);
             match left.checked_sub(advance.consumed as u64) {
                 Some(less) => left = less,
@@ -63,19 +69,30 @@ impl Session<'_> {
 
     /// Bytes that are no strict request. What an address endpoint permits whatever it says goes on as bytes.
     pub(super) async fn malformed(&mut self, error: &HeadError) -> Over {
-        let detection = Detection::Malformed { prefix: Prefix::Http, what: error.what };
-        self.unreadable(&detection, error.status, error.authority.as_ref(), None).await
+        let detection = Detection::Malformed {
+            prefix: Prefix::Http,
+            what: error.what,
+        };
+        self.unreadable(&detection, error.status, error.authority.as_ref(), None)
+            .await
     }
 
     /// A head that did not end in time.
     pub(super) async fn late(&mut self) -> Over {
-        self.unreadable(&Detection::Undecided { prefix: Prefix::Http }, 408, None, None).await
+        self.unreadable(&Detection::Undecided { prefix: Prefix::Http }, 408, None, None)
+            .await
     }
 
     /// A head for which the gateway has no memory.
     pub(super) async fn no_room(&mut self) -> Over {
         let limit = Refusal::because(Reason::Limit);
-        self.unreadable(&Detection::Undecided { prefix: Prefix::Http }, 503, None, Some(limit)).await
+        self.unreadable(
+            &Detection::Undecided { prefix: Prefix::Http },
+            503,
+            None,
+            Some(limit),
+        )
+        .await
     }
 
     async fn unreadable(
@@ -87,9 +104,9 @@ impl Session<'_> {
     ) -> Over {
         let judged = match &self.via {
             Via::Flow => self.context.judge(detection),
-            Via::Tunnel(target) => self.context.judge_by(|book, flow, evidence| {
-                judge_tunnelled(book, flow, target, detection, evidence)
-            }),
+            Via::Tunnel(target) => self
+                .context
+                .judge_by(|book, flow, evidence| judge_tunnelled(book, flow, target, detection, evidence)),
         };
         let mut judged = match refusal {
             Some(refusal) => judged.refused(refusal),
@@ -98,11 +115,18 @@ impl Session<'_> {
         if matches!(judged.ruling.route, Route::Dial(_)) {
             return self.as_bytes(judged, detection).await;
         }
-        if let Some(Authority { host: HttpHost::Name(name), .. }) = authority {
+        if let Some(Authority {
+            host: HttpHost::Name(name),
+            ..
+        }) = authority
+        {
             judged.ruling.name = Some(name.clone());
             judged.ruling.name_source = NameSource::Host;
         }
-        let nobody = Authority { host: HttpHost::Absent, port: None };
+        let nobody = Authority {
+            host: HttpHost::Absent,
+            port: None,
+        };
         let told = self.ledger.refuse(Entered {
             authority: authority.unwrap_or(&nobody),
             target_port: None,
@@ -110,7 +134,9 @@ impl Session<'_> {
             remarks: Remarks::of(detection, Transport::Tcp),
         });
         let page = told.page(status, PageFormat::Plain, false);
-        self.client.farewell(&page, self.context.proxy.config.timeouts.farewell).await;
+        self.client
+            .farewell(&page, self.context.proxy.config.timeouts.farewell)
+            .await;
         Over::Done
     }
 }

@@ -38,10 +38,12 @@ impl Session<'_> {
     fn kept(&mut self, decision: &Decision) -> Option<Server> {
         let book = &decision.judged.book;
         match &decision.judged.ruling.route {
-            Route::Dial(permit) => self.pool.take(&decision.purpose, |address| address == permit.address()),
-            Route::Resolve(permit) => {
-                self.pool.take(&decision.purpose, |address| permit.dial(book, address).is_ok())
-            }
+            Route::Dial(permit) => self
+                .pool
+                .take(&decision.purpose, |address| address == permit.address()),
+            Route::Resolve(permit) => self
+                .pool
+                .take(&decision.purpose, |address| permit.dial(book, address).is_ok()),
             Route::Confirm { .. } | Route::Closed => None,
         }
     }
@@ -54,7 +56,11 @@ impl Session<'_> {
             Via::Flow => {}
             Via::Tunnel(_) => return Err(Unserved::Gone),
         }
-        match self.context.reach(decision.judged.clone(), self.early.take()).await {
+        match self
+            .context
+            .reach(decision.judged.clone(), self.early.take())
+            .await
+        {
             Ok(reached) => {
                 decision.judged = reached.judged.clone();
                 Ok(Server::new(reached, decision.purpose.clone()))
@@ -89,14 +95,28 @@ impl Session<'_> {
         }
     }
 
-    fn bytes_to(&mut self, judged: &Judged, detection: &Detection, mut remarks: Remarks, server: Server) -> Over {
+    fn bytes_to(
+        &mut self,
+        judged: &Judged,
+        detection: &Detection,
+        mut remarks: Remarks,
+        server: Server,
+    ) -> Over {
         let dialled = server.upstream.address;
         remarks.dialled = Some(dialled);
-        let nobody = Authority { host: HttpHost::Absent, port: None };
+        let nobody = Authority {
+            host: HttpHost::Absent,
+            port: None,
+        };
         let ruling = &judged.ruling;
-        let event =
-            self.ledger.permit(Entered { authority: &nobody, target_port: None, ruling, remarks });
-        self.context.admit(judged, detection, dialled, server.proven.clone());
+        let event = self.ledger.permit(Entered {
+            authority: &nobody,
+            target_port: None,
+            ruling,
+            remarks,
+        });
+        self.context
+            .admit(judged, detection, dialled, server.proven.clone());
         Over::Opaque(Box::new(server), event)
     }
 

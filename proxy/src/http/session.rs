@@ -54,12 +54,11 @@ impl Session<'_> {
     pub(super) async fn run(&mut self, first: Option<Box<RequestHead>>) -> Over {
         let mut waiting = first;
         loop {
-            let arrival = match waiting.take() {
-                Some(head) => Arrival::Request(head),
-                None => {
-                    self.context.rest();
-                    arrival::next(self.context, self.client, &mut self.inlet, &mut self.pool).await
-                }
+            let arrival = if let Some(head) = waiting.take() {
+                Arrival::Request(head)
+            } else {
+                self.context.rest();
+                arrival::next(self.context, self.client, &mut self.inlet, &mut self.pool).await
             };
             let head = match arrival {
                 Arrival::Request(head) => head,
@@ -111,7 +110,8 @@ impl Session<'_> {
                     server = fresh;
                     continue;
                 }
-                self.ledger.note(tally.event(), "the server closed before it answered");
+                self.ledger
+                    .note(tally.event(), "the server closed before it answered");
                 return self.close().await;
             }
             return self.finish(head, &decision, server, outcome, &tally).await;
@@ -146,7 +146,8 @@ impl Session<'_> {
                 self.close().await
             }
             Outcome::Cut => {
-                self.ledger.note(tally.event(), "the server closed within its response");
+                self.ledger
+                    .note(tally.event(), "the server closed within its response");
                 drop(server);
                 self.close().await
             }
@@ -159,7 +160,10 @@ impl Session<'_> {
                     Some(_) | None => Over::Opaque(server, Arc::clone(tally.event())),
                 })
             }
-            Outcome::Silent => self.unusable(head, tally, "it closed the connection without one").await,
+            Outcome::Silent => {
+                self.unusable(head, tally, "it closed the connection without one")
+                    .await
+            }
             Outcome::Bad(what) => self.unusable(head, tally, what).await,
             Outcome::BadBody(what) => {
                 self.ledger.note(tally.event(), what);
@@ -173,18 +177,23 @@ impl Session<'_> {
     }
 
     async fn unusable(&mut self, head: &RequestHead, tally: &Tally<'_>, what: &str) -> Next {
-        self.ledger.note(tally.event(), &format!("no usable answer: {what}"));
+        self.ledger
+            .note(tally.event(), &format!("no usable answer: {what}"));
         self.fail(head, &Failure::answer(what)).await
     }
 
     async fn fail(&self, head: &RequestHead, failure: &Failure) -> Next {
-        self.client.farewell(&failure.page(head), self.context.proxy.config.timeouts.farewell).await;
+        self.client
+            .farewell(&failure.page(head), self.context.proxy.config.timeouts.farewell)
+            .await;
         Next::Over(Over::Done)
     }
 
     /// Ends the connection in order: what the client still sends must not reset what it was told.
     pub(super) async fn close(&self) -> Next {
-        self.client.farewell(&[], self.context.proxy.config.timeouts.farewell).await;
+        self.client
+            .farewell(&[], self.context.proxy.config.timeouts.farewell)
+            .await;
         Next::Over(Over::Done)
     }
 }

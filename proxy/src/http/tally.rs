@@ -25,7 +25,10 @@ impl<'a> Tally<'a> {
 
     /// Counts bytes that were written.
     pub(super) fn count(&self, direction: Direction, bytes: usize) {
-        self.context.proxy.means.count(self.context.traffic(), direction, bytes);
+        self.context
+            .proxy
+            .means
+            .count(self.context.traffic(), direction, bytes);
         self.event.count(direction, bytes);
     }
 }

@@ -50,11 +50,20 @@ impl Pair<'_> {
         let idle = context.proxy.config.timeouts.idle;
         let said = self.server.inlet.take_all();
         // A client that does not read what its server said first is as silent as one that says nothing.
-        if !matches!(tokio::time::timeout(idle, way::write_all(self.client, &said)).await, Ok(Ok(()))) {
+        if !matches!(
+            tokio::time::timeout(idle, way::write_all(self.client, &said)).await,
+            Ok(Ok(()))
+        ) {
             return End::Idle;
         }
         context.proxy.means.count(event, Direction::Down, said.len());
-        let relay = Relay { client: self.client, upstream: leg, means: &context.proxy.means, traffic: event, idle };
+        let relay = Relay {
+            client: self.client,
+            upstream: leg,
+            means: &context.proxy.means,
+            traffic: event,
+            idle,
+        };
         let end = relay.run(first.to_vec(), watch).await;
         if matches!(end, End::Finished) {
             self.client.orderly();
@@ -79,9 +88,13 @@ impl Pair<'_> {
         if matches!(judged.ruling.route, Route::Closed) {
             let told = self.context.refuse(&judged.ruling, remarks).for_port(target.port);
             let words = inside.words(&told);
-            return self.client.farewell(&words, self.context.proxy.config.timeouts.farewell).await;
+            return self
+                .client
+                .farewell(&words, self.context.proxy.config.timeouts.farewell)
+                .await;
         }
-        self.context.admit_proxied(&judged, &inside.detection, &target, self.server.upstream.address);
+        self.context
+            .admit_proxied(&judged, &inside.detection, &target, self.server.upstream.address);
         match inside.step {
             Some(Step::Http(head)) => {
                 let mut bytes = inside.bytes;
@@ -111,7 +124,9 @@ impl Pair<'_> {
     /// Relays the inside of a tunnel, with an event of its own.
     async fn bytes(self, judged: &Judged, remarks: Remarks, first: &[u8], watch: &mut (dyn Inspect + '_)) {
         let event: Arc<Traffic> = Arc::default();
-        let mut record: OpenRecord = self.context.permit_apart(&judged.ruling, remarks, Arc::clone(&event));
+        let mut record: OpenRecord = self
+            .context
+            .permit_apart(&judged.ruling, remarks, Arc::clone(&event));
         if !matches!(self.relay_behind(first, &event, watch).await, End::Finished) {
             record.note("reset");
         }
@@ -119,7 +134,12 @@ impl Pair<'_> {
 
     /// Serves requests inside of a tunnel, each judged by its own authority too.
     async fn requests(self, held: Vec<u8>, head: Box<crate::http1::head::RequestHead>, target: ProxyTarget) {
-        let Self { context, client, server, .. } = self;
+        let Self {
+            context,
+            client,
+            server,
+            ..
+        } = self;
         let mut pool = Pool::default();
         pool.put(server);
         let mut session = Session {
@@ -140,7 +160,14 @@ impl Pair<'_> {
             Over::Done | Over::Tunnel(..) => {}
             Over::Opaque(server, event) => {
                 let inlet = std::mem::take(&mut session.inlet);
-                Pair { context, client, inlet, server: *server }.relay(&event, &mut ()).await;
+                Pair {
+                    context,
+                    client,
+                    inlet,
+                    server: *server,
+                }
+                .relay(&event, &mut ())
+                .await;
             }
         }
     }
@@ -158,10 +185,11 @@ impl Pair<'_> {
                 if !share.grow_to(2 * (detector.bytes().len() + held.len())) {
                     return Inside::undecided(prefix, detector);
                 }
-                match detector.push(&held) {
-                    Step::NeedMore(begun) => prefix = begun,
-                    step => return Inside::said(step, detector),
-                }
+                let step = detector.push(&held);
+                let Step::NeedMore(begun) = step else {
+                    return Inside::said(step, detector);
+                };
+                prefix = begun;
             }
             let spoken = prefix == Prefix::Nothing;
             if spoken && !self.server.inlet.held().is_empty() {
@@ -196,13 +224,24 @@ impl Pair<'_> {
 
 impl Inside {
     fn said(step: Step, detector: Detector) -> Self {
-        let h2c = Detection::Malformed { prefix: Prefix::Http, what: "HTTP/2 in a forward proxy's tunnel" };
+        let h2c = Detection::Malformed {
+            prefix: Prefix::Http,
+            what: "HTTP/2 in a forward proxy's tunnel",
+        };
         let detection = step.detection().unwrap_or(h2c);
-        Self { detection, step: Some(step), bytes: detector.into_bytes() }
+        Self {
+            detection,
+            step: Some(step),
+            bytes: detector.into_bytes(),
+        }
     }
 
     fn known(detection: Detection, detector: Detector) -> Self {
-        Self { detection, step: None, bytes: detector.into_bytes() }
+        Self {
+            detection,
+            step: None,
+            bytes: detector.into_bytes(),
+        }
     }
 
     fn undecided(prefix: Prefix, detector: Detector) -> Self {
@@ -212,13 +251,19 @@ impl Inside {
     /// What a client whose tunnel is refused is told, in the words of what it speaks inside.
     fn words(&self, told: &Explanation) -> Vec<u8> {
         match (&self.step, &self.detection) {
-            (Some(Step::Http(head)), _) => {
-                told.page(403, PageFormat::by_accept(head.values("accept")), head.method() == b"HEAD")
-            }
+            (Some(Step::Http(head)), _) => told.page(
+                403,
+                PageFormat::by_accept(head.values("accept")),
+                head.method() == b"HEAD",
+            ),
             (Some(Step::BadRequest(error)), _) => told.page(error.status, PageFormat::Plain, false),
-            (_, Detection::Tls(_) | Detection::Malformed { prefix: Prefix::Tls, .. }) => {
-                told.alert(&self.bytes).to_vec()
-            }
+            (
+                _,
+                Detection::Tls(_)
+                | Detection::Malformed {
+                    prefix: Prefix::Tls, ..
+                },
+            ) => told.alert(&self.bytes).to_vec(),
             _ => Vec::new(),
         }
     }

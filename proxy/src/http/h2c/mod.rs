@@ -28,7 +28,7 @@ use super::ledger::Ledger;
 use super::servers::Unserved;
 use crate::context::FlowContext;
 use crate::explain::PageFormat;
-use crate::http1::head::{MAX_HEAD, parse_authority};
+use crate::http1::head::parse_authority;
 use crate::leg::Leg;
 use crate::relay::{Direction, Traffic};
 use crate::route::Early;
@@ -41,24 +41,34 @@ const MOST_STREAMS: u32 = 128;
 /// Octets that one stream may send ahead of what the other side has taken.
 const WINDOW: u32 = 256 << 10;
 /// The same of all streams of one connection.
-const WINDOWS: u32 = 1 << 20;
+const WINDOWS: u32 = 512 << 10;
+/// Octets of one request's fields, as RFC 9113 §6.5.2 counts them. Every open stream may hold as many.
+const MOST_FIELDS: u32 = 32 << 10;
 /// Octets of one stream that wait to be written.
 const FRAME_BUFFER: usize = 64 << 10;
 
 /// Serves the connection to its end. `first` is what the client said so far, the preface included.
 pub(super) async fn serve(context: &FlowContext, client: &Leg, first: Vec<u8>, early: Option<Early>) {
-    let Ok(io) = ClientIo::new(context, client, first) else { return };
-    let shared =
-        Shared { context, ledger: Mutex::new(Ledger::new(context)), servers: Servers::new(early) };
+    let Ok(io) = ClientIo::new(context, client, first) else {
+        return;
+    };
+    let shared = Shared {
+        context,
+        ledger: Mutex::new(Ledger::new(context)),
+        servers: Servers::new(early),
+    };
     let mut tasks = Tasks::default();
-    let handler = Handler { shared: &shared, spawner: tasks.spawner() };
+    let handler = Handler {
+        shared: &shared,
+        spawner: tasks.spawner(),
+    };
     let mut builder = http2::Builder::new(tasks.spawner());
     builder
         .max_concurrent_streams(MOST_STREAMS)
         .initial_stream_window_size(WINDOW)
         .initial_connection_window_size(WINDOWS)
         .max_send_buf_size(FRAME_BUFFER)
-        .max_header_list_size(MAX_HEAD as u32)
+        .max_header_list_size(MOST_FIELDS)
         .auto_date_header(false);
     let served = builder.serve_connection(TokioIo::new(io), handler);
     tokio::select! {
@@ -86,7 +96,7 @@ struct Handler<'s, 'a> {
     spawner: Spawner<'s>,
 }
 
-impl<'s, 'a> Service<Request<Incoming>> for Handler<'s, 'a> {
+impl<'s> Service<Request<Incoming>> for Handler<'s, '_> {
     type Response = Response<Reply>;
     type Error = Infallible;
     type Future = Pin<Box<dyn Future<Output = Result<Response<Reply>, Infallible>> + Send + 's>>;
@@ -100,15 +110,34 @@ impl<'s, 'a> Service<Request<Incoming>> for Handler<'s, 'a> {
 impl Handler<'_, '_> {
     async fn answer(&self, request: Request<Incoming>) -> Response<Reply> {
         let context = self.shared.context;
-        let format = PageFormat::by_accept(request.headers().get_all(ACCEPT).iter().map(HeaderValue::as_bytes));
+        let format = PageFormat::by_accept(
+            request
+                .headers()
+                .get_all(ACCEPT)
+                .iter()
+                .map(HeaderValue::as_bytes),
+        );
         let (asked, flaw) = asked(&request);
         let mut decision = asked.decide(context, &Via::Flow);
         if let Some(what) = flaw {
-            decision.refuse(Refusal::because(Reason::MalformedHttp), 400, format!("malformed: {what}"));
+            decision.refuse(
+                Refusal::because(Reason::MalformedHttp),
+                400,
+                format!("malformed: {what}"),
+            );
         } else if request.method() == Method::CONNECT {
-            decision.refuse(Refusal::because(Reason::ProxyRequest), 405, "CONNECT over HTTP/2".into());
+            decision.refuse(
+                Refusal::because(Reason::ProxyRequest),
+                405,
+                "CONNECT over HTTP/2".into(),
+            );
         }
-        let server = match self.shared.servers.get(context, &self.spawner, &mut decision).await {
+        let server = match self
+            .shared
+            .servers
+            .get(context, &self.spawner, &mut decision)
+            .await
+        {
             Ok(server) => server,
             Err(Unserved::Refused) => return self.refuse(&asked, &decision, format),
             Err(Unserved::Failed(failure)) => {
@@ -136,7 +165,10 @@ impl Handler<'_, '_> {
                 response.map(|body| Either::Right(Counted::new(body, Direction::Down, event, &held)))
             }
             Err(error) => {
-                self.shared.ledger.lock().note(event, &format!("no usable answer: {error}"));
+                self.shared
+                    .ledger
+                    .lock()
+                    .note(event, &format!("no usable answer: {error}"));
                 fail(&Failure::answer("its HTTP/2 stream or connection failed"))
             }
         }
@@ -171,7 +203,10 @@ fn said(status: u16, media: &'static str, text: String) -> Response<Reply> {
 /// Whom a request asks for, and why it may not be judged by that alone.
 fn asked(request: &Request<Incoming>) -> (Asked, Option<&'static str>) {
     let mut hosts = request.headers().get_all(HOST).iter();
-    let target = request.uri().authority().map(|authority| parse_authority(authority.as_str().as_bytes()));
+    let target = request
+        .uri()
+        .authority()
+        .map(|authority| parse_authority(authority.as_str().as_bytes()));
     let host = hosts.next().map(|host| parse_authority(host.as_bytes()));
     let (authority, flaw) = match (target, host) {
         (Some(Err(flaw)), _) | (_, Some(Err(flaw))) => (None, Some(flaw.1)),
@@ -182,7 +217,10 @@ fn asked(request: &Request<Incoming>) -> (Asked, Option<&'static str>) {
         (None, None) => (None, Some("no :authority")),
     };
     let flaw = flaw.or(hosts.next().map(|_| "more than one Host"));
-    let forwarded = request.headers().get("x-forwarded-host").map(HeaderValue::as_bytes);
+    let forwarded = request
+        .headers()
+        .get("x-forwarded-host")
+        .map(HeaderValue::as_bytes);
     (Asked::plain(authority, forwarded), flaw)
 }
 

@@ -49,7 +49,9 @@ struct Link {
 
 impl std::fmt::Debug for Link {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        out.debug_struct("Link").field("address", &self.address).finish_non_exhaustive()
+        out.debug_struct("Link")
+            .field("address", &self.address)
+            .finish_non_exhaustive()
     }
 }
 
@@ -75,7 +77,9 @@ impl Server {
         self.link.streams.fetch_add(1, Ordering::Relaxed);
         let held = Arc::new(Held(Arc::clone(&self.link)));
         let proven = self.link.proven.clone();
-        self.link.context.admit(&decision.judged, &decision.detection, self.link.address, proven);
+        self.link
+            .context
+            .admit(&decision.judged, &decision.detection, self.link.address, proven);
         held
     }
 }
@@ -93,7 +97,9 @@ impl Slot {
     }
 
     fn is_idle(&self) -> bool {
-        self.server.get().is_some_and(|server| server.link.streams.load(Ordering::Relaxed) == 0)
+        self.server
+            .get()
+            .is_some_and(|server| server.link.streams.load(Ordering::Relaxed) == 0)
     }
 }
 
@@ -106,7 +112,10 @@ pub(super) struct Servers {
 
 impl Servers {
     pub(super) fn new(early: Option<Early>) -> Self {
-        Self { slots: Mutex::default(), early: Mutex::new(early) }
+        Self {
+            slots: Mutex::default(),
+            early: Mutex::new(early),
+        }
     }
 
     /// A connection for a judged request; streams that ask for the same one wait for one dial. The decision
@@ -126,9 +135,14 @@ impl Servers {
             }
             Route::Confirm { .. } => self.slot(&decision.purpose, |_| false),
         };
-        let Some(slot) = slot else { return Err(Unserved::Failed(Failure::full())) };
+        let Some(slot) = slot else {
+            return Err(Unserved::Failed(Failure::full()));
+        };
         let judged = decision.judged.clone();
-        let dialled = slot.server.get_or_try_init(|| self.dial(context, spawner, judged)).await;
+        let dialled = slot
+            .server
+            .get_or_try_init(|| self.dial(context, spawner, judged))
+            .await;
         match dialled {
             Ok(server) => Ok(server.clone()),
             Err(failed) => {
@@ -142,15 +156,17 @@ impl Servers {
     fn slot(&self, purpose: &Purpose, permitted: impl Fn(IpAddr) -> bool) -> Option<Arc<Slot>> {
         let mut slots = self.slots.lock();
         slots.retain(|slot| slot.purpose != *purpose || slot.serves(&permitted));
-        let slot = match slots.iter().position(|slot| slot.purpose == *purpose) {
-            Some(at) => slots.remove(at),
-            None => {
-                if slots.len() >= MOST_SERVERS {
-                    let at = slots.iter().position(|slot| slot.is_idle())?;
-                    slots.remove(at);
-                }
-                Arc::new(Slot { purpose: purpose.clone(), server: OnceCell::new() })
+        let slot = if let Some(at) = slots.iter().position(|slot| slot.purpose == *purpose) {
+            slots.remove(at)
+        } else {
+            if slots.len() >= MOST_SERVERS {
+                let at = slots.iter().position(|slot| slot.is_idle())?;
+                slots.remove(at);
             }
+            Arc::new(Slot {
+                purpose: purpose.clone(),
+                server: OnceCell::new(),
+            })
         };
         slots.push(Arc::clone(&slot));
         Some(slot)
@@ -163,7 +179,8 @@ impl Servers {
         judged: Judged,
     ) -> Result<Server, Undialled> {
         let early = self.early.lock().take();
-        let Reached { upstream, proven, .. } = context.reach(judged, early).await.map_err(Undialled::Unreached)?;
+        let Reached { upstream, proven, .. } =
+            context.reach(judged, early).await.map_err(Undialled::Unreached)?;
         let unusable = |_| Undialled::Failed(Failure::answer("the connection could not be set up"));
         let io = TokioIo::new(twin(&upstream.leg).map_err(unusable)?);
         let mut builder = http2::Builder::new(spawner.clone());

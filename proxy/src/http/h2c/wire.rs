@@ -40,7 +40,12 @@ pub(super) struct ClientIo {
 impl ClientIo {
     pub(super) fn new(context: &FlowContext, client: &Leg, first: Vec<u8>) -> io::Result<Self> {
         let traffic = Arc::clone(context.traffic());
-        Ok(Self { stream: twin(client)?, first: first.into(), proxy: Arc::clone(&context.proxy), traffic })
+        Ok(Self {
+            stream: twin(client)?,
+            first: first.into(),
+            proxy: Arc::clone(&context.proxy),
+            traffic,
+        })
     }
 
     fn count(&self, direction: Direction, bytes: usize) {
@@ -109,7 +114,12 @@ pub(super) struct Counted {
 
 impl Counted {
     pub(super) fn new(body: Incoming, direction: Direction, event: &Arc<Traffic>, held: &Arc<Held>) -> Self {
-        Self { body, direction, event: Arc::clone(event), _held: Arc::clone(held) }
+        Self {
+            body,
+            direction,
+            event: Arc::clone(event),
+            _held: Arc::clone(held),
+        }
     }
 }
 

@@ -32,13 +32,25 @@ fn requests_pass_untouched_to_the_address_that_was_chosen_and_are_recorded_by_au
         assert_eq!(a.text(), requests.concat());
         drop(client);
         let mut seen = [bench.events.nth(1).await, bench.events.nth(2).await].map(|event| {
-            (event.name.unwrap().to_string(), event.verdict, event.count, event.bytes_up, event.bytes_down)
+            (
+                event.name.unwrap().to_string(),
+                event.verdict,
+                event.count,
+                event.bytes_up,
+                event.bytes_down,
+            )
         });
         seen.sort_by(|one, two| one.0.cmp(&two.0));
         let (up, down) = (|at: usize| requests[at].len() as u64, OK.len() as u64);
         let want = [
             ("a.test".to_owned(), Verdict::Permit, 2, up(0) + up(2), 2 * down),
-            ("evil.test".to_owned(), Verdict::WouldRefuse, 2, up(1) + up(3), 2 * down),
+            (
+                "evil.test".to_owned(),
+                Verdict::WouldRefuse,
+                2,
+                up(1) + up(3),
+                2 * down,
+            ),
         ];
         assert_eq!(seen, want);
         bench.open_flows(0).await;
@@ -83,7 +95,10 @@ fn the_global_block_list_refuses_a_later_request_in_audit_too() {
         assert!(is_reset(&mut client.stream).await);
         assert!(!a.text().contains("blocked"));
         let event = bench.events.nth(1).await;
-        assert_eq!((event.verdict, event.reason), (Verdict::Refuse, Some(Reason::GlobalBlock)));
+        assert_eq!(
+            (event.verdict, event.reason),
+            (Verdict::Refuse, Some(Reason::GlobalBlock))
+        );
     });
 }
 
@@ -105,10 +120,15 @@ fn a_websocket_in_audit_is_one_event_with_all_its_bytes() {
         read_exactly(&mut server, more.len()).await;
         server.write_all(&more).await.unwrap();
         read_exactly(&mut client.stream, more.len()).await;
-        socket2::SockRef::from(&client.stream).set_linger(Some(Duration::ZERO)).unwrap();
+        socket2::SockRef::from(&client.stream)
+            .set_linger(Some(Duration::ZERO))
+            .unwrap();
         drop(client);
         let event = bench.events.nth(1).await;
-        assert_eq!((event.verdict, event.note.as_deref()), (Verdict::Permit, Some("reset")));
+        assert_eq!(
+            (event.verdict, event.note.as_deref()),
+            (Verdict::Permit, Some("reset"))
+        );
         assert_eq!(event.bytes_up as usize, head.len() + more.len());
         assert_eq!(event.bytes_down as usize, switch.len() + more.len());
     });

@@ -18,7 +18,11 @@ fn l15_a_new_policy_counts_from_the_next_request_and_leaves_idle_connections_alo
         let mut client = Client::connect(&bench, "192.0.2.10:80").await;
         assert_eq!(client.get("a.test", "/").await.status, 200);
         bench.change_policy(ONLY_B);
-        assert_eq!(bench.proxy.registry.rejudge_subject(bench.subject().id), 0, "nothing is asked at the moment");
+        assert_eq!(
+            bench.proxy.registry.rejudge_subject(bench.subject().id),
+            0,
+            "nothing is asked at the moment"
+        );
         assert_eq!(client.get("a.test", "/2").await.status, 403);
         bench.change_policy(POLICY);
         assert_eq!(client.get("a.test", "/3").await.status, 200);
@@ -36,15 +40,25 @@ fn l15_a_request_that_the_new_policy_refuses_ends_with_its_connection() {
         client.send(head).await;
         let mut server = accept(&listener).await;
         read_exactly(&mut server, head.len()).await;
-        server.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf").await.unwrap();
+        server
+            .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf")
+            .await
+            .unwrap();
         read_exactly(&mut client.stream, 43).await;
-        assert_eq!(bench.proxy.registry.rejudge_all(), 0, "the old policy still allows it");
+        assert_eq!(
+            bench.proxy.registry.rejudge_all(),
+            0,
+            "the old policy still allows it"
+        );
         bench.change_policy(ONLY_B);
         assert_eq!(bench.proxy.registry.rejudge_subject(bench.subject().id), 1);
         assert!(is_reset(&mut client.stream).await && is_reset(&mut server).await);
         let (permit, end) = (bench.events.nth(1).await, bench.events.nth(2).await);
         assert_eq!((permit.verdict, permit.count), (Verdict::Permit, 1));
-        assert_eq!((end.verdict, end.reason), (Verdict::Refuse, Some(Reason::PolicyChanged)));
+        assert_eq!(
+            (end.verdict, end.reason),
+            (Verdict::Refuse, Some(Reason::PolicyChanged))
+        );
         bench.open_flows(0).await;
     });
 }
@@ -59,7 +73,9 @@ fn a_tunnel_lives_through_a_policy_that_still_allows_it_and_no_longer() {
         bench.ticket("proxy.test", "192.0.2.30");
         let listener = origin("192.0.2.30:3128").await;
         let mut client = Client::connect(&bench, "192.0.2.30:3128").await;
-        client.send("CONNECT a.test:443 HTTP/1.1\r\nHost: a.test:443\r\n\r\n").await;
+        client
+            .send("CONNECT a.test:443 HTTP/1.1\r\nHost: a.test:443\r\n\r\n")
+            .await;
         let mut proxy = accept(&listener).await;
         read_exactly(&mut proxy, 49).await;
         proxy.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
@@ -76,7 +92,10 @@ fn a_tunnel_lives_through_a_policy_that_still_allows_it_and_no_longer() {
 fn at_most_four_servers_are_kept_for_a_connection() {
     in_net(|| async {
         let names = ["n0.test", "n1.test", "n2.test", "n3.test", "n4.test"];
-        let policy = format!("egress-policy: block\nplatform: none\nallowed-endpoints: '{}'\n", "*.test:80");
+        let policy = format!(
+            "egress-policy: block\nplatform: none\nallowed-endpoints: '{}'\n",
+            "*.test:80"
+        );
         let bench = Bench::new(&policy);
         for name in names {
             bench.ticket(name, "192.0.2.10");
@@ -101,7 +120,11 @@ fn many_refused_names_are_as_many_events_and_bounded_memory() {
         let mut client = Client::connect(&bench, "192.0.2.10:80").await;
         for round in 0..2 {
             for n in 0..100 {
-                assert_eq!(client.get(&format!("n{n}.evil.test"), "/").await.status, 403, "{round}");
+                assert_eq!(
+                    client.get(&format!("n{n}.evil.test"), "/").await.status,
+                    403,
+                    "{round}"
+                );
             }
         }
         // Past the bound, what was seen longest ago is forgotten: its repetition is an event of its own.

@@ -50,8 +50,9 @@ async fn site(address: &str, name: &'static str) -> Arc<Mutex<Vec<String>>> {
 
 async fn client(bench: &Bench, original: &str) -> SendRequest<Sent> {
     let io = TokioIo::new(bench.connect(original).await);
-    let (sender, connection) =
-        hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await.unwrap();
+    let (sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), io)
+        .await
+        .unwrap();
     tokio::spawn(connection);
     sender
 }
@@ -84,18 +85,40 @@ fn h28_each_stream_is_judged_by_its_own_authority() {
         bench.resolves("b.test", &["192.0.2.20"]);
         let (a, b) = (site("192.0.2.10:80", "A").await, site("192.0.2.20:80", "B").await);
         let mut client = client(&bench, "192.0.2.10:80").await;
-        for (url, want) in [("http://a.test/1", "A 0"), ("http://b.test/2", "B 0"), ("http://A.test:80/3", "A 0")] {
+        for (url, want) in [
+            ("http://a.test/1", "A 0"),
+            ("http://b.test/2", "B 0"),
+            ("http://A.test:80/3", "A 0"),
+        ] {
             assert_eq!(ask(&mut client, get(url)).await, (200, want.to_owned()), "{url}");
         }
         let (status, page) = ask(&mut client, get("http://evil.test/")).await;
         assert_eq!(status, 403);
-        assert!(page.contains("evil.test:80") && page.contains("not-allowed"), "{page}");
-        assert_eq!(ask(&mut client, get("http://a.test/4")).await.0, 200, "the others live on");
+        assert!(
+            page.contains("evil.test:80") && page.contains("not-allowed"),
+            "{page}"
+        );
+        assert_eq!(
+            ask(&mut client, get("http://a.test/4")).await.0,
+            200,
+            "the others live on"
+        );
         let asked_a = a.lock().clone();
-        assert_eq!(asked_a, ["connected", "http://a.test/1", "http://A.test:80/3", "http://a.test/4"]);
+        assert_eq!(
+            asked_a,
+            [
+                "connected",
+                "http://a.test/1",
+                "http://A.test:80/3",
+                "http://a.test/4"
+            ]
+        );
         assert_eq!(*b.lock(), ["connected", "http://b.test/2"]);
         let refusal = bench.events.nth(1).await;
-        assert_eq!((refusal.verdict, refusal.reason), (Verdict::Refuse, Some(Reason::NotAllowed)));
+        assert_eq!(
+            (refusal.verdict, refusal.reason),
+            (Verdict::Refuse, Some(Reason::NotAllowed))
+        );
         drop(client);
         bench.open_flows(0).await;
         let mut counts: Vec<_> = bench.events.all()[1..].iter().map(|event| event.count).collect();
@@ -111,7 +134,9 @@ fn h28_what_is_no_plain_request_is_refused() {
         let a = site("192.0.2.10:80", "A").await;
         let mut client = client(&bench, "192.0.2.10:80").await;
         let mut differing = get("http://a.test/");
-        differing.headers_mut().insert("host", "evil.test".parse().unwrap());
+        differing
+            .headers_mut()
+            .insert("host", "evil.test".parse().unwrap());
         assert_eq!(ask(&mut client, differing).await.0, 400);
         let connect = Request::connect("a.test:80").body(Empty::new().boxed()).unwrap();
         assert_eq!(ask(&mut client, connect).await.0, 405);
@@ -133,7 +158,14 @@ fn h2c_bodies_and_trailers_stream_both_ways() {
         let trailers = http::HeaderMap::from_iter([("x-t".parse().unwrap(), "1".parse().unwrap())]);
         let body = large.with_trailers(async move { Some(Ok(trailers)) }).boxed();
         let request = Request::post("http://a.test/").body(body).unwrap();
-        let response = client.send_request(request).await.unwrap().into_body().collect().await.unwrap();
+        let response = client
+            .send_request(request)
+            .await
+            .unwrap()
+            .into_body()
+            .collect()
+            .await
+            .unwrap();
         assert_eq!(response.trailers().unwrap()["x-t"], "1");
         assert_eq!(response.to_bytes(), format!("A {}", 4 << 20));
         drop(client);
@@ -149,8 +181,11 @@ fn h2c_a_server_without_http_2_is_a_bad_gateway() {
         let listener = origin("192.0.2.10:80").await;
         tokio::spawn(async move {
             let (mut stream, _) = listener.accept().await.unwrap();
-            stream.read(&mut [0; 24]).await.unwrap();
-            stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await.unwrap();
+            stream.read_exact(&mut [0; 24]).await.unwrap();
+            stream
+                .write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+                .await
+                .unwrap();
         });
         let mut one = client(&bench, "192.0.2.10:80").await;
         assert_eq!(ask(&mut one, get("http://a.test/")).await.0, 502);
@@ -171,17 +206,25 @@ fn l15_a_new_policy_ends_the_streams_that_it_refuses_and_no_others() {
         let ((to_a, body_a), (to_b, body_b)) = (endless(), endless());
         let stream_a = client.send_request(Request::post("http://a.test/").body(body_a).unwrap());
         let stream_a = tokio::spawn(stream_a);
-        let stream_b = tokio::spawn(client.send_request(Request::post("http://b.test/").body(body_b).unwrap()));
+        let stream_b =
+            tokio::spawn(client.send_request(Request::post("http://b.test/").body(body_b).unwrap()));
         until(|| b.lock().len() == 2, || format!("{:?}", b.lock())).await;
         bench.change_policy(&POLICY.replace("b.test:80", ""));
         assert_eq!(bench.proxy.registry.rejudge_all(), 1);
         drop((to_a, to_b));
         assert_eq!(stream_a.await.unwrap().unwrap().status(), 200);
         let ended = stream_b.await.unwrap();
-        assert!(ended.as_ref().map_or(true, |response| response.status() == 502), "{ended:?}");
+        assert!(
+            ended.as_ref().map_or(true, |response| response.status() == 502),
+            "{ended:?}"
+        );
         assert_eq!(bench.events.nth(1).await.reason, Some(Reason::PolicyChanged));
         assert_eq!(ask(&mut client, get("http://b.test/")).await.0, 403);
-        assert_eq!(bench.proxy.registry.rejudge_all(), 0, "nothing is asked at the moment");
+        assert_eq!(
+            bench.proxy.registry.rejudge_all(),
+            0,
+            "nothing is asked at the moment"
+        );
     });
 }
 
@@ -201,13 +244,19 @@ fn h2c_at_most_eight_servers_are_asked_at_once() {
         let mut held = Vec::new();
         for n in 0..8 {
             let (more, body) = endless();
-            let request = Request::post(format!("http://n{n}.test/held")).body(body).unwrap();
+            let request = Request::post(format!("http://n{n}.test/held"))
+                .body(body)
+                .unwrap();
             held.push((more, tokio::spawn(client.send_request(request))));
         }
         let holding = || asked.lock().iter().filter(|url| url.ends_with("held")).count();
         until(|| holding() == 8, || format!("{:?}", asked.lock())).await;
         assert_eq!(ask(&mut client, get("http://n9.test/")).await.0, 503);
-        assert_eq!(ask(&mut client, get("http://n3.test/")).await.0, 200, "a server that is asked already");
+        assert_eq!(
+            ask(&mut client, get("http://n3.test/")).await.0,
+            200,
+            "a server that is asked already"
+        );
         for (more, answer) in held {
             drop(more);
             assert_eq!(answer.await.unwrap().unwrap().status(), 200);

@@ -22,12 +22,26 @@ async fn hears(stream: &mut TcpStream, wanted: &str) {
 fn h21_pipelined_requests_are_each_judged_and_answered_in_order() {
     in_net(|| async {
         let bench = two_sites();
-        let a = Origin::answering("192.0.2.10:80", &["HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nA"]).await;
-        let b = Origin::answering("192.0.2.20:80", &["HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nB"]).await;
+        let a = Origin::answering(
+            "192.0.2.10:80",
+            &["HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nA"],
+        )
+        .await;
+        let b = Origin::answering(
+            "192.0.2.20:80",
+            &["HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nB"],
+        )
+        .await;
         bench.resolves("b.test", &["192.0.2.20"]);
         let mut client = Client::connect(&bench, "192.0.2.10:80").await;
         let one = |host: &str| format!("GET /{host} HTTP/1.1\r\nHost: {host}\r\n\r\n");
-        client.send(&["a.test", "b.test", "evil.test", "a.test", "b.test"].map(one).concat()).await;
+        client
+            .send(
+                &["a.test", "b.test", "evil.test", "a.test", "b.test"]
+                    .map(one)
+                    .concat(),
+            )
+            .await;
         let mut got = Vec::new();
         for _ in 0..5 {
             let response = client.response(Asked::Other).await;
@@ -44,15 +58,26 @@ fn h24_chunks_are_written_anew_both_ways_and_trailers_pass() {
         let bench = one_site();
         let listener = origin("192.0.2.10:80").await;
         let mut client = Client::connect(&bench, "192.0.2.10:80").await;
-        client.send("POST / HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: Chunked\r\n\r\n").await;
-        client.send("5;name=\"x\"\r\nhello\r\n0003\r\nabc\r\n0\r\nX-T: 1\r\n\r\n").await;
+        client
+            .send("POST / HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: Chunked\r\n\r\n")
+            .await;
+        client
+            .send("5;name=\"x\"\r\nhello\r\n0003\r\nabc\r\n0\r\nX-T: 1\r\n\r\n")
+            .await;
         let mut server = accept(&listener).await;
-        hears(&mut server, "POST / HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n").await;
+        hears(
+            &mut server,
+            "POST / HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n",
+        )
+        .await;
         hears(&mut server, "5\r\nhello\r\n3\r\nabc\r\n0\r\nX-T: 1\r\n\r\n").await;
         let answer = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2;q\r\nhi\r\n0\r\nX-U: 2\r\n\r\n";
         server.write_all(answer.as_bytes()).await.unwrap();
         let response = client.response(Asked::Other).await;
-        assert_eq!((response.status, response.body.as_str()), (200, "2\r\nhi\r\n0\r\nX-U: 2\r\n\r\n"));
+        assert_eq!(
+            (response.status, response.body.as_str()),
+            (200, "2\r\nhi\r\n0\r\nX-U: 2\r\n\r\n")
+        );
         client.send("GET /next HTTP/1.1\r\nHost: a.test\r\n\r\n").await;
         hears(&mut server, "GET /next HTTP/1.1\r\nHost: a.test\r\n\r\n").await;
     });
@@ -68,7 +93,10 @@ fn rfc_9110_10_1_1_a_body_waits_for_100_continue() {
         client.send(head).await;
         let mut server = accept(&listener).await;
         hears(&mut server, head).await;
-        server.write_all(b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 100 Continue\r\n\r\n").await.unwrap();
+        server
+            .write_all(b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 100 Continue\r\n\r\n")
+            .await
+            .unwrap();
         assert_eq!(client.response(Asked::Other).await.status, 103);
         assert_eq!(client.response(Asked::Other).await.status, 100);
         client.send("body").await;
@@ -78,7 +106,10 @@ fn rfc_9110_10_1_1_a_body_waits_for_100_continue() {
         // A final answer instead: the body never comes, so nothing more can be read from this client.
         client.send(head).await;
         hears(&mut server, head).await;
-        server.write_all(b"HTTP/1.1 417 No\r\nContent-Length: 0\r\n\r\n").await.unwrap();
+        server
+            .write_all(b"HTTP/1.1 417 No\r\nContent-Length: 0\r\n\r\n")
+            .await
+            .unwrap();
         assert_eq!(client.response(Asked::Other).await.status, 417);
         assert_eq!(client.end().await, "");
     });
@@ -98,7 +129,10 @@ fn rfc_9112_6_3_responses_without_a_body_leave_the_connection_in_step() {
         let mut client = Client::connect(&bench, "192.0.2.10:80").await;
         client.send("HEAD / HTTP/1.1\r\nHost: a.test\r\n\r\n").await;
         let head = client.response(Asked::Head).await;
-        assert_eq!((head.status, head.headers["content-length"].as_str()), (200, "1000"));
+        assert_eq!(
+            (head.status, head.headers["content-length"].as_str()),
+            (200, "1000")
+        );
         assert_eq!(client.get("a.test", "/1").await.status, 304);
         assert_eq!(client.get("a.test", "/2").await.status, 204);
         assert_eq!(client.get("a.test", "/3").await.body, "OK");
@@ -120,7 +154,10 @@ fn a_response_without_length_ends_with_its_connection() {
         server.write_all(b" second").await.unwrap();
         drop(server);
         got.extend(read_all(&mut client.stream).await.unwrap());
-        assert_eq!(String::from_utf8_lossy(&got), "HTTP/1.0 200 OK\r\n\r\nfirst second");
+        assert_eq!(
+            String::from_utf8_lossy(&got),
+            "HTTP/1.0 200 OK\r\n\r\nfirst second"
+        );
     });
 }
 
@@ -134,13 +171,22 @@ fn a_cut_response_looks_cut_off_to_its_client() {
             client.send("GET / HTTP/1.1\r\nHost: a.test\r\n\r\n").await;
             let mut server = accept(&listener).await;
             hears(&mut server, "GET / HTTP/1.1\r\nHost: a.test\r\n\r\n").await;
-            let head = if reset { "HTTP/1.1 200 OK\r\n\r\n" } else { "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n" };
+            let head = if reset {
+                "HTTP/1.1 200 OK\r\n\r\n"
+            } else {
+                "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n"
+            };
             server.write_all(format!("{head}half").as_bytes()).await.unwrap();
             let want = format!("{head}half");
-            assert_eq!(read_exactly(&mut client.stream, want.len()).await, want.as_bytes());
+            assert_eq!(
+                read_exactly(&mut client.stream, want.len()).await,
+                want.as_bytes()
+            );
             if reset {
                 // A body that ends with the connection would look whole after an orderly close.
-                socket2::SockRef::from(&server).set_linger(Some(Duration::ZERO)).unwrap();
+                socket2::SockRef::from(&server)
+                    .set_linger(Some(Duration::ZERO))
+                    .unwrap();
                 drop(server);
                 assert!(is_reset(&mut client.stream).await);
             } else {
@@ -157,7 +203,9 @@ fn an_early_response_reaches_a_client_that_is_still_sending() {
         let bench = one_site();
         let listener = origin("192.0.2.10:80").await;
         let mut client = Client::connect(&bench, "192.0.2.10:80").await;
-        client.send("POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 1000000000\r\n\r\n").await;
+        client
+            .send("POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 1000000000\r\n\r\n")
+            .await;
         let mut server = accept(&listener).await;
         read_exactly(&mut server, 10).await;
         let answer = "HTTP/1.1 413 Too Big\r\nConnection: close\r\nContent-Length: 2\r\n\r\nno";
@@ -183,12 +231,18 @@ fn a_response_may_come_before_its_request_is_complete_and_both_go_on() {
         let bench = one_site();
         let listener = origin("192.0.2.10:80").await;
         let mut client = Client::connect(&bench, "192.0.2.10:80").await;
-        client.send("POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 8\r\n\r\nhalf").await;
+        client
+            .send("POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 8\r\n\r\nhalf")
+            .await;
         let mut server = accept(&listener).await;
         server.write_all(OK.as_bytes()).await.unwrap();
         assert_eq!(client.response(Asked::Other).await.body, "OK");
         client.send("rest").await;
-        hears(&mut server, "POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 8\r\n\r\nhalfrest").await;
+        hears(
+            &mut server,
+            "POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 8\r\n\r\nhalfrest",
+        )
+        .await;
         client.send("GET /2 HTTP/1.1\r\nHost: a.test\r\n\r\n").await;
         hears(&mut server, "GET /2 HTTP/1.1\r\nHost: a.test\r\n\r\n").await;
     });
@@ -218,11 +272,16 @@ fn a_client_that_is_gone_is_noticed_while_its_server_thinks() {
         client.send("GET / HTTP/1.1\r\nHost: a.test\r\n\r\n").await;
         let mut server = accept(&listener).await;
         hears(&mut server, "GET / HTTP/1.1\r\nHost: a.test\r\n\r\n").await;
-        socket2::SockRef::from(&client.stream).set_linger(Some(Duration::ZERO)).unwrap();
+        socket2::SockRef::from(&client.stream)
+            .set_linger(Some(Duration::ZERO))
+            .unwrap();
         drop(client);
         assert!(is_reset(&mut server).await);
         let event = bench.events.nth(1).await;
-        assert_eq!((event.verdict, event.note.as_deref()), (Verdict::Permit, Some("reset")));
+        assert_eq!(
+            (event.verdict, event.note.as_deref()),
+            (Verdict::Permit, Some("reset"))
+        );
         bench.open_flows(0).await;
     });
 }
@@ -242,12 +301,17 @@ fn large_bodies_stream_both_ways() {
         };
         let echo = async {
             let mut server = accept(&listener).await;
-            read_exactly(&mut server, format!("POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: {size}\r\n\r\n").len())
-                .await;
+            read_exactly(
+                &mut server,
+                format!("POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: {size}\r\n\r\n").len(),
+            )
+            .await;
             let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {size}\r\n\r\n");
             server.write_all(head.as_bytes()).await.unwrap();
             let (mut from, mut to) = server.split();
-            tokio::io::copy(&mut (&mut from).take(size as u64), &mut to).await.unwrap();
+            tokio::io::copy(&mut (&mut from).take(size as u64), &mut to)
+                .await
+                .unwrap();
         };
         let download = async {
             let mut got = vec![0; size + format!("HTTP/1.1 200 OK\r\nContent-Length: {size}\r\n\r\n").len()];
@@ -258,7 +322,10 @@ fn large_bodies_stream_both_ways() {
         assert!(got[got.len() - size..].iter().all(|byte| *byte == 7));
         drop((reading, writing));
         let event = bench.events.nth(1).await;
-        assert!(event.bytes_up > size as u64 && event.bytes_down > size as u64, "{event:?}");
+        assert!(
+            event.bytes_up > size as u64 && event.bytes_down > size as u64,
+            "{event:?}"
+        );
     });
 }
 
@@ -269,16 +336,26 @@ fn servers_that_fail_are_explained() {
         let mut client = Client::connect(&bench, "192.0.2.10:80").await;
         let refused = client.get("a.test", "/").await;
         assert_eq!(refused.status, 502);
-        assert!(refused.body.contains("refused the connection"), "{}", refused.body);
+        assert!(
+            refused.body.contains("refused the connection"),
+            "{}",
+            refused.body
+        );
         let event = bench.events.nth(1).await;
-        assert_eq!((event.verdict, event.note.as_deref()), (Verdict::Permit, Some("dial failed: refused")));
+        assert_eq!(
+            (event.verdict, event.note.as_deref()),
+            (Verdict::Permit, Some("dial failed: refused"))
+        );
         let listener = origin("192.0.2.10:80").await;
         for (answer, why) in [
             ("", "closed the connection without one"),
             ("HTTP/1.1 200 OK\r\nContent-", "ends within the response's head"),
             ("SSH-2.0-x\r\n\r\n", "no HTTP"),
             ("HTTP/1.1 101 Switching Protocols\r\n\r\n", "asked for no upgrade"),
-            ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\n", "two different Content-Lengths"),
+            (
+                "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\n",
+                "two different Content-Lengths",
+            ),
         ] {
             let mut client = Client::connect(&bench, "192.0.2.10:80").await;
             client.send("GET / HTTP/1.1\r\nHost: a.test\r\n\r\n").await;
@@ -343,22 +420,43 @@ fn a_refused_upload_hears_why_and_a_short_one_keeps_its_connection() {
         let bench = one_site();
         let _a = Origin::answering("192.0.2.10:80", &[OK]).await;
         let mut client = Client::connect(&bench, "192.0.2.10:80").await;
-        client.send("POST / HTTP/1.1\r\nHost: evil.test\r\nContent-Length: 5\r\n\r\nhello").await;
-        assert_eq!(client.response(Asked::Other).await.headers["connection"], "keep-alive");
+        client
+            .send("POST / HTTP/1.1\r\nHost: evil.test\r\nContent-Length: 5\r\n\r\nhello")
+            .await;
+        assert_eq!(
+            client.response(Asked::Other).await.headers["connection"],
+            "keep-alive"
+        );
         client.send("POST / HTTP/1.1\r\nHost: evil.test\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n").await;
         assert_eq!(client.response(Asked::Other).await.status, 403);
         assert_eq!(client.get("a.test", "/").await.body, "OK");
-        client.send("POST / HTTP/1.1\r\nHost: evil.test\r\nContent-Length: 200000\r\n\r\n").await;
+        client
+            .send("POST / HTTP/1.1\r\nHost: evil.test\r\nContent-Length: 200000\r\n\r\n")
+            .await;
         client.send(&"x".repeat(200_000)).await;
         let refused = client.response(Asked::Other).await;
-        assert_eq!((refused.status, refused.headers["connection"].as_str()), (403, "close"));
+        assert_eq!(
+            (refused.status, refused.headers["connection"].as_str()),
+            (403, "close")
+        );
         assert_eq!(client.end().await, "");
         drop(client);
         // One event at once, one for its repetitions.
-        let events = [bench.events.nth(1).await, bench.events.nth(2).await, bench.events.nth(3).await];
+        let events = [
+            bench.events.nth(1).await,
+            bench.events.nth(2).await,
+            bench.events.nth(3).await,
+        ];
         let mut seen: Vec<_> = events.iter().map(|event| (event.reason, event.count)).collect();
         seen.sort();
-        assert_eq!(seen, [(None, 1), (Some(Reason::NotAllowed), 1), (Some(Reason::NotAllowed), 2)]);
+        assert_eq!(
+            seen,
+            [
+                (None, 1),
+                (Some(Reason::NotAllowed), 1),
+                (Some(Reason::NotAllowed), 2)
+            ]
+        );
     });
 }
 
@@ -374,12 +472,18 @@ fn h36_a_head_comes_octet_by_octet_and_h35_after_20_kib() {
             tokio::task::yield_now().await;
         }
         assert_eq!(client.response(Asked::Other).await.status, 200);
-        let filler: String = (0..20).map(|n| format!("X-{n}: {}\r\n", "y".repeat(1000))).collect();
-        client.send(&format!("GET /long HTTP/1.1\r\n{filler}Host: a.test\r\n\r\n")).await;
+        let filler = format!("X: {}\r\n", "y".repeat(1000)).repeat(20);
+        client
+            .send(&format!("GET /long HTTP/1.1\r\n{filler}Host: a.test\r\n\r\n"))
+            .await;
         assert_eq!(client.response(Asked::Other).await.status, 200);
-        client.send(&format!("GET / HTTP/1.1\r\n{filler}Host: evil.test\r\n\r\n")).await;
+        client
+            .send(&format!("GET / HTTP/1.1\r\n{filler}Host: evil.test\r\n\r\n"))
+            .await;
         assert_eq!(client.response(Asked::Other).await.status, 403);
-        client.send(&format!("GET / HTTP/1.1\r\n{}\r\n", filler.repeat(4))).await;
+        client
+            .send(&format!("GET / HTTP/1.1\r\n{}\r\n", filler.repeat(4)))
+            .await;
         assert_eq!(client.response(Asked::Other).await.status, 431);
         assert!(!a.text().contains("evil"));
     });
@@ -388,7 +492,9 @@ fn h36_a_head_comes_octet_by_octet_and_h35_after_20_kib() {
 #[test]
 fn a_head_that_does_not_end_in_time_is_answered_408() {
     in_net(|| async {
-        let bench = Bench::with(POLICY, &[], |config| config.timeouts.detect = Duration::from_millis(50));
+        let bench = Bench::with(POLICY, &[], |config| {
+            config.timeouts.detect = Duration::from_millis(50);
+        });
         bench.ticket("a.test", "192.0.2.10");
         let _a = Origin::answering("192.0.2.10:80", &[OK]).await;
         let mut client = Client::connect(&bench, "192.0.2.10:80").await;
@@ -396,7 +502,10 @@ fn a_head_that_does_not_end_in_time_is_answered_408() {
         client.send("GET / HTTP/1.1\r\nHost: a.t").await;
         assert_eq!(client.response(Asked::Other).await.status, 408);
         let event = bench.events.nth(1).await;
-        assert_eq!((event.verdict, event.reason), (Verdict::Refuse, Some(Reason::DetectTimeout)));
+        assert_eq!(
+            (event.verdict, event.reason),
+            (Verdict::Refuse, Some(Reason::DetectTimeout))
+        );
     });
 }
 
@@ -406,10 +515,18 @@ fn a_broken_chunk_ends_the_request_before_it_looks_complete() {
         let bench = one_site();
         let listener = origin("192.0.2.10:80").await;
         let mut client = Client::connect(&bench, "192.0.2.10:80").await;
-        client.send("POST / HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\nGET").await;
+        client
+            .send("POST / HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\nGET")
+            .await;
         let mut server = accept(&listener).await;
-        hears(&mut server, "POST / HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n").await;
-        client.send(" /smuggled HTTP/1.1\r\nHost: evil.test\r\n\r\n").await;
+        hears(
+            &mut server,
+            "POST / HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n",
+        )
+        .await;
+        client
+            .send(" /smuggled HTTP/1.1\r\nHost: evil.test\r\n\r\n")
+            .await;
         assert_eq!(client.response(Asked::Other).await.status, 400);
         assert!(is_reset(&mut server).await);
     });

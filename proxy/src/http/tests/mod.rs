@@ -19,7 +19,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::http1::body::BodyReader;
 use crate::http1::head::{Asked, HeadProgress, ResponseFraming, ResponseReader};
-use crate::testing::{Bench, PATIENCE, origin, until};
+use crate::testing::{Bench, PATIENCE, origin};
 
 /// A policy with two allowed web sites.
 pub(super) const POLICY: &str =
@@ -86,16 +86,15 @@ impl Origin {
 
     /// Everything that any connection heard.
     pub(super) fn text(&self) -> String {
-        self.heard.lock().iter().map(|bytes| String::from_utf8_lossy(bytes).into_owned()).collect()
+        self.heard
+            .lock()
+            .iter()
+            .map(|bytes| String::from_utf8_lossy(bytes).into_owned())
+            .collect()
     }
 
     pub(super) fn connections(&self) -> usize {
         self.heard.lock().len()
-    }
-
-    /// Waits until some connection has heard `text`.
-    pub(super) async fn hears(&self, text: &str) {
-        until(|| self.text().contains(text), || self.text()).await;
     }
 }
 
@@ -119,7 +118,10 @@ pub(super) struct Client {
 
 impl Client {
     pub(super) async fn connect(bench: &Bench, original: &str) -> Self {
-        Self { stream: bench.connect(original).await, buffer: Vec::new() }
+        Self {
+            stream: bench.connect(original).await,
+            buffer: Vec::new(),
+        }
     }
 
     pub(super) async fn send(&mut self, text: &str) {
@@ -127,7 +129,8 @@ impl Client {
     }
 
     pub(super) async fn get(&mut self, host: &str, path: &str) -> Response {
-        self.send(&format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n")).await;
+        self.send(&format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n"))
+            .await;
         self.response(Asked::Other).await
     }
 
@@ -142,15 +145,21 @@ impl Client {
         let head = loop {
             match reader.advance(&self.buffer) {
                 HeadProgress::Done(head) => break head,
-                HeadProgress::Refused(error) => panic!("{error:?} {:?}", String::from_utf8_lossy(&self.buffer)),
-                HeadProgress::NeedMore => assert!(self.more().await, "closed within a head: {:?}", self.buffer),
+                HeadProgress::Refused(error) => {
+                    panic!("{error:?} {:?}", String::from_utf8_lossy(&self.buffer))
+                }
+                HeadProgress::NeedMore => {
+                    assert!(self.more().await, "closed within a head: {:?}", self.buffer);
+                }
             }
         };
         let mut written = Vec::new();
         head.forward(&mut written);
         let headers = String::from_utf8(written).unwrap();
         let headers = headers.lines().skip(1).filter_map(|line| line.split_once(": "));
-        let headers = headers.map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned())).collect();
+        let headers = headers
+            .map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned()))
+            .collect();
         self.buffer.drain(..head.consumed);
         let (mut body, mut out) = (BodyReader::for_response(head.framing), Vec::new());
         while !body.is_done() && head.framing != ResponseFraming::Tunnel {
@@ -160,7 +169,11 @@ impl Client {
                 break;
             }
         }
-        Response { status: head.status, headers, body: String::from_utf8(out).unwrap() }
+        Response {
+            status: head.status,
+            headers,
+            body: String::from_utf8(out).unwrap(),
+        }
     }
 
     async fn more(&mut self) -> bool {

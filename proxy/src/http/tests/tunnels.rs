@@ -27,7 +27,10 @@ async fn tunnel(bench: &Bench, target: &str) -> (Client, TcpStream) {
     client.send(&head).await;
     let mut proxy = accept(&listener).await;
     assert_eq!(read_exactly(&mut proxy, head.len()).await, head.as_bytes());
-    proxy.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n").await.unwrap();
+    proxy
+        .write_all(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        .await
+        .unwrap();
     assert_eq!(client.response(Asked::Connect).await.status, 200);
     (client, proxy)
 }
@@ -64,10 +67,16 @@ fn h26_a_websocket_is_relayed_to_the_permitted_server_after_101() {
 fn h27_an_upgrade_to_h2c_is_never_offered() {
     in_net(|| async {
         let bench = one_site();
-        let a = Origin::answering("192.0.2.10:80", &["HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nOK"]).await;
+        let a = Origin::answering(
+            "192.0.2.10:80",
+            &["HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nOK"],
+        )
+        .await;
         let mut client = Client::connect(&bench, "192.0.2.10:80").await;
         let fields = "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk";
-        client.send(&format!("GET / HTTP/1.1\r\nHost: a.test\r\n{fields}\r\n\r\n")).await;
+        client
+            .send(&format!("GET / HTTP/1.1\r\nHost: a.test\r\n{fields}\r\n\r\n"))
+            .await;
         assert_eq!(client.response(Asked::Other).await.status, 200);
         assert_eq!(a.text(), "GET / HTTP/1.1\r\nHost: a.test\r\n\r\n");
     });
@@ -80,18 +89,33 @@ fn h25_connect_needs_a_permitted_proxy_and_an_allowed_target() {
         let proxy = Origin::answering(PROXY, &["HTTP/1.1 200 OK\r\n\r\n"]).await;
         let a = Origin::answering("192.0.2.10:80", &["HTTP/1.1 200 OK\r\n\r\n"]).await;
         bench.ticket("a.test", "192.0.2.10");
-        for (original, target) in [(PROXY, "evil.test:443"), (PROXY, "a.test:22"), (PROXY, "192.0.2.99:443")] {
+        for (original, target) in [
+            (PROXY, "evil.test:443"),
+            (PROXY, "a.test:22"),
+            (PROXY, "192.0.2.99:443"),
+        ] {
             let mut client = Client::connect(&bench, original).await;
-            client.send(&format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n")).await;
+            client
+                .send(&format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n"))
+                .await;
             let refused = client.response(Asked::Connect).await;
             assert_eq!(refused.status, 405, "{target}");
         }
         let events = bench.events.all();
         assert_eq!(events[0].reason, Some(Reason::NotAllowed));
-        assert!(events[0].note.as_ref().unwrap().contains("forward proxy, for port 443"), "{events:?}");
+        assert!(
+            events[0]
+                .note
+                .as_ref()
+                .unwrap()
+                .contains("forward proxy, for port 443"),
+            "{events:?}"
+        );
         // The address of nobody's proxy.
         let mut client = Client::connect(&bench, "192.0.2.40:3128").await;
-        client.send("CONNECT a.test:443 HTTP/1.1\r\nHost: a.test:443\r\n\r\n").await;
+        client
+            .send("CONNECT a.test:443 HTTP/1.1\r\nHost: a.test:443\r\n\r\n")
+            .await;
         assert_eq!(client.response(Asked::Connect).await.status, 405);
         assert_eq!(bench.events.nth(4).await.reason, Some(Reason::ProxyRequest));
         assert_eq!((proxy.connections(), a.connections()), (0, 0));
@@ -104,9 +128,17 @@ fn a_whole_url_goes_to_a_permitted_proxy_for_allowed_targets_only() {
         let bench = behind_a_proxy();
         let proxy = Origin::answering(PROXY, &["HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nOK"]).await;
         let mut client = Client::connect(&bench, PROXY).await;
-        for (url, want) in [("http://a.test/x", 200), ("http://evil.test/", 405), ("http://a.test/y", 200), ("https://a.test/", 200), ("http://a.test:81/", 405)] {
+        for (url, want) in [
+            ("http://a.test/x", 200),
+            ("http://evil.test/", 405),
+            ("http://a.test/y", 200),
+            ("https://a.test/", 200),
+            ("http://a.test:81/", 405),
+        ] {
             let host = url.split('/').nth(2).unwrap();
-            client.send(&format!("GET {url} HTTP/1.1\r\nHost: {host}\r\n\r\n")).await;
+            client
+                .send(&format!("GET {url} HTTP/1.1\r\nHost: {host}\r\n\r\n"))
+                .await;
             assert_eq!(client.response(Asked::Other).await.status, want, "{url}");
         }
         assert_eq!(proxy.connections(), 1);
@@ -126,7 +158,11 @@ fn n04_tls_in_a_tunnel_is_judged_by_its_own_name() {
             tls.shutdown().await.unwrap();
         };
         let runner = async {
-            let mut tls = site.connector.connect(server_name("a.test"), client.stream).await.unwrap();
+            let mut tls = site
+                .connector
+                .connect(server_name("a.test"), client.stream)
+                .await
+                .unwrap();
             let mut got = Vec::new();
             tls.read_to_end(&mut got).await.unwrap();
             got
@@ -134,7 +170,10 @@ fn n04_tls_in_a_tunnel_is_judged_by_its_own_name() {
         let ((), got) = tokio::join!(server, runner);
         assert_eq!(got, b"hello");
         let event = bench.events.nth(1).await;
-        assert_eq!((event.kind, event.name_source, event.verdict), (Kind::Tls, NameSource::Sni, Verdict::Permit));
+        assert_eq!(
+            (event.kind, event.name_source, event.verdict),
+            (Kind::Tls, NameSource::Sni, Verdict::Permit)
+        );
         let connect = bench.events.nth(2).await;
         assert_eq!((connect.kind, connect.verdict), (Kind::Http, Verdict::Permit));
     });
@@ -142,7 +181,11 @@ fn n04_tls_in_a_tunnel_is_judged_by_its_own_name() {
         let bench = behind_a_proxy();
         let site = Site::ordinary(&["a.test", "evil.test"]);
         let (client, mut proxy) = tunnel(&bench, "a.test:443").await;
-        let error = site.connector.connect(server_name("evil.test"), client.stream).await.unwrap_err();
+        let error = site
+            .connector
+            .connect(server_name("evil.test"), client.stream)
+            .await
+            .unwrap_err();
         assert!(error.to_string().contains("AccessDenied"), "{error}");
         assert!(is_reset(&mut proxy).await, "not a byte of it passed");
         let event = bench.events.nth(1).await;
@@ -159,11 +202,16 @@ fn requests_in_a_tunnel_are_each_judged() {
         let head = "GET /1 HTTP/1.1\r\nHost: a.test\r\n\r\n";
         client.send(head).await;
         assert_eq!(read_exactly(&mut proxy, head.len()).await, head.as_bytes());
-        proxy.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nOK").await.unwrap();
+        proxy
+            .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nOK")
+            .await
+            .unwrap();
         assert_eq!(client.response(Asked::Other).await.body, "OK");
         client.send("GET /2 HTTP/1.1\r\nHost: evil.test\r\n\r\n").await;
         assert_eq!(client.response(Asked::Other).await.status, 403);
-        client.send("CONNECT a.test:443 HTTP/1.1\r\nHost: a.test:443\r\n\r\n").await;
+        client
+            .send("CONNECT a.test:443 HTTP/1.1\r\nHost: a.test:443\r\n\r\n")
+            .await;
         assert_eq!(client.response(Asked::Connect).await.status, 405);
         let head = "GET /3 HTTP/1.1\r\nHost: a.test\r\n\r\n";
         client.send(head).await;
@@ -211,7 +259,10 @@ fn bytes_that_an_address_endpoint_permits_go_on_where_they_stop_to_be_http() {
         client.send("GET / HTTP/1.1\r\nHost: a.test\r\n\r\n").await;
         let mut server = accept(&listener).await;
         assert_eq!(read_exactly(&mut server, 32).await.len(), 32);
-        server.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nOK").await.unwrap();
+        server
+            .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nOK")
+            .await
+            .unwrap();
         assert_eq!(client.response(Asked::Other).await.body, "OK");
         client.send("get some key\r\n").await;
         assert_eq!(read_exactly(&mut server, 14).await, b"get some key\r\n");
