@@ -3,6 +3,7 @@
 //! Driven by `session`.
 
 use std::io;
+use std::pin::Pin;
 
 use tokio_util::sync::CancellationToken;
 
@@ -88,58 +89,72 @@ impl Exchange<'_> {
             inlet: outlet,
             ..
         } = server;
-        let (leg, progress) = (&upstream.leg, Progress::default());
+        let (leg, progress) = (&upstream.leg, &Progress::default());
         let up = Upload {
             client,
             inlet,
             leg,
             tally,
-            progress: &progress,
-        }
-        .run(head);
+            progress,
+        };
         let down = Download {
             client,
             outlet,
             leg,
             tally,
-            progress: &progress,
+            progress,
+        };
+        tokio::pin! {
+            let up = up.run(head);
+            let down = down.run(head);
         }
-        .run(head);
-        tokio::pin!(up, down);
-        let mut halted = false;
-        let answered = loop {
-            tokio::select! {
-                answered = &mut down => break answered,
-                halt = &mut up, if !halted => match halt {
-                    Halt::Client => return Outcome::Broken,
-                    Halt::Framing(_) if progress.answering.is_cancelled() => return Outcome::Broken,
-                    Halt::Framing(what) => return Outcome::BadBody(what),
-                    // The response may be on its way all the same.
-                    Halt::Truncated => {
-                        way::end_writes(leg);
-                        halted = true;
-                    }
-                    Halt::Server => halted = true,
-                },
-            }
+        let (answered, halted) = match both(up.as_mut(), down, leg, progress).await {
+            Ok(answered) => answered,
+            Err(outcome) => return outcome,
         };
         let Outcome::Done { lasting } = answered else {
             return answered;
         };
-        // RFC 9110 §10.1.1: a client that waited to be told so may never send the body.
-        let withheld = head.expects_continue && !progress.begun.is_cancelled();
         if progress.sent.is_cancelled() {
             return Outcome::Done { lasting };
         }
+        // RFC 9110 §10.1.1: a client that waited to be told so may never send the body.
+        let withheld = head.expects_continue && !progress.begun.is_cancelled();
         if halted || !lasting || withheld {
             return Outcome::Early;
         }
         tokio::select! {
-            halt = &mut up => match halt {
+            halt = up => match halt {
                 Halt::Client | Halt::Framing(_) => Outcome::Broken,
                 Halt::Truncated | Halt::Server => Outcome::Early,
             },
             () = progress.sent.cancelled() => Outcome::Done { lasting },
+        }
+    }
+}
+
+/// Runs both ways until the response is over; whether the request was halted comes with it.
+async fn both(
+    mut up: Pin<&mut impl Future<Output = Halt>>,
+    mut down: Pin<&mut impl Future<Output = Outcome>>,
+    leg: &Leg,
+    progress: &Progress,
+) -> Result<(Outcome, bool), Outcome> {
+    let mut halted = false;
+    loop {
+        tokio::select! {
+            answered = &mut down => return Ok((answered, halted)),
+            halt = &mut up, if !halted => match halt {
+                Halt::Client => return Err(Outcome::Broken),
+                Halt::Framing(_) if progress.answering.is_cancelled() => return Err(Outcome::Broken),
+                Halt::Framing(what) => return Err(Outcome::BadBody(what)),
+                // The response may be on its way all the same.
+                Halt::Truncated => {
+                    way::end_writes(leg);
+                    halted = true;
+                }
+                Halt::Server => halted = true,
+            },
         }
     }
 }

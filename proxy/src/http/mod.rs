@@ -35,6 +35,7 @@ use crate::budget::Share;
 use crate::context::FlowContext;
 use crate::detect::{Detector, Step};
 use crate::leg::Leg;
+use crate::relay::End;
 use crate::route::Early;
 use decide::Via;
 use inlet::Inlet;
@@ -87,30 +88,20 @@ pub(crate) async fn serve(context: &FlowContext, client: &Leg, cleartext: Cleart
         () = context.traffic().silence(context.proxy.config.timeouts.idle) => return,
     };
     let inlet = std::mem::take(&mut session.inlet);
+    let pair = |server| Pair {
+        context,
+        client,
+        inlet,
+        server,
+    };
     match over {
         Over::Done => {}
         Over::Opaque(server, event) => {
-            let end = Pair {
-                context,
-                client,
-                inlet,
-                server: *server,
-            }
-            .relay(&event, &mut ())
-            .await;
-            if !matches!(end, crate::relay::End::Finished) {
+            let end = pair(*server).relay(&event, &mut ()).await;
+            if !matches!(end, End::Finished) {
                 session.ledger.note(&event, "reset");
             }
         }
-        Over::Tunnel(server, target) => {
-            Pair {
-                context,
-                client,
-                inlet,
-                server: *server,
-            }
-            .inside(target)
-            .await;
-        }
+        Over::Tunnel(server, target) => pair(*server).inside(target).await,
     }
 }

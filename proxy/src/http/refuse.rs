@@ -27,17 +27,12 @@ impl Session<'_> {
         let status = decision.status();
         let format = PageFormat::by_accept(head.values("accept"));
         let lasting = outlives(head);
-        let (bodyless, patience) = (
-            head.method() == b"HEAD",
-            self.context.proxy.config.timeouts.farewell,
-        );
+        let bodyless = head.method() == b"HEAD";
         if !lasting {
-            self.client
-                .farewell(&told.page(status, format, bodyless), patience)
-                .await;
-            return Next::Over(Over::Done);
+            return self.say_last(&told.page(status, format, bodyless)).await;
         }
         let page = told.lasting_page(status, format, bodyless);
+        let patience = self.context.proxy.config.timeouts.farewell;
         let skipped =
             async { way::write_all(self.client, &page).await.is_ok() && self.skip_body(head).await };
         match tokio::time::timeout(patience, skipped).await {
@@ -133,10 +128,7 @@ impl Session<'_> {
             ruling: &judged.ruling,
             remarks: Remarks::of(detection, Transport::Tcp),
         });
-        let page = told.page(status, PageFormat::Plain, false);
-        self.client
-            .farewell(&page, self.context.proxy.config.timeouts.farewell)
-            .await;
+        self.say_last(&told.page(status, PageFormat::Plain, false)).await;
         Over::Done
     }
 }

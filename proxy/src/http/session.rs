@@ -81,119 +81,129 @@ impl Session<'_> {
     async fn serve(&mut self, head: &RequestHead) -> Next {
         let asked = Asked::of(head);
         let mut decision = asked.decide(self.context, &self.via);
-        let mut server = match self.server(&mut decision).await {
+        let server = match self.server(&mut decision).await {
             Ok(server) => server,
             Err(Unserved::Refused) => return self.refuse(head, &asked, &decision).await,
             Err(Unserved::Failed(failure)) => {
-                self.permit(&asked, &decision);
+                self.ledger.permit(decision.entered(&asked));
                 return self.fail(head, &failure).await;
             }
             Err(Unserved::Gone) => return self.close().await,
         };
         decision.remarks.dialled = Some(server.upstream.address);
-        let tally = Tally::new(self.context, self.permit(&asked, &decision));
+        let event = self.ledger.permit(decision.entered(&asked));
+        let permitted = Permitted {
+            head,
+            decision,
+            tally: Tally::new(self.context, event),
+        };
+        self.exchange(&permitted, server).await
+    }
+
+    async fn exchange(&mut self, permitted: &Permitted<'_>, mut server: Server) -> Next {
         loop {
-            decision.admit(self.context, &server);
-            let outcome = Exchange {
+            permitted.decision.admit(self.context, &server);
+            let exchange = Exchange {
                 client: self.client,
                 inlet: &mut self.inlet,
                 server: &mut server,
-                head,
-                tally: &tally,
+                head: permitted.head,
+                tally: &permitted.tally,
+            };
+            let outcome = exchange.run().await;
+            if outcome != Outcome::Silent || !server.used {
+                return self.finish(permitted, server, outcome).await;
             }
-            .run()
-            .await;
-            if outcome == Outcome::Silent && server.used {
-                // It closed while the request was on its way; where asking twice is asking once, a fresh
-                // connection is asked (RFC 9110 §9.2.2), else the client sees what happened.
-                if let Some(fresh) = self.again(head, &decision).await {
-                    server = fresh;
-                    continue;
-                }
-                self.ledger
-                    .note(tally.event(), "the server closed before it answered");
-                return self.close().await;
+            // It closed while the request was on its way; where asking twice is asking once, a fresh
+            // connection is asked (RFC 9110 §9.2.2), else the client sees what happened.
+            match self.again(permitted.head, &permitted.decision).await {
+                Some(fresh) => server = fresh,
+                None => return self.end(permitted, "the server closed before it answered").await,
             }
-            return self.finish(head, &decision, server, outcome, &tally).await;
         }
     }
 
-    /// Writes a permitted request into its event.
-    fn permit(&mut self, asked: &Asked, decision: &Decision) -> Arc<Traffic> {
-        self.ledger.permit(decision.entered(asked))
-    }
-
-    async fn finish(
-        &mut self,
-        head: &RequestHead,
-        decision: &Decision,
-        server: Server,
-        outcome: Outcome,
-        tally: &Tally<'_>,
-    ) -> Next {
+    async fn finish(&mut self, permitted: &Permitted<'_>, server: Server, outcome: Outcome) -> Next {
         match outcome {
             Outcome::Done { lasting: true } => {
                 self.pool.put(Server { used: true, ..server });
-                Next::Request
+                return Next::Request;
             }
-            Outcome::Done { lasting: false } => {
-                server.upstream.leg.orderly();
-                drop(server);
-                self.close().await
-            }
-            Outcome::Early => {
-                drop(server);
-                self.close().await
-            }
-            Outcome::Cut => {
-                self.ledger
-                    .note(tally.event(), "the server closed within its response");
-                drop(server);
-                self.close().await
-            }
-            Outcome::Tunnel => {
-                let server = Box::new(server);
-                Next::Over(match &decision.target {
-                    Some(target) if head.target_form == TargetForm::Authority => {
-                        Over::Tunnel(server, target.clone())
-                    }
-                    Some(_) | None => Over::Opaque(server, Arc::clone(tally.event())),
-                })
-            }
+            Outcome::Done { lasting: false } => server.upstream.leg.orderly(),
+            Outcome::Tunnel => return Next::Over(permitted.tunnel(server)),
+            Outcome::Early
+            | Outcome::Cut
+            | Outcome::Silent
+            | Outcome::Bad(_)
+            | Outcome::BadBody(_)
+            | Outcome::Broken => {}
+        }
+        // Before any words to the client: a request that was cut off must not wait to look so.
+        drop(server);
+        match outcome {
+            Outcome::Done { .. } | Outcome::Early | Outcome::Tunnel => self.close().await,
+            Outcome::Cut => self.end(permitted, "the server closed within its response").await,
             Outcome::Silent => {
-                self.unusable(head, tally, "it closed the connection without one")
+                self.unusable(permitted, "it closed the connection without one")
                     .await
             }
-            Outcome::Bad(what) => self.unusable(head, tally, what).await,
+            Outcome::Bad(what) => self.unusable(permitted, what).await,
             Outcome::BadBody(what) => {
-                self.ledger.note(tally.event(), what);
-                self.fail(head, &Failure::body(what)).await
+                self.ledger.note(permitted.tally.event(), what);
+                self.fail(permitted.head, &Failure::body(what)).await
             }
             Outcome::Broken => {
-                self.ledger.note(tally.event(), "reset");
+                self.ledger.note(permitted.tally.event(), "reset");
                 Next::Over(Over::Done)
             }
         }
     }
 
-    async fn unusable(&mut self, head: &RequestHead, tally: &Tally<'_>, what: &str) -> Next {
-        self.ledger
-            .note(tally.event(), &format!("no usable answer: {what}"));
-        self.fail(head, &Failure::answer(what)).await
+    /// Ends the connection after an answer that is missing or not whole.
+    async fn end(&mut self, permitted: &Permitted<'_>, why: &str) -> Next {
+        self.ledger.note(permitted.tally.event(), why);
+        self.close().await
+    }
+
+    async fn unusable(&mut self, permitted: &Permitted<'_>, what: &str) -> Next {
+        let note = format!("no usable answer: {what}");
+        self.ledger.note(permitted.tally.event(), &note);
+        self.fail(permitted.head, &Failure::answer(what)).await
     }
 
     async fn fail(&self, head: &RequestHead, failure: &Failure) -> Next {
-        self.client
-            .farewell(&failure.page(head), self.context.proxy.config.timeouts.farewell)
-            .await;
-        Next::Over(Over::Done)
+        self.say_last(&failure.page(head)).await
     }
 
     /// Ends the connection in order: what the client still sends must not reset what it was told.
     pub(super) async fn close(&self) -> Next {
-        self.client
-            .farewell(&[], self.context.proxy.config.timeouts.farewell)
-            .await;
+        self.say_last(&[]).await
+    }
+
+    /// The same behind these words.
+    pub(super) async fn say_last(&self, words: &[u8]) -> Next {
+        let patience = self.context.proxy.config.timeouts.farewell;
+        self.client.farewell(words, patience).await;
         Next::Over(Over::Done)
+    }
+}
+
+/// A request in work.
+struct Permitted<'a> {
+    head: &'a RequestHead,
+    decision: Decision,
+    tally: Tally<'a>,
+}
+
+impl Permitted<'_> {
+    /// What the connection is from here on.
+    fn tunnel(&self, server: Server) -> Over {
+        let server = Box::new(server);
+        match &self.decision.target {
+            Some(target) if self.head.target_form == TargetForm::Authority => {
+                Over::Tunnel(server, target.clone())
+            }
+            Some(_) | None => Over::Opaque(server, Arc::clone(self.tally.event())),
+        }
     }
 }
