@@ -27,8 +27,19 @@ const WARM_FLOWS: u64 = 1_000;
 const TRACED: u64 = 5_000;
 const READY: Duration = Duration::from_secs(10);
 
-const RESOLVERS: [Subject; 3] = [Subject::Tidegate, Subject::Unbound, Subject::UnboundAllowlist];
-const PROXIES: [Subject; 2] = [Subject::Tidegate, Subject::HaProxy];
+const RESOLVERS: [Subject; 5] = [
+    Subject::Tidegate,
+    Subject::TidegateUnlogged,
+    Subject::Unbound,
+    Subject::UnboundAllowlist,
+    Subject::UnboundLogged,
+];
+const PROXIES: [Subject; 4] = [
+    Subject::Tidegate,
+    Subject::TidegateUnlogged,
+    Subject::HaProxy,
+    Subject::HaProxyLogged,
+];
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -154,10 +165,10 @@ impl Series {
     }
 }
 
-/// Median, least and most of every subject, and the first against each other one, round by round.
-fn print_table(series: &[Series], unit: &str) {
+/// Median, least and most of every subject, and of ours against the peers, round by round.
+fn print_table(series: &[Series], unit: &str, units: &str) {
     println!(
-        "\n| | CPU µs/{unit} | {unit}s/s | right answers | system calls/{unit} | stolen | others on the core |"
+        "\n| | CPU µs/{unit} | {units}/s | right answers | system calls/{unit} | stolen | others on the core |"
     );
     println!("|---|---|---|---|---|---|---|");
     for one in series {
@@ -177,16 +188,21 @@ fn print_table(series: &[Series], unit: &str) {
             one.spread(|sample| sample.others_share() * 100.0),
         );
     }
-    println!();
-    let (subject, peers) = series.split_first().expect("there are subjects");
-    for peer in peers {
-        let rounds = subject.samples.iter().zip(&peer.samples);
-        let ratio = Spread::of(rounds.map(|(ours, theirs)| ours.cpu_each() / theirs.cpu_each()));
-        println!(
-            "CPU, {} / {}: **{ratio:.2}**",
-            subject.subject.title(),
-            peer.subject.title()
-        );
+    let (ours, peers): (Vec<_>, Vec<_>) = series.iter().partition(|one| one.subject.is_ours());
+    let titles: Vec<_> = peers.iter().map(|peer| peer.subject.title()).collect();
+    println!(
+        "\n| CPU, as a multiple of | {} |\n|---|{}",
+        titles.join(" | "),
+        "---|".repeat(peers.len())
+    );
+    for ours in ours {
+        let ratio = |peer: &&Series| {
+            let rounds = ours.samples.iter().zip(&peer.samples);
+            let ratio = Spread::of(rounds.map(|(ours, theirs)| ours.cpu_each() / theirs.cpu_each()));
+            format!("{ratio:.2}")
+        };
+        let ratios: Vec<_> = peers.iter().map(ratio).collect();
+        println!("| {} | {} |", ours.subject.title(), ratios.join(" | "));
     }
 }
 
@@ -210,7 +226,7 @@ impl Dns {
                 stage.stop().await?;
             }
         }
-        print_table(&all, "query");
+        print_table(&all, "query", "queries");
         Ok(())
     }
 
@@ -258,7 +274,7 @@ impl<'a> Tls<'a> {
 
     async fn bench(mut self, stage: &mut Stage<'_>, rounds: usize) -> Result<()> {
         let (mut small, mut bulk) = (Series::of(&PROXIES), Series::of(&PROXIES));
-        let mut idle = [Vec::new(), Vec::new()];
+        let mut idle = [const { Vec::new() }; PROXIES.len()];
         for round in 0..rounds {
             for (index, subject) in PROXIES.into_iter().enumerate() {
                 let pid = stage.start(subject).await?;
@@ -276,8 +292,8 @@ impl<'a> Tls<'a> {
                 stage.stop().await?;
             }
         }
-        print_table(&small, "flow");
-        print_table(&bulk, "MiB");
+        print_table(&small, "flow", "flows");
+        print_table(&bulk, "MiB", "MiB");
         println!("\n| | resident KiB/idle tunnel |\n|---|---|");
         for (subject, growth) in PROXIES.into_iter().zip(idle) {
             println!("| {} | {:.1} |", subject.title(), Spread::of(growth));
@@ -290,7 +306,7 @@ impl<'a> Tls<'a> {
     }
 
     async fn warm(&mut self, subject: Subject, stage: &Stage<'_>) -> Result<()> {
-        if subject == Subject::Tidegate {
+        if subject.is_ours() {
             resolved(&mut self.flood, stage).await?;
         }
         let passed = wait_until("flows to pass", READY, async || match self.flows(WARM_FLOWS) {
