@@ -96,7 +96,10 @@ impl Default for Hello {
 impl Hello {
     /// TLS 1.3 and 1.2 with a share for x25519, and no server name.
     pub fn nameless() -> Self {
-        let groups: Vec<u8> = Group::ALL.iter().flat_map(|group| group.id().to_be_bytes()).collect();
+        let groups: Vec<u8> = Group::ALL
+            .iter()
+            .flat_map(|group| group.id().to_be_bytes())
+            .collect();
         let hello = Self {
             version: 0x0303,
             session: vec![9; 32],
@@ -132,7 +135,10 @@ impl Hello {
 
     /// Offers these protocols.
     pub fn alpn(self, protocols: &[&str]) -> Self {
-        let list: Vec<u8> = protocols.iter().flat_map(|name| vector8(name.as_bytes())).collect();
+        let list: Vec<u8> = protocols
+            .iter()
+            .flat_map(|name| vector8(name.as_bytes()))
+            .collect();
         self.with(ALPN, vector16(&list))
     }
 
@@ -225,7 +231,10 @@ pub fn handshake(kind: u8, body: &[u8]) -> Vec<u8> {
 
 /// Handshake records of at most `size` octets each.
 pub fn records(version: u16, message: &[u8], size: usize) -> Vec<u8> {
-    message.chunks(size).flat_map(|piece| record(22, version, piece)).collect()
+    message
+        .chunks(size)
+        .flat_map(|piece| record(22, version, piece))
+        .collect()
 }
 
 /// One record.
@@ -264,7 +273,11 @@ fn vector16(bytes: &[u8]) -> Vec<u8> {
 /// Only for the constants above.
 fn from_hex(digits: &str) -> Vec<u8> {
     let digit = |byte: u8| char::from(byte).to_digit(16).expect("a hexadecimal constant") as u8;
-    digits.as_bytes().chunks_exact(2).map(|pair| digit(pair[0]) << 4 | digit(pair[1])).collect()
+    digits
+        .as_bytes()
+        .chunks_exact(2)
+        .map(|pair| digit(pair[0]) << 4 | digit(pair[1]))
+        .collect()
 }
 
 #[cfg(test)]
@@ -284,7 +297,10 @@ mod tests {
         let message = Hello::named("a.test").message();
         for size in [1, 7, 100, RECORD] {
             let wire = records(0x0301, &message, size);
-            let bodies: Vec<u8> = wire.chunks(size + 5).flat_map(|record| record[5..].to_vec()).collect();
+            let bodies: Vec<u8> = wire
+                .chunks(size + 5)
+                .flat_map(|record| record[5..].to_vec())
+                .collect();
             assert_eq!(bodies, message);
         }
     }

@@ -24,17 +24,35 @@ impl Client {
     #[track_caller]
     pub fn connect(machine: &Machine, to: &str) -> Self {
         let to: SocketAddr = to.parse().expect("an address and a port");
-        let connected = machine.enter(|| TcpStream::connect_timeout(&to, PATIENCE)).expect("the machine is there");
+        let connected = machine
+            .enter(|| TcpStream::connect_timeout(&to, PATIENCE))
+            .expect("the machine is there");
         match connected {
             Ok(stream) => {
                 stream.set_nodelay(true).expect("TCP_NODELAY");
                 stream.set_read_timeout(Some(PATIENCE)).expect("SO_RCVTIMEO");
                 stream.set_write_timeout(Some(PATIENCE)).expect("SO_SNDTIMEO");
                 let port = stream.local_addr().map_or(0, |local| local.port());
-                Self { stream: Some(stream), port, outcome: Outcome::default() }
+                Self {
+                    stream: Some(stream),
+                    port,
+                    outcome: Outcome::default(),
+                }
             }
-            Err(error) if matches!(error.kind(), ErrorKind::ConnectionRefused | ErrorKind::ConnectionReset) => {
-                Self { stream: None, port: 0, outcome: Outcome { end: End::Reset, ..Outcome::default() } }
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    ErrorKind::ConnectionRefused | ErrorKind::ConnectionReset
+                ) =>
+            {
+                Self {
+                    stream: None,
+                    port: 0,
+                    outcome: Outcome {
+                        end: End::Reset,
+                        ..Outcome::default()
+                    },
+                }
             }
             Err(error) => panic!("connecting to {to}: {error}"),
         }
@@ -60,7 +78,9 @@ impl Client {
     pub fn say_apart(&mut self, machine: &Machine, pieces: &[&[u8]]) -> &mut Self {
         for piece in pieces {
             self.say(piece);
-            machine.enter(|| self.acknowledged()).expect("the machine is there");
+            machine
+                .enter(|| self.acknowledged())
+                .expect("the machine is there");
         }
         self
     }
@@ -95,6 +115,11 @@ impl Client {
         self.hear(|outcome| outcome.accepted() || outcome.alert().is_some())
     }
 
+    /// Hears until these words have come, or the end.
+    pub fn hear_words(&mut self, words: &str) -> &Outcome {
+        self.hear(|outcome| outcome.text().contains(words))
+    }
+
     /// Hears until the far end has closed.
     pub fn hear_all(&mut self) -> &Outcome {
         self.hear(|_| false)
@@ -105,7 +130,11 @@ impl Client {
     fn acknowledged(&self) {
         let Some(stream) = &self.stream else { return };
         let Ok(local) = stream.local_addr() else { return };
-        let table = if local.is_ipv4() { "/proc/thread-self/net/tcp" } else { "/proc/thread-self/net/tcp6" };
+        let table = if local.is_ipv4() {
+            "/proc/thread-self/net/tcp"
+        } else {
+            "/proc/thread-self/net/tcp6"
+        };
         let own = format!(":{:04X}", local.port());
         for _ in 0..PATIENCE.as_millis() {
             let rows = std::fs::read_to_string(table).expect("the kernel's table of connections");
@@ -123,7 +152,10 @@ impl Client {
 }
 
 const fn broken(kind: ErrorKind) -> bool {
-    matches!(kind, ErrorKind::ConnectionReset | ErrorKind::BrokenPipe | ErrorKind::ConnectionAborted)
+    matches!(
+        kind,
+        ErrorKind::ConnectionReset | ErrorKind::BrokenPipe | ErrorKind::ConnectionAborted
+    )
 }
 
 /// Connects, says `bytes` at once and hears until the answer, an alert or the end.
@@ -135,7 +167,10 @@ pub fn send(machine: &Machine, to: &str, bytes: &[u8]) -> Outcome {
 /// The same with each piece in a segment of its own.
 #[track_caller]
 pub fn send_in_pieces(machine: &Machine, to: &str, pieces: &[&[u8]]) -> Outcome {
-    Client::connect(machine, to).say_apart(machine, pieces).hear_answer().clone()
+    Client::connect(machine, to)
+        .say_apart(machine, pieces)
+        .hear_answer()
+        .clone()
 }
 
 /// Says `first`, and `second` if the server asks for another hello; hears until the final answer, an alert or
@@ -143,7 +178,9 @@ pub fn send_in_pieces(machine: &Machine, to: &str, pieces: &[&[u8]]) -> Outcome 
 #[track_caller]
 pub fn exchange(machine: &Machine, to: &str, first: &[u8], second: &[u8]) -> Outcome {
     let mut client = Client::connect(machine, to);
-    client.say(first).hear(|outcome| outcome.retried() || outcome.accepted() || outcome.alert().is_some());
+    client
+        .say(first)
+        .hear(|outcome| outcome.retried() || outcome.accepted() || outcome.alert().is_some());
     if client.outcome.retried() {
         client.say(second).hear_answer();
     }

@@ -20,8 +20,8 @@ const HANDSHAKE: u8 = 22;
 const SERVER_HELLO: u8 = 2;
 /// The random that makes a ServerHello a HelloRetryRequest (RFC 8446 §4.1.3).
 const RETRY: [u8; 32] = [
-    0xcf, 0x21, 0xad, 0x74, 0xe5, 0x9a, 0x61, 0x11, 0xbe, 0x1d, 0x8c, 0x02, 0x1e, 0x65, 0xb8, 0x91, 0xc2, 0xa2,
-    0x11, 0x16, 0x7a, 0xbb, 0x8c, 0x5e, 0x07, 0x9e, 0x09, 0xe2, 0xc8, 0xa8, 0x33, 0x9c,
+    0xcf, 0x21, 0xad, 0x74, 0xe5, 0x9a, 0x61, 0x11, 0xbe, 0x1d, 0x8c, 0x02, 0x1e, 0x65, 0xb8, 0x91, 0xc2,
+    0xa2, 0x11, 0x16, 0x7a, 0xbb, 0x8c, 0x5e, 0x07, 0x9e, 0x09, 0xe2, 0xc8, 0xa8, 0x33, 0x9c,
 ];
 
 /// What came back so far.
@@ -37,7 +37,9 @@ impl Outcome {
     /// The description of the first alert in the clear.
     pub fn alert(&self) -> Option<u8> {
         let mut records = self.records();
-        records.find(|(kind, _)| *kind == ALERT).and_then(|(_, body)| body.get(1).copied())
+        records
+            .find(|(kind, _)| *kind == ALERT)
+            .and_then(|(_, body)| body.get(1).copied())
     }
 
     /// The server asked for a second hello.
@@ -47,7 +49,8 @@ impl Outcome {
 
     /// A server answered a hello for good.
     pub fn accepted(&self) -> bool {
-        self.server_hellos().any(|body| body.get(6..38).is_some_and(|random| random != RETRY))
+        self.server_hellos()
+            .any(|body| body.get(6..38).is_some_and(|random| random != RETRY))
     }
 
     /// The far end has closed or reset the connection.
@@ -64,7 +67,9 @@ impl Outcome {
     fn records(&self) -> impl Iterator<Item = (u8, &[u8])> {
         let mut rest = &self.received[..];
         std::iter::from_fn(move || {
-            let ([kind, 3, _, high, low], after) = rest.split_first_chunk::<5>()? else { return None };
+            let ([kind, 3, _, high, low], after) = rest.split_first_chunk::<5>()? else {
+                return None;
+            };
             let (body, next) = after.split_at_checked(usize::from(u16::from_be_bytes([*high, *low])))?;
             rest = next;
             Some((*kind, body))
@@ -72,7 +77,9 @@ impl Outcome {
     }
 
     fn server_hellos(&self) -> impl Iterator<Item = &[u8]> {
-        let hellos = self.records().filter(|(kind, body)| *kind == HANDSHAKE && body.first() == Some(&SERVER_HELLO));
+        let hellos = self
+            .records()
+            .filter(|(kind, body)| *kind == HANDSHAKE && body.first() == Some(&SERVER_HELLO));
         hellos.map(|(_, body)| body)
     }
 }
@@ -101,13 +108,22 @@ mod tests {
 
     #[test]
     fn tells_a_retry_from_an_answer_and_finds_the_alert_behind_it() {
-        let mut outcome = Outcome { received: server_hello(RETRY), end: End::Open };
+        let mut outcome = Outcome {
+            received: server_hello(RETRY),
+            end: End::Open,
+        };
         assert!(outcome.retried() && !outcome.accepted() && outcome.alert().is_none());
         outcome.received.extend(record(20, 0x0303, &[1]));
         outcome.received.extend(record(21, 0x0303, &[2, 49]));
         assert_eq!(outcome.alert(), Some(49));
         outcome.received.extend(server_hello([7; 32]));
         assert!(outcome.accepted());
-        assert!(!Outcome { received: b"HTTP/1.1 403 Forbidden\r\n".to_vec(), end: End::Closed }.accepted());
+        assert!(
+            !Outcome {
+                received: b"HTTP/1.1 403 Forbidden\r\n".to_vec(),
+                end: End::Closed
+            }
+            .accepted()
+        );
     }
 }

@@ -31,7 +31,13 @@ def send(packet, target):
 /// Runs Python as the runner's root, with those functions.
 async fn python(machine: &Machine, script: &str) -> Output {
     let script = format!("{PACKETS}{script}");
-    machine.command("/usr/bin/python3").args(["-c", &script]).run().await.unwrap().expect_success()
+    machine
+        .command("/usr/bin/python3")
+        .args(["-c", &script])
+        .run()
+        .await
+        .unwrap()
+        .expect_success()
 }
 
 /// Asks the gateway something, so that what was sent before had its chance.
@@ -42,7 +48,10 @@ async fn settle(lab: &Lab) {
 /// L05: GRE, IPIP, 6in4, SCTP, ESP, UDP-Lite and an unassigned protocol, over both families.
 #[tokio::test]
 async fn l05_other_ip_protocols_are_dropped_with_an_event_in_block_and_in_audit() {
-    for (mode, policy) in [("block", block(&["192.0.2.66:1-65535", "192.0.2.66:1-65535/udp"])), ("audit", audit(&[]))] {
+    for (mode, policy) in [
+        ("block", block(&["192.0.2.66:1-65535", "192.0.2.66:1-65535/udp"])),
+        ("audit", audit(&[])),
+    ] {
         let lab = Lab::builder().build().unwrap();
         let gateway = started(&lab, &policy).await;
         let mut events = gateway.events();
@@ -54,10 +63,19 @@ async fn l05_other_ip_protocols_are_dropped_with_an_event_in_block_and_in_audit(
                 );
                 python(lab.runner(0), &script).await;
                 let note = format!("IP protocol {protocol}");
-                let fields = [("kind", "ip"), ("address", target), ("note", note.as_str()), ("verdict", "refuse")];
+                let fields = [
+                    ("kind", "ip"),
+                    ("address", target),
+                    ("note", note.as_str()),
+                    ("verdict", "refuse"),
+                ];
                 let record = event(&mut events, &fields).await;
                 assert_eq!(record["reason"], "ip-protocol", "{record}");
-                assert_eq!((&record["mode"], &record["job"]["job"]), (&mode.into(), &"build".into()), "{record}");
+                assert_eq!(
+                    (&record["mode"], &record["job"]["job"]),
+                    (&mode.into(), &"build".into()),
+                    "{record}"
+                );
             }
         }
         assert_eq!(lab.leaks().unwrap().packets, 0);
@@ -69,16 +87,27 @@ async fn l05_other_ip_protocols_are_dropped_with_an_event_in_block_and_in_audit(
 async fn l06_ipv4_inside_of_ipv6_is_judged_as_what_it_is() {
     let lab = Lab::builder().build().unwrap();
     let gateway = started(&lab, &block(&["allowed.test:443", "allowed.test:80"])).await;
-    run(&lab, &["dig", "+short", "allowed.test"]).await.expect_success();
+    run(&lab, &["dig", "+short", "allowed.test"])
+        .await
+        .expect_success();
     // The v4-mapped spelling never leaves the runner as IPv6.
-    let outcome = hello::send(lab.runner(0), "[::ffff:192.0.2.10]:443", &hello::plain("allowed.test"));
+    let outcome = hello::send(
+        lab.runner(0),
+        "[::ffff:192.0.2.10]:443",
+        &hello::plain("allowed.test"),
+    );
     assert!(outcome.accepted(), "{outcome:?}");
     // An address that embeds a refused one is refused.
     for to in ["[64:ff9b::192.0.2.66]:443", "[2002:c000:242::1]:443"] {
         let mut client = Client::connect(lab.runner(0), to);
         let outcome = client.say(&hello::plain("evil.test")).hear_all();
         assert_eq!(outcome.alert(), Some(49), "{to}: {outcome:?}");
-        flow_event(&mut gateway.events(), &client, &[("name", "evil.test"), ("reason", "not-allowed")]).await;
+        flow_event(
+            &mut gateway.events(),
+            &client,
+            &[("name", "evil.test"), ("reason", "not-allowed")],
+        )
+        .await;
     }
     assert!(lab.origins().connections_to(plan::site(66)[0]).is_empty());
 }
@@ -87,8 +116,12 @@ async fn l06_ipv4_inside_of_ipv6_is_judged_as_what_it_is() {
 #[tokio::test]
 async fn l07_fragments_are_judged_whole_and_overlaps_are_dropped() {
     let lab = Lab::builder().build().unwrap();
-    let listed = lab.udp("192.0.2.80:5000".parse().unwrap(), UdpReply::Silence).unwrap();
-    let unlisted = lab.udp("192.0.2.80:5001".parse().unwrap(), UdpReply::Silence).unwrap();
+    let listed = lab
+        .udp("192.0.2.80:5000".parse().unwrap(), UdpReply::Silence)
+        .unwrap();
+    let unlisted = lab
+        .udp("192.0.2.80:5001".parse().unwrap(), UdpReply::Silence)
+        .unwrap();
     let gateway = started(&lab, &block(&["192.0.2.80:5000/udp"])).await;
     let mut events = gateway.events();
     let halves = |port: u16, ident: u16, overlap: u16| {
@@ -101,7 +134,16 @@ async fn l07_fragments_are_judged_whole_and_overlaps_are_dropped() {
     };
     // A port that lies in the first fragment only, so that the second alone says nothing.
     python(lab.runner(0), &halves(5001, 1, 0)).await;
-    event(&mut events, &[("kind", "udp"), ("port", "5001"), ("source_port", "4001"), ("verdict", "refuse")]).await;
+    event(
+        &mut events,
+        &[
+            ("kind", "udp"),
+            ("port", "5001"),
+            ("source_port", "4001"),
+            ("verdict", "refuse"),
+        ],
+    )
+    .await;
     // The second fragment writes over a part of the first.
     python(lab.runner(0), &halves(5000, 2, 8)).await;
     python(lab.runner(0), &halves(5000, 3, 0)).await;
@@ -114,8 +156,20 @@ async fn l07_fragments_are_judged_whole_and_overlaps_are_dropped() {
     assert_eq!(listed.received().len(), 1, "{:?}", listed.received());
     assert!(unlisted.received().is_empty());
     // A fragment of another protocol.
-    python(lab.runner(0), "send(ipv4('10.77.1.2', '192.0.2.80', 47, b'x' * 16, 9, more=True), '192.0.2.80')\n").await;
-    event(&mut events, &[("kind", "ip"), ("address", "192.0.2.80"), ("note", "IP protocol 47")]).await;
+    python(
+        lab.runner(0),
+        "send(ipv4('10.77.1.2', '192.0.2.80', 47, b'x' * 16, 9, more=True), '192.0.2.80')\n",
+    )
+    .await;
+    event(
+        &mut events,
+        &[
+            ("kind", "ip"),
+            ("address", "192.0.2.80"),
+            ("note", "IP protocol 47"),
+        ],
+    )
+    .await;
     assert_eq!(lab.leaks().unwrap().packets, 0);
 }
 
@@ -130,7 +184,12 @@ async fn d24_l13_multicast_and_broadcast_are_dropped() {
                  while True:\n    \
                      packet, sender = ear.recvfrom(2048)\n    \
                      if sender[2] != 4 and b'SECRET' in packet: print(packet, flush=True)\n";
-    let listener = lab.runner_on(1, 0).command("/usr/bin/python3").args(["-c", hears]).spawn().unwrap();
+    let listener = lab
+        .runner_on(1, 0)
+        .command("/usr/bin/python3")
+        .args(["-c", hears])
+        .spawn()
+        .unwrap();
     wait_until("the listener", PATIENCE, async || match listener.stdout() {
         text if text.contains("ready") => Ok(()),
         text => Err(text + &listener.stderr()),
@@ -138,10 +197,16 @@ async fn d24_l13_multicast_and_broadcast_are_dropped() {
     .await
     .unwrap();
     // It does hear: the gateway's machine itself may speak there.
-    python(lab.gw(), "socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b'SECRET 1', ('10.77.2.2', 9))\n").await;
-    wait_until("the listener's first packet", PATIENCE, async || match listener.stdout() {
-        text if text.contains("SECRET 1") => Ok(()),
-        text => Err(text),
+    python(
+        lab.gw(),
+        "socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b'SECRET 1', ('10.77.2.2', 9))\n",
+    )
+    .await;
+    wait_until("the listener's first packet", PATIENCE, async || {
+        match listener.stdout() {
+            text if text.contains("SECRET 1") => Ok(()),
+            text => Err(text),
+        }
     })
     .await
     .unwrap();
@@ -162,10 +227,31 @@ for target, port in [('ff02::fb', 5353), ('ff02::1:3', 5355), ('ff05::9', 9), ('
     python(lab.runner(0), script).await;
     settle(&lab).await;
     assert_eq!(lab.leaks().unwrap().packets, 0);
-    assert_eq!(listener.stdout().matches("SECRET").count(), 1, "one crossed: {}", listener.stdout());
-    assert!(lab.dns().log().iter().all(|query| query.name == "settled.test"), "{:?}", lab.dns().log());
+    assert_eq!(
+        listener.stdout().matches("SECRET").count(),
+        1,
+        "one crossed: {}",
+        listener.stdout()
+    );
+    assert!(
+        lab.dns().log().iter().all(|query| query.name == "settled.test"),
+        "{:?}",
+        lab.dns().log()
+    );
     // A unicast question to the gateway's own multicast DNS port is nobody's.
-    let outcome = run(&lab, &["dig", "-p", "5353", "+time=1", "+tries=1", "@10.77.1.1", "evil.test"]).await;
+    let outcome = run(
+        &lab,
+        &[
+            "dig",
+            "-p",
+            "5353",
+            "+time=1",
+            "+tries=1",
+            "@10.77.1.1",
+            "evil.test",
+        ],
+    )
+    .await;
     assert!(!outcome.success(), "{outcome}");
 }
 
@@ -173,28 +259,70 @@ for target, port in [('ff02::fb', 5353), ('ff02::1:3', 5355), ('ff05::9', 9), ('
 #[tokio::test]
 async fn l11_a_forged_source_address_gets_nothing_through() {
     let lab = Lab::builder().network(1).build().unwrap();
-    let server = lab.udp("192.0.2.80:5000".parse().unwrap(), UdpReply::Echo).unwrap();
-    let tcp = lab.raw("192.0.2.80:7000".parse().unwrap(), Script::echo()).unwrap();
+    let server = lab
+        .udp("192.0.2.80:5000".parse().unwrap(), UdpReply::Echo)
+        .unwrap();
+    let tcp = lab
+        .raw("192.0.2.80:7000".parse().unwrap(), Script::echo())
+        .unwrap();
     let builder = gateway(&lab, &block(&["allowed.test:443"])).lease(1, "other", "other.yaml");
-    let other = block(&["192.0.2.80:5000/udp", "192.0.2.80:7000", "allowed.test:443", "cdn-a.test:443"]);
-    let builder = builder.network("default-policy: other.yaml").file("other.yaml", &other).unwrap();
+    let other = block(&[
+        "192.0.2.80:5000/udp",
+        "192.0.2.80:7000",
+        "allowed.test:443",
+        "cdn-a.test:443",
+    ]);
+    let builder = builder
+        .network("default-policy: other.yaml")
+        .file("other.yaml", &other)
+        .unwrap();
     let gateway = start(builder).await;
     let mut events = gateway.events();
     // The other job speaks, so that the gateway knows its machine.
-    run_on(&lab, 1, &["dig", "+short", "allowed.test"]).await.expect_success();
-    wait_until("the other machine to be bound to its address", PATIENCE, async || {
-        let set = lab.gw().command("nft").args(["list", "set", "inet", "tidegate", "bound4"]).run().await.unwrap();
-        if set.text().contains("10.77.1.3") { Ok(()) } else { Err(set) }
-    })
+    run_on(&lab, 1, &["dig", "+short", "allowed.test"])
+        .await
+        .expect_success();
+    wait_until(
+        "the other machine to be bound to its address",
+        PATIENCE,
+        async || {
+            let set = lab
+                .gw()
+                .command("nft")
+                .args(["list", "set", "inet", "tidegate", "bound4"])
+                .run()
+                .await
+                .unwrap();
+            if set.text().contains("10.77.1.3") {
+                Ok(())
+            } else {
+                Err(set)
+            }
+        },
+    )
     .await
     .unwrap();
     let datagram = |source: &str| {
-        format!("send(ipv4('{source}', '192.0.2.80', 17, udp('{source}', '192.0.2.80', 4321, 5000, b'x')), '192.0.2.80')\n")
+        format!(
+            "send(ipv4('{source}', '192.0.2.80', 17, udp('{source}', '192.0.2.80', 4321, 5000, b'x')), '192.0.2.80')\n"
+        )
     };
-    for source in ["10.77.1.1", "10.77.2.2", "198.51.100.1", "203.0.113.66", "127.0.0.1", "10.77.1.3"] {
+    for source in [
+        "10.77.1.1",
+        "10.77.2.2",
+        "198.51.100.1",
+        "203.0.113.66",
+        "127.0.0.1",
+        "10.77.1.3",
+    ] {
         python(lab.runner(0), &datagram(source)).await;
     }
-    let fields = [("kind", "udp"), ("source", "10.77.1.3"), ("verdict", "refuse"), ("reason", "spoofed-source")];
+    let fields = [
+        ("kind", "udp"),
+        ("source", "10.77.1.3"),
+        ("verdict", "refuse"),
+        ("reason", "spoofed-source"),
+    ];
     let record = event(&mut events, &fields).await;
     assert_eq!(record["source_port"], 4321, "{record}");
     assert!(server.received().is_empty(), "{:?}", server.received());
@@ -217,7 +345,9 @@ async fn l11_a_forged_source_address_gets_nothing_through() {
     assert!(asked.is_empty(), "a forged question went upstream: {asked:?}");
     assert_eq!(lab.leaks().unwrap().packets, 0);
     // The owner of the address is served.
-    run_on(&lab, 1, &["curl", "-sS", "https://cdn-a.test/"]).await.expect_success();
+    run_on(&lab, 1, &["curl", "-sS", "https://cdn-a.test/"])
+        .await
+        .expect_success();
 }
 
 /// Networks are apart: the gateway is no way from one runner to another.
@@ -227,13 +357,27 @@ async fn a_runner_of_another_network_is_reached_by_no_way() {
     let builder = gateway(&lab, &block(&["allowed.test:443"])).network("default-policy: default.yaml");
     let gateway = start(builder).await;
     let serve = ["-m", "http.server", "7000", "--bind", "::"];
-    let server = lab.runner_on(1, 0).command("/usr/bin/python3").args(serve).spawn().unwrap();
+    let server = lab
+        .runner_on(1, 0)
+        .command("/usr/bin/python3")
+        .args(serve)
+        .spawn()
+        .unwrap();
     let mut events = gateway.events();
     for to in ["10.77.2.2:7000", "[fd77:2::2]:7000"] {
         let mut client = Client::connect(lab.runner(0), to);
         let outcome = client.say(b"\x01\x02\x03\x04").hear_all();
-        assert_eq!((outcome.end, outcome.received.len()), (End::Reset, 0), "{to}: {outcome:?}");
-        flow_event(&mut events, &client, &[("verdict", "refuse"), ("reason", "no-name")]).await;
+        assert_eq!(
+            (outcome.end, outcome.received.len()),
+            (End::Reset, 0),
+            "{to}: {outcome:?}"
+        );
+        flow_event(
+            &mut events,
+            &client,
+            &[("verdict", "refuse"), ("reason", "no-name")],
+        )
+        .await;
     }
     assert_eq!(server.stderr(), "");
 }
@@ -242,7 +386,9 @@ async fn a_runner_of_another_network_is_reached_by_no_way() {
 #[tokio::test]
 async fn l18_frames_of_ones_own_making_are_not_forwarded() {
     let lab = Lab::builder().build().unwrap();
-    let server = lab.udp("192.0.2.80:5000".parse().unwrap(), UdpReply::Silence).unwrap();
+    let server = lab
+        .udp("192.0.2.80:5000".parse().unwrap(), UdpReply::Silence)
+        .unwrap();
     let gateway = started(&lab, &block(&["allowed.test:443"])).await;
     let frames = "
 mouth = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
@@ -256,7 +402,12 @@ for kind in ['0800', '8100' + '0005' + '0800', '88a8' + '0005' + '8100' + '0006'
 ";
     python(lab.runner(0), frames).await;
     // The one that is plain IP, to the gateway, is a flow like any other.
-    let fields = [("kind", "udp"), ("source_port", "4000"), ("verdict", "refuse"), ("reason", "no-name")];
+    let fields = [
+        ("kind", "udp"),
+        ("source_port", "4000"),
+        ("verdict", "refuse"),
+        ("reason", "no-name"),
+    ];
     event(&mut gateway.events(), &fields).await;
     settle(&lab).await;
     assert!(server.received().is_empty(), "{:?}", server.received());
