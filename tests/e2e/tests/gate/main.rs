@@ -11,6 +11,7 @@ mod destinations;
 mod dns;
 mod flows;
 mod protocols;
+mod requests;
 mod sources;
 mod swap;
 mod tls;
