@@ -40,11 +40,15 @@ pub(crate) fn read_config(file: &Path) -> anyhow::Result<GatewayConfig> {
     GatewayConfig::read(file).map_err(|error| Usage(format!("{:#}", anyhow::Error::new(error))).into())
 }
 
+/// Libraries that write a line a query or a forged packet at their own info and warn levels.
+const CHATTY: [&str; 3] = ["hickory_server=warn", "hickory_net=warn", "hickory_proto=warn"];
+
 /// Log lines to stderr: what `TIDEGATE_LOG` says, else everything from info on but for the libraries' chatter.
 fn log_to_stderr() {
-    let filter = EnvFilter::try_from_env("TIDEGATE_LOG")
-        .unwrap_or_else(|_| EnvFilter::new("info"))
-        .add_directive("hickory_server=warn".parse().expect("a directive as its crate documents it"))
-        .add_directive("hickory_proto=warn".parse().expect("a directive as its crate documents it"));
+    let chosen = EnvFilter::try_from_env("TIDEGATE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = CHATTY
+        .iter()
+        .filter_map(|directive| directive.parse().ok())
+        .fold(chosen, EnvFilter::add_directive);
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
 }

@@ -208,7 +208,8 @@ pub struct NetworkEvent {
     /// From the first packet to the close, in milliseconds.
     #[serde(skip_serializing_if = "is_zero_u64")]
     pub duration_ms: u64,
-    /// How many verdicts this event stands for; at least 1.
+    /// How many verdicts this event stands for. 0: none, it tells later bytes of a flow whose verdict an earlier
+    /// event told.
     pub count: u64,
     /// JA4 fingerprint of the hello.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -289,6 +290,7 @@ fn rfc3339<S: Serializer>(time: &jiff::Timestamp, serializer: S) -> Result<S::Ok
     serializer.collect_str(&format_args!("{time:.3}"))
 }
 
+#[expect(clippy::ref_option, reason = "serde passes fields by reference")]
 fn display_option<T: std::fmt::Display, S: Serializer>(value: &Option<T>, serializer: S) -> Result<S::Ok, S::Error> {
     match value {
         Some(value) => serializer.collect_str(value),

@@ -59,7 +59,7 @@ pub fn spellings(address: IpAddr) -> Spellings {
     let low = || Ipv4Addr::from((u32::from(s[6]) << 16) | u32::from(s[7]));
     let mapped = s[..5] == [0; 5] && (s[5] == 0xffff || (s[5] == 0 && (s[6] != 0 || s[7] > 1)));
     let translated = s[..6] == [0, 0, 0, 0, 0xffff, 0];
-    let nat64 = (s[0] == 0x64 && s[1] == 0xff9b && s[2..6] == [0; 4]) || (s[0] == 0x64 && s[1] == 0xff9b && s[2] == 1);
+    let nat64 = s[0] == 0x64 && s[1] == 0xff9b && (s[2..6] == [0; 4] || s[2] == 1);
     let isatap = matches!(s[4], 0 | 0x0200) && s[5] == 0x5efe;
     if mapped || translated || nat64 || isatap {
         all.push(IpAddr::V4(low()));

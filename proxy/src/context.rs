@@ -19,6 +19,7 @@ use crate::Proxy;
 use crate::address::{ClientAddr, OriginalDst, UpstreamAddr};
 use crate::explain::Explanation;
 use crate::registry::{Admission, Closing, FlowHandle};
+use crate::record::OpenRecord;
 use crate::relay::Traffic;
 
 /// One flow in work.
@@ -285,9 +286,7 @@ impl FlowContext {
     /// returned record is dropped.
     pub(crate) fn permit(&self, ruling: &FlowRuling, remarks: Remarks) -> OpenRecord {
         let traffic = Arc::clone(self.handle.traffic());
-        let mut record = self.permit_apart(ruling, remarks, traffic);
-        record.opened = self.opened;
-        record
+        self.record(ruling, remarks, traffic, self.opened)
     }
 
     /// The same for a part of the flow that begins now and counts its bytes in `traffic`.
@@ -297,16 +296,20 @@ impl FlowContext {
         remarks: Remarks,
         traffic: Arc<Traffic>,
     ) -> OpenRecord {
+        self.record(ruling, remarks, traffic, self.proxy.clock.now())
+    }
+
+    fn record(
+        &self,
+        ruling: &FlowRuling,
+        remarks: Remarks,
+        traffic: Arc<Traffic>,
+        opened: Moment,
+    ) -> OpenRecord {
         let subject = self.handle.subject();
-        let about = self.about(&subject);
         self.proxy.metrics.verdict(remarks.kind, &ruling.judgement);
-        OpenRecord {
-            event: about.event(ruling, remarks),
-            proxy: Arc::clone(&self.proxy),
-            traffic,
-            opened: self.proxy.clock.now(),
-            written: None,
-        }
+        let event = self.about(&subject).event(ruling, remarks);
+        OpenRecord::begin(event, Arc::clone(&self.proxy), traffic, opened)
     }
 
     /// Returns when the registry ends the flow.
@@ -413,57 +416,5 @@ impl About<'_> {
         event.note = remarks.note.map(Into::into);
         event.count = remarks.count;
         event
-    }
-}
-
-/// The event of a flow that is let through: emitted with bytes and duration when this is dropped, however
-/// the flow ends.
-pub(crate) struct OpenRecord {
-    event: NetworkEvent,
-    proxy: Arc<Proxy>,
-    traffic: Arc<Traffic>,
-    opened: Moment,
-    /// Bytes of both directions that an event has told already.
-    written: Option<(u64, u64)>,
-}
-
-impl OpenRecord {
-    /// Changes what the event will say.
-    pub(crate) fn amend(&mut self, change: impl FnOnce(&mut NetworkEvent)) {
-        change(&mut self.event);
-    }
-
-    /// Adds a note behind the one there is.
-    pub(crate) fn note(&mut self, note: &str) {
-        self.amend(|event| {
-            let before = event.note.take();
-            event.note = Some(before.map_or(note.into(), |before| format!("{before}; {note}").into()));
-        });
-    }
-
-    /// Emits what is known by now, for a flow that may end long after its last byte. What passes later is
-    /// another event, at the end.
-    pub(crate) fn flush(&mut self) {
-        self.tell();
-        self.event.id = self.proxy.sink.mint();
-    }
-
-    fn tell(&mut self) {
-        let passed = (self.traffic.up(), self.traffic.down());
-        if self.written == Some(passed) {
-            return;
-        }
-        let before = self.written.replace(passed).unwrap_or_default();
-        self.event.bytes_up = passed.0 - before.0;
-        self.event.bytes_down = passed.1 - before.1;
-        let lived = self.proxy.clock.now().since(self.opened);
-        self.event.duration_ms = u64::try_from(lived.as_millis()).unwrap_or(u64::MAX);
-        self.proxy.sink.emit(self.event.clone());
-    }
-}
-
-impl Drop for OpenRecord {
-    fn drop(&mut self) {
-        self.tell();
     }
 }

@@ -26,6 +26,7 @@ pub mod http1;
 mod leg;
 mod metrics;
 mod proxy;
+mod record;
 pub mod registry;
 pub mod relay;
 mod route;

@@ -8,7 +8,8 @@ use tidegate_policy::detection::Authority;
 use tidegate_policy::judge::flow::FlowRuling;
 use tidegate_policy::verdict::{Reason, Verdict};
 
-use crate::context::{FlowContext, OpenRecord, Remarks};
+use crate::context::{FlowContext, Remarks};
+use crate::record::OpenRecord;
 use crate::explain::Explanation;
 use crate::relay::Traffic;
 
@@ -56,6 +57,11 @@ impl<'a> Ledger<'a> {
             context,
             entries: Vec::new(),
         }
+    }
+
+    /// True before the first request.
+    pub(super) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
     }
 
     /// Records a request that is let through; its bytes are to be counted in what is returned.

@@ -10,6 +10,7 @@ use tidegate_policy::verdict::{Judgement, Reason, Refusal};
 
 use super::decide::{Asked, Decision, Via};
 use super::ledger::{Entered, Ledger};
+use super::frames::FrameObserver;
 use super::observe::{RequestObserver, Seen};
 use crate::address::UpstreamAddr;
 use crate::context::{FlowContext, Remarks};
@@ -17,11 +18,26 @@ use crate::http1::head::HeadError;
 use crate::relay::{Direction, Look, Traffic};
 use crate::route::own_permit;
 
-/// Looks at a connection whose first bytes are a request.
+/// What follows the client's side.
+enum Sight {
+    Http1(RequestObserver),
+    Http2(Box<FrameObserver>),
+}
+
+impl Sight {
+    fn is_blind(&self) -> bool {
+        match self {
+            Self::Http1(observer) => observer.is_blind(),
+            Self::Http2(observer) => observer.is_blind(),
+        }
+    }
+}
+
+/// Looks at a connection whose first bytes are a request, or the HTTP/2 preface.
 pub(crate) struct Onlooker<'a> {
     context: &'a FlowContext,
     dialled: UpstreamAddr,
-    observer: RequestObserver,
+    sight: Sight,
     ledger: Ledger<'a>,
     /// The event of the last request, and the flow's bytes that some event counts already.
     last: Option<Arc<Traffic>>,
@@ -29,14 +45,22 @@ pub(crate) struct Onlooker<'a> {
 }
 
 impl<'a> Onlooker<'a> {
-    /// Looks at a flow that is relayed to this address.
+    /// Looks at a flow that is relayed to this address and begins with a request.
     pub(crate) fn new(context: &'a FlowContext, dialled: UpstreamAddr) -> Self {
-        let (observer, ledger) = (RequestObserver::new(), Ledger::new(context));
+        Self::with(context, dialled, Sight::Http1(RequestObserver::new()))
+    }
+
+    /// Looks at one that begins with the HTTP/2 preface.
+    pub(crate) fn of_http2(context: &'a FlowContext, dialled: UpstreamAddr) -> Self {
+        Self::with(context, dialled, Sight::Http2(Box::new(FrameObserver::new())))
+    }
+
+    fn with(context: &'a FlowContext, dialled: UpstreamAddr, sight: Sight) -> Self {
         Self {
             context,
             dialled,
-            observer,
-            ledger,
+            sight,
+            ledger: Ledger::new(context),
             last: None,
             counted: Traffic::default(),
         }
@@ -44,19 +68,29 @@ impl<'a> Onlooker<'a> {
 
     /// Looks at the client's next bytes, from its first ones on.
     pub(crate) fn client_says(&mut self, bytes: &[u8]) -> Look {
-        let mut all = Vec::new();
-        self.observer.push(bytes, |seen| all.push(seen));
-        for seen in all {
-            let stands = match seen {
-                Seen::Request(head) => self.request(&Asked::of(&head)),
-                Seen::Malformed(error) => self.malformed(&error),
+        let mut seen = Vec::new();
+        match &mut self.sight {
+            Sight::Http1(observer) => observer.push(bytes, |one| {
+                seen.push(match one {
+                    Seen::Request(head) => Ok(Asked::of(&head)),
+                    Seen::Malformed(error) => Err(error),
+                });
+            }),
+            Sight::Http2(observer) => observer.push(bytes, |authority| {
+                seen.push(Ok(Asked::plain(Some(authority), None)));
+            }),
+        }
+        for one in seen {
+            let stands = match one {
+                Ok(asked) => self.request(&asked),
+                Err(error) => self.malformed(&error),
             };
             if !stands {
                 return Look::Stop;
             }
         }
         self.count(Direction::Up, bytes.len());
-        if self.observer.is_blind() {
+        if self.sight.is_blind() {
             Look::Enough
         } else {
             Look::More
@@ -66,7 +100,7 @@ impl<'a> Onlooker<'a> {
     /// Counts the server's next bytes.
     pub(crate) fn server_says(&mut self, bytes: &[u8]) -> Look {
         self.count(Direction::Down, bytes.len());
-        if self.observer.is_blind() {
+        if self.sight.is_blind() {
             Look::Enough
         } else {
             Look::More
@@ -134,9 +168,13 @@ impl<'a> Onlooker<'a> {
     }
 }
 
-/// What passed after there was nothing more to be seen belongs to the last request.
+/// What passed after there was nothing more to be seen belongs to the last request. A connection without any
+/// is recorded by what the job holds for its address.
 impl Drop for Onlooker<'_> {
     fn drop(&mut self) {
+        if self.ledger.is_empty() {
+            self.request(&Asked::plain(None, None));
+        }
         if let Some(last) = &self.last {
             let (flow, counted) = (self.context.traffic(), &self.counted);
             let more = |all: u64, some: u64| usize::try_from(all.saturating_sub(some)).unwrap_or(usize::MAX);

@@ -32,7 +32,8 @@ use tokio::net::UdpSocket;
 
 use crate::Proxy;
 use crate::config::QuicMode;
-use crate::context::{About, FlowContext, Judged, OpenRecord, Remarks};
+use crate::context::{About, FlowContext, Judged, Remarks};
+use crate::record::OpenRecord;
 use crate::detect::quic::{QuicClass, classify};
 use crate::relay::Direction;
 use crate::route::Unreached;

@@ -114,3 +114,22 @@ async fn every_client_works_under_an_empty_audit_policy() {
     }
     assert!(events.matching(|event| event["verdict"] == "refuse").is_empty(), "audit refused something");
 }
+
+/// A tunnel that stays open is told of while it is open, as one verdict however often its bytes are told.
+#[tokio::test]
+async fn what_audit_lets_through_is_told_while_the_flow_is_open() {
+    use std::io::Write;
+    let lab = Lab::builder().build().unwrap();
+    lab.raw("192.0.2.80:7000".parse().unwrap(), Script::echo()).unwrap();
+    let gateway = started(&lab, &audit(&[])).await;
+    let mut events = gateway.events();
+    let connect = || std::net::TcpStream::connect("192.0.2.80:7000").unwrap();
+    let mut tunnel = lab.runner(0).enter(connect).unwrap();
+    tunnel.write_all(b"\x01first").unwrap();
+    let told = event(&mut events, &[("address", "192.0.2.80"), ("verdict", "would-refuse")]).await;
+    assert_eq!(told["count"], 1, "{told}");
+    tunnel.write_all(b"second").unwrap();
+    drop(tunnel);
+    let rest = event(&mut events, &[("address", "192.0.2.80"), ("verdict", "would-refuse"), ("count", "0")]).await;
+    assert_eq!((&told["bytes_up"], &rest["bytes_up"]), (&6.into(), &6.into()), "{told} {rest}");
+}
