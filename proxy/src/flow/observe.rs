@@ -5,7 +5,7 @@
 //! The same [`Observer`] looks on in block mode where a flow was let through before its bytes said what
 //! it is: there it holds a late finding to the policy.
 
-use tidegate_policy::detection::{Detection, OpaqueReason, Prefix};
+use tidegate_policy::detection::{Authority, Detection, HttpHost, Prefix};
 use tidegate_policy::judge::flow::{FlowRuling, Route};
 use tidegate_policy::verdict::{Judgement, Mode, Reason, Refusal};
 
@@ -127,8 +127,9 @@ impl<'a> Observer<'a> {
             self.prefix = prefix;
             return Look::More;
         }
-        let h2c = Detection::Opaque(OpaqueReason::UnknownProtocol);
-        self.found(step.detection().unwrap_or(h2c), Some(step), pass)
+        // The preface alone names nobody; its requests do.
+        let h2c = || Detection::Http(Authority { host: HttpHost::Absent, port: None });
+        self.found(step.detection().unwrap_or_else(h2c), Some(step), pass)
     }
 
     /// Judges a finding; the flow goes on unless it is refused. `pass` ends with the bytes that led to it.
@@ -156,8 +157,20 @@ impl<'a> Observer<'a> {
             self.sight = Sight::Unconfirmed(judged, remarks);
             return Look::Enough;
         }
-        if matches!(finding.step, Some(Step::Http(_))) {
-            let mut onlooker = Onlooker::new(self.context, self.dialled);
+        let onlooker = match &finding.step {
+            Some(Step::Http(_)) => Some(Onlooker::new(self.context, self.dialled)),
+            Some(Step::H2c) => Some(Onlooker::of_http2(self.context, self.dialled)),
+            Some(
+                Step::NeedMore(_)
+                | Step::Tls(_)
+                | Step::Opaque
+                | Step::Malformed { .. }
+                | Step::BadRequest(_)
+                | Step::TooLarge(_),
+            )
+            | None => None,
+        };
+        if let Some(mut onlooker) = onlooker {
             let look = onlooker.client_says(finding.detector.bytes());
             self.sight = Sight::Http(Box::new(onlooker));
             return look;

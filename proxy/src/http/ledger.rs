@@ -9,8 +9,8 @@ use tidegate_policy::judge::flow::FlowRuling;
 use tidegate_policy::verdict::{Reason, Verdict};
 
 use crate::context::{FlowContext, Remarks};
-use crate::record::OpenRecord;
 use crate::explain::Explanation;
+use crate::record::OpenRecord;
 use crate::relay::Traffic;
 
 /// Distinct authorities and verdicts that one connection keeps open; past it, the event of the one that was

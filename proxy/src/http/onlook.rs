@@ -9,8 +9,8 @@ use tidegate_policy::endpoint::Transport;
 use tidegate_policy::verdict::{Judgement, Reason, Refusal};
 
 use super::decide::{Asked, Decision, Via};
-use super::ledger::{Entered, Ledger};
 use super::frames::FrameObserver;
+use super::ledger::{Entered, Ledger};
 use super::observe::{RequestObserver, Seen};
 use crate::address::UpstreamAddr;
 use crate::context::{FlowContext, Remarks};

@@ -16,11 +16,11 @@ use super::ledger::Ledger;
 use super::pool::{Pool, Server};
 use super::session::{Over, Session};
 use crate::context::{FlowContext, Judged, Remarks};
-use crate::record::OpenRecord;
 use crate::detect::{Detector, Step};
 use crate::explain::{Explanation, PageFormat};
 use crate::flow::{TlsWatch, at_end};
 use crate::leg::Leg;
+use crate::record::OpenRecord;
 use crate::relay::{Direction, End, Inspect, Look, Relay, Traffic, way};
 
 /// A client and a server with bytes between them.

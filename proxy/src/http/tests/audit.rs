@@ -133,3 +133,27 @@ fn a_websocket_in_audit_is_one_event_with_all_its_bytes() {
         assert_eq!(event.bytes_down as usize, switch.len() + more.len());
     });
 }
+
+#[test]
+fn http_2_in_audit_is_recorded_by_each_authority() {
+    in_net(|| async {
+        let bench = Bench::new(AUDIT);
+        bench.ticket("a.test", "192.0.2.10");
+        let a = super::h2::site("192.0.2.10:80", "A").await;
+        let mut client = super::h2::client(&bench, "192.0.2.10:80").await;
+        for url in ["http://a.test/1", "http://evil.test/2", "http://a.test/3"] {
+            let (status, _) = super::h2::ask(&mut client, super::h2::get(url)).await;
+            assert_eq!(status, 200, "{url}");
+        }
+        assert_eq!(a.lock().len(), 4, "one connection, three requests");
+        drop(client);
+        let mut seen = [bench.events.nth(1).await, bench.events.nth(2).await]
+            .map(|event| (event.name.unwrap().to_string(), event.verdict, event.count));
+        seen.sort_by(|one, two| one.0.cmp(&two.0));
+        let want = [
+            ("a.test".to_owned(), Verdict::Permit, 2),
+            ("evil.test".to_owned(), Verdict::WouldRefuse, 1),
+        ];
+        assert_eq!(seen, want);
+    });
+}

@@ -16,10 +16,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use super::{POLICY, two_sites};
 use crate::testing::{Bench, in_net, origin, until};
 
-type Sent = BoxBody<Bytes, Infallible>;
+pub(super) type Sent = BoxBody<Bytes, Infallible>;
 
 /// An HTTP/2 origin that answers with its name and what it was sent, and remembers whom it was asked for.
-async fn site(address: &str, name: &'static str) -> Arc<Mutex<Vec<String>>> {
+pub(super) async fn site(address: &str, name: &'static str) -> Arc<Mutex<Vec<String>>> {
     let (asked, listener) = (Arc::new(Mutex::new(Vec::new())), origin(address).await);
     let remembered = Arc::clone(&asked);
     tokio::spawn(async move {
@@ -48,7 +48,7 @@ async fn site(address: &str, name: &'static str) -> Arc<Mutex<Vec<String>>> {
     asked
 }
 
-async fn client(bench: &Bench, original: &str) -> SendRequest<Sent> {
+pub(super) async fn client(bench: &Bench, original: &str) -> SendRequest<Sent> {
     let io = TokioIo::new(bench.connect(original).await);
     let (sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), io)
         .await
@@ -57,14 +57,14 @@ async fn client(bench: &Bench, original: &str) -> SendRequest<Sent> {
     sender
 }
 
-async fn ask(sender: &mut SendRequest<Sent>, request: Request<Sent>) -> (u16, String) {
+pub(super) async fn ask(sender: &mut SendRequest<Sent>, request: Request<Sent>) -> (u16, String) {
     let response = sender.send_request(request).await.unwrap();
     let status = response.status().as_u16();
     let body = response.into_body().collect().await.unwrap().to_bytes();
     (status, String::from_utf8(body.to_vec()).unwrap())
 }
 
-fn get(url: &str) -> Request<Sent> {
+pub(super) fn get(url: &str) -> Request<Sent> {
     Request::get(url).body(Empty::new().boxed()).unwrap()
 }
 
