@@ -363,6 +363,7 @@ async fn keep_time(core: Arc<Core>, prometheus: metrics_exporter_prometheus::Pro
         ticks.tick().await;
         let changed = core.leases.expire(core.clock.now());
         core.rejudge_sources(&changed);
+        core.publish();
         prometheus.run_upkeep();
     }
 }

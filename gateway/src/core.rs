@@ -16,6 +16,7 @@ use parking_lot::Mutex;
 use tidegate_dns::clock::Clock;
 use tidegate_dns::front::DnsHandler;
 use tidegate_dns::resolver::{Resolver, ResolverConfig};
+use tidegate_policy::job::Assurance;
 use tidegate_policy::lease::{LeaseTable, Neighbour, StaticLease};
 use tidegate_policy::special::NeverDial;
 use tidegate_policy::effective::PolicySet;
@@ -112,6 +113,17 @@ impl Core {
             .collect();
         let changed = self.leases.observe_neighbours(&neighbours);
         self.rejudge_sources(&changed);
+    }
+
+    /// Publishes how many leases there are, by assurance, and how many tickets all subjects hold.
+    pub(crate) fn publish(&self) {
+        let leases = self.leases.leases();
+        for assurance in Assurance::ALL {
+            let count = leases.iter().filter(|view| view.lease.assurance() == assurance).count();
+            gauge!("tidegate_leases", "assurance" => assurance.as_str()).set(count as f64);
+        }
+        let tickets: usize = self.leases.subjects().iter().map(|subject| subject.tickets().len()).sum();
+        gauge!("tidegate_tickets").set(tickets as f64);
     }
 
     /// Re-judges every open flow of these sources.

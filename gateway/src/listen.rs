@@ -82,16 +82,6 @@ pub fn dns_udp(address: SocketAddr) -> Result<UdpSocket, ListenError> {
     udp("DNS UDP", address)
 }
 
-/// The socket of one UDP association: bound to the foreign address and port that
-/// the runner spoke to, connected to the runner. From then on the kernel hands it
-/// the association's datagrams, and what it sends comes from the foreign address.
-pub fn udp_association(original: SocketAddr, runner: SocketAddr) -> Result<UdpSocket, ListenError> {
-    let what = "UDP association";
-    let socket = bound(what, original, Type::DGRAM)?;
-    at("connect", what, original, socket.connect(&runner.into()))?;
-    Ok(socket.into())
-}
-
 fn tcp(what: &'static str, address: SocketAddr) -> Result<TcpListener, ListenError> {
     let socket = bound(what, address, Type::STREAM)?;
     // Connections inherit it: an urgent byte stays in its place in the stream, so

@@ -44,10 +44,14 @@ fn describe() {
     describe_gauge!("tidegate_flows_open", "Flows open now");
     describe_counter!("tidegate_flow_bytes_total", "Bytes relayed, by direction");
     describe_histogram!("tidegate_flow_detect_duration_seconds", "Time until the first bytes told what a flow is");
+    describe_counter!("tidegate_dns_dropped_total", "Datagrams and connections dropped unanswered, by cause");
+    describe_gauge!("tidegate_flow_detect_bytes", "Bytes held by flows whose detection is not finished");
+    describe_counter!("tidegate_relay_bytes_total", "Bytes relayed, by path (splice or copy)");
+    describe_counter!("tidegate_accept_failures_total", "Connections that could not be accepted");
+    describe_counter!("tidegate_sockets_lost_total", "Sockets of the data plane that ended by themselves");
     describe_counter!("tidegate_dial_failures_total", "Dials that failed, by cause");
     describe_gauge!("tidegate_egress_ports_in_use", "Local ports used towards destinations");
     describe_gauge!("tidegate_leases", "Leases, by assurance");
-    describe_counter!("tidegate_lease_conflicts_total", "Registrations refused, by reason");
     describe_counter!("tidegate_unidentified_flows_total", "Flows of sources without a lease");
     describe_gauge!("tidegate_tickets", "Answer tickets held by all jobs");
     describe_gauge!("tidegate_interception_up", "1 while the interception rules are in place");

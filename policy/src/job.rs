@@ -24,6 +24,9 @@ pub enum Assurance {
 }
 
 impl Assurance {
+    /// Every assurance, weakest first.
+    pub const ALL: [Self; 5] = [Self::Claimed, Self::Declared, Self::Signed, Self::Forge, Self::Static];
+
     /// The spelling in configuration, events and metrics.
     pub const fn as_str(self) -> &'static str {
         match self {

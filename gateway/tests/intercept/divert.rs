@@ -89,7 +89,7 @@ fn udp_arrives_with_its_destination_and_is_answered_from_it() {
             assert_eq!((seen.to, &seen.payload[..]), (far, &b"one"[..]));
             assert_eq!(seen.mark & Steering::default().spoof_mark, 0);
 
-            let association = listen::udp_association(far, seen.from).expect("a socket");
+            let association = association(far, seen.from);
             association.send(b"two").expect("answered");
             assert_eq!(
                 hear(&client),
@@ -103,6 +103,21 @@ fn udp_arrives_with_its_destination_and_is_answered_from_it() {
             assert!(udp::try_receive(&first).is_none(), "the association has it");
         }
     });
+}
+
+/// The socket of one UDP association, as the proxy makes it: from now on the kernel hands it the datagrams of
+/// these two ends, and what it sends comes from the far address.
+fn association(far: SocketAddr, runner: SocketAddr) -> UdpSocket {
+    let socket = Socket::new(Domain::for_address(far), Type::DGRAM.nonblocking(), None).expect("a socket");
+    socket.set_reuse_address(true).expect("reusable");
+    match far {
+        SocketAddr::V4(_) => socket.set_ip_transparent_v4(true),
+        SocketAddr::V6(_) => socket.set_ip_transparent_v6(true),
+    }
+    .expect("transparent");
+    socket.bind(&far.into()).expect("bound");
+    socket.connect(&runner.into()).expect("connected");
+    socket.into()
 }
 
 #[test]

@@ -26,12 +26,28 @@ pub fn tidegate() -> PathBuf {
 /// A gateway for `lab`: network `runners0` with deny-all for sources without a lease, runner 0 as job `build`
 /// with `policy`.
 pub fn gateway<'a>(lab: &'a Lab, policy: &str) -> GatewayBuilder<'a> {
-    GatewayBuilder::new(lab, tidegate())
+    gateway_by(lab, tidegate(), policy)
+}
+
+/// The same, started by another program: a script that ends in the program under test, say.
+pub fn gateway_by<'a>(lab: &'a Lab, program: PathBuf, policy: &str) -> GatewayBuilder<'a> {
+    GatewayBuilder::new(lab, program)
         .file("default.yaml", "egress-policy: block\nplatform: none\n")
         .and_then(|builder| builder.file("build.yaml", policy))
         .expect("files of the gateway")
         .network("default-policy: default.yaml")
         .lease(0, "build", "build.yaml")
+}
+
+/// A script beside the lab's files that prepares something and then becomes the program under test.
+/// `prepare` stands before the program on its last line, after any lines of its own.
+pub fn wrapper(lab: &Lab, prepare: &str) -> PathBuf {
+    use std::os::unix::fs::PermissionsExt as _;
+    let path = lab.dir().join("wrapper");
+    let text = format!("#!/bin/sh\n{prepare} {} \"$@\"\n", tidegate().display());
+    std::fs::write(&path, text).expect("a script");
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).expect("its mode");
+    path
 }
 
 /// A running [`gateway`].

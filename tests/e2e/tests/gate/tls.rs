@@ -2,6 +2,7 @@
 //! sizes are judged by what an origin would read, and what two origins could read differently is refused.
 //! Each test shows what the origin saw.
 
+mod audit;
 mod ech;
 mod names;
 mod shapes;
@@ -26,10 +27,15 @@ struct Stage<'a> {
 }
 
 impl<'a> Stage<'a> {
+    /// One that blocks all but these endpoints.
     async fn new(lab: &'a Lab, endpoints: &[&str]) -> Self {
+        Self::with(lab, &block(endpoints)).await
+    }
+
+    async fn with(lab: &'a Lab, policy: &str) -> Self {
         lab.name("raw.test", &plan::site(80)).unwrap();
         let server = lab.raw(RAW.parse().unwrap(), Script::silent()).unwrap();
-        let gateway = started(lab, &block(endpoints)).await;
+        let gateway = started(lab, policy).await;
         Self {
             lab,
             events: gateway.events(),

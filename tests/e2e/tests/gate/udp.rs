@@ -4,7 +4,7 @@
 use std::io::ErrorKind;
 use std::net::UdpSocket;
 
-use tidegate_e2e::{PATIENCE, block, event, gateway, run, run_on, start, started};
+use tidegate_e2e::{PATIENCE, audit, block, event, gateway, run, run_on, start, started};
 use tidegate_lab::{EventLog, Lab, Machine, UdpReply, UdpServer, plan, wait_until};
 
 /// A QUIC version 1 Initial as it looks from outside (RFC 9000 §17.2.2), of the least size a client sends.
@@ -367,5 +367,30 @@ async fn l04_icmp_is_refused_without_the_policys_word() {
         .await
         .expect_success();
     assert_eq!(echo_requests(&lab).await, 0);
+    assert_eq!(lab.leaks().unwrap().packets, 0);
+}
+
+/// Audit changes nothing that worked: any address answers, and what block would refuse is recorded.
+#[tokio::test]
+async fn in_audit_every_echo_works_and_quic_passes() {
+    let lab = Lab::builder().build().unwrap();
+    let servers = echoes(&lab, 443);
+    let gateway = started(&lab, &audit(&[])).await;
+    let mut events = gateway.events();
+    for ping in &PING {
+        run(&lab, ping).await.expect_success();
+        let fields = [
+            ("kind", "icmp"),
+            ("address", ping[6]),
+            ("verdict", "would-refuse"),
+            ("reason", "icmp"),
+        ];
+        event(&mut events, &fields).await;
+    }
+    for (host, server) in HOSTS.into_iter().zip(&servers) {
+        let quic = socket(&lab, &format!("{host}:443"));
+        assert_eq!(ask(&quic, &quic_initial()), Ok(quic_initial()));
+        assert_eq!(server.received().len(), 1);
+    }
     assert_eq!(lab.leaks().unwrap().packets, 0);
 }
