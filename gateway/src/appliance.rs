@@ -12,7 +12,6 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use thiserror::Error;
 use tidegate_dns::clock::Clock;
 use tidegate_dns::resolver::ResolverConfig;
-use tidegate_policy::subject::Network;
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -23,21 +22,19 @@ use crate::core::Core;
 use crate::dataplane::{CoreSockets, DataPlane, ThreadError};
 use crate::encrypted::{EncryptedDns, EncryptedError};
 use crate::events::log::EventLog;
-use crate::intercept::{self, InstallError, InterceptPlan, InterceptState};
+use crate::intercept::{self, InstallError, InterceptState};
 use crate::link::LinkError;
 use crate::listen::ListenError;
 use crate::networks::{self, NetworkError, Served};
 use crate::parts::{self, PartsError};
 use crate::raw::{Drops, Echo, OBSERVED_QUEUE, Observer, RawSender};
 use crate::watch::FileWatch;
-use crate::{http, metrics, pings, policies, status};
+use crate::{http, keep, metrics, pings, policies, status};
 
 /// How long open flows may go on after SIGTERM. Below the 40 s after which the unit file's manager kills.
 const DRAIN: Duration = Duration::from_secs(30);
 /// Changes of policy files are taken together when they come this close.
 const SETTLE: Duration = Duration::from_millis(50);
-/// Between two looks at what has expired.
-const TICK: Duration = Duration::from_secs(1);
 
 /// Why the gateway can't run. Nothing crosses in any of these cases.
 #[derive(Debug, Error)]
@@ -172,9 +169,9 @@ async fn control(core: &Arc<Core>, extras: Extras, mut signals: Signals) -> Resu
         encrypted.serve(&core.dns, &mut tasks)?;
     }
     let (told, interception) = state::channel(InterceptState::Up);
-    tasks.spawn(keep_interception(Arc::clone(core), told));
-    tasks.spawn(keep_links(Arc::clone(core), served.iter().map(|one| one.network.clone()).map(Arc::new).collect()));
-    tasks.spawn(keep_time(Arc::clone(core), prometheus.clone()));
+    tasks.spawn(keep::interception(Arc::clone(core), told));
+    tasks.spawn(keep::links(Arc::clone(core), served.iter().map(|one| one.network.clone()).map(Arc::new).collect()));
+    tasks.spawn(keep::time(Arc::clone(core), prometheus.clone()));
     observe(core, &served, &mut tasks)?;
     pages(core, interception, prometheus, &mut tasks).await?;
     let mut watch = watch_files(core);
@@ -191,7 +188,7 @@ async fn control(core: &Arc<Core>, extras: Extras, mut signals: Signals) -> Resu
             () = changed(watch.as_ref()) => {
                 // Editors write in several steps; the last text counts. Nothing waits for this.
                 tokio::time::sleep(SETTLE).await;
-                apply(core, Core::apply_policies).await;
+                keep::apply(core, Core::apply_policies).await;
             }
             Some(ended) = tasks.join_next() => tracing::error!(?ended, "a control task ended"),
         }
@@ -200,14 +197,6 @@ async fn control(core: &Arc<Core>, extras: Extras, mut signals: Signals) -> Resu
     tracing::info!("stopping: open flows have {} s", DRAIN.as_secs());
     tasks.shutdown().await;
     Ok(())
-}
-
-/// Compiling a million-entry list takes a second: not on a runtime's thread.
-async fn apply(core: &Arc<Core>, work: impl FnOnce(&Core) + Send + 'static) {
-    let core = Arc::clone(core);
-    if tokio::task::spawn_blocking(move || work(&core)).await.is_err() {
-        tracing::error!("putting a change in force panicked; the old state stays");
-    }
 }
 
 fn say(states: &[sd_notify::NotifyState<'_>]) {
@@ -268,7 +257,7 @@ fn check_reload(core: &Core, config: GatewayConfig) -> Result<(GatewayConfig, Re
 }
 
 /// An error with its causes on one line.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
@@ -289,82 +278,6 @@ async fn changed(watch: Option<&FileWatch>) {
     match watch {
         Some(watch) => watch.changed().await,
         None => std::future::pending().await,
-    }
-}
-
-async fn keep_interception(core: Arc<Core>, told: state::Sender<InterceptState>) {
-    ::metrics::gauge!("tidegate_interception_up").set(1.0);
-    let mut seen = told.subscribe();
-    tokio::spawn(async move {
-        while seen.changed().await.is_ok() {
-            let down = matches!(*seen.borrow_and_update(), InterceptState::Down { .. });
-            ::metrics::gauge!("tidegate_interception_up").set(if down { 0.0 } else { 1.0 });
-        }
-    });
-    match intercept::watch(Arc::clone(&core.guard), told).await {
-        Ok(never) => match never {},
-        Err(error) => tracing::error!(%error, "can't hear changes of the ruleset; they won't be mended"),
-    }
-}
-
-/// Hands every change of the links on: to leases (who is whom), and to the never-dial set.
-async fn keep_links(core: Arc<Core>, networks: Vec<Arc<Network>>) {
-    let mut links = core.links.subscribe();
-    let mut own = links.borrow().local.clone();
-    loop {
-        let snapshot = Arc::clone(&links.borrow_and_update());
-        let indices: Vec<(u32, Arc<Network>)> = core
-            .config
-            .load()
-            .networks
-            .iter()
-            .zip(&networks)
-            .filter_map(|(config, network)| Some((snapshot.interface(&config.interface)?.index, Arc::clone(network))))
-            .collect();
-        core.apply_links(&indices);
-        bind_sources(&core).await;
-        if snapshot.local != own {
-            own.clone_from(&snapshot.local);
-            core.dns.reconfigure(parts::handler_config(&core.config.load(), &snapshot));
-            apply(&core, Core::apply_policies).await;
-        }
-        keep_v6_usable(&core).await;
-        if links.changed().await.is_err() {
-            return;
-        }
-    }
-}
-
-/// Without a route to the IPv6 internet, IPv6 connections are refused before they are accepted, so that
-/// clients fall back to IPv4 at once.
-async fn keep_v6_usable(core: &Core) {
-    let usable = networks::has_v6_route();
-    core.proxy.set_ipv6_usable(usable);
-    let plan = core.guard.plan();
-    if plan.refuse_v6_tcp == usable
-        && let Err(error) = core.guard.replace(InterceptPlan { refuse_v6_tcp: !usable, ..plan }).await
-    {
-        tracing::error!(error = chain(&error), "IPv6 could not be switched");
-    }
-}
-
-/// Tells the kernel which machine may use which leased address.
-async fn bind_sources(core: &Core) {
-    for binding in core.leases.bindings() {
-        if let Err(error) = core.guard.bind(binding.address, Some(binding.mac)).await {
-            tracing::warn!(address = %binding.address, error = chain(&error), "an address is not bound to its machine");
-        }
-    }
-}
-
-async fn keep_time(core: Arc<Core>, prometheus: metrics_exporter_prometheus::PrometheusHandle) {
-    let mut ticks = tokio::time::interval(TICK);
-    loop {
-        ticks.tick().await;
-        let changed = core.leases.expire(core.clock.now());
-        core.rejudge_sources(&changed);
-        core.publish();
-        prometheus.run_upkeep();
     }
 }
 

@@ -19,7 +19,7 @@ pub(super) enum Arrival {
     Late,
     /// The gateway has no memory left for heads.
     NoRoom,
-    /// The client's end between two requests, or the server's.
+    /// The client's end between two requests, or the server's, or the gateway's.
     Ended,
     /// The client's connection failed.
     Broken,
@@ -70,6 +70,7 @@ pub(super) async fn next(context: &FlowContext, client: &Leg, inlet: &mut Inlet,
             }
             () = late => return Arrival::Late,
             () = pool.deserted(), if idle => return Arrival::Ended,
+            () = context.proxy.closing.cancelled(), if idle => return Arrival::Ended,
         }
     }
 }

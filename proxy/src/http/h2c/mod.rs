@@ -21,6 +21,7 @@ use hyper::service::Service;
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use tidegate_policy::verdict::{Reason, Refusal};
+use tokio_util::sync::CancellationToken;
 
 use super::answer::Failure;
 use super::decide::{Asked, Decision, Via};
@@ -72,7 +73,7 @@ pub(super) async fn serve(context: &FlowContext, client: &Leg, first: Vec<u8>, e
         .auto_date_header(false);
     let served = builder.serve_connection(TokioIo::new(io), handler);
     tokio::select! {
-        ended = served => {
+        ended = drained(served, &context.proxy.closing) => {
             if ended.is_ok() {
                 client.orderly();
             }
@@ -80,6 +81,19 @@ pub(super) async fn serve(context: &FlowContext, client: &Leg, first: Vec<u8>, e
         () = tasks.run() => {}
         () = context.traffic().silence(context.proxy.config.timeouts.idle) => {}
     }
+}
+
+/// Serves a connection to its end; it takes no new stream once `closing` is cancelled.
+async fn drained<'s>(
+    served: http2::Connection<TokioIo<ClientIo>, Handler<'s, '_>, Spawner<'s>>,
+    closing: &CancellationToken,
+) -> hyper::Result<()> {
+    tokio::pin!(served);
+    tokio::select! {
+        ended = &mut served => return ended,
+        () = closing.cancelled() => served.as_mut().graceful_shutdown(),
+    }
+    served.await
 }
 
 /// What all streams of a client share.

@@ -5,7 +5,7 @@ use tokio::io::AsyncWriteExt;
 
 use super::{Client, Origin, POLICY, one_site};
 use crate::http1::head::Asked;
-use crate::testing::{Bench, accept, in_net, is_reset, origin, read_exactly};
+use crate::testing::{Bench, PATIENCE, accept, in_net, is_reset, origin, read_exactly};
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nOK";
 const ONLY_B: &str = "egress-policy: block\nplatform: none\nallowed-endpoints: b.test:80\n";
@@ -132,5 +132,31 @@ fn many_refused_names_are_as_many_events_and_bounded_memory() {
         drop(client);
         bench.open_flows(0).await;
         assert_eq!(bench.events.all().len(), 200);
+    });
+}
+
+#[test]
+fn idle_connections_end_when_the_gateway_stops_and_requests_are_finished() {
+    in_net(|| async {
+        let bench = one_site();
+        let listener = origin("192.0.2.10:80").await;
+        let mut busy = Client::connect(&bench, "192.0.2.10:80").await;
+        let head = "GET / HTTP/1.1\r\nHost: a.test\r\n\r\n";
+        busy.send(head).await;
+        let mut server = accept(&listener).await;
+        read_exactly(&mut server, head.len()).await;
+        let mut idle = Client::connect(&bench, "192.0.2.10:80").await;
+        assert_eq!(idle.get("evil.test", "/").await.status, 403);
+        let two = super::h2::client(&bench, "192.0.2.10:80").await;
+        bench.open_flows(3).await;
+        let proxy = std::sync::Arc::clone(&bench.proxy);
+        let drained = tokio::spawn(async move { proxy.drain(PATIENCE).await });
+        assert_eq!(idle.end().await, "");
+        bench.open_flows(1).await;
+        server.write_all(OK.as_bytes()).await.unwrap();
+        assert_eq!(busy.response(Asked::Other).await.body, "OK");
+        assert_eq!(busy.end().await, "");
+        assert_eq!(drained.await.unwrap(), 0, "none had to be cut off");
+        drop(two);
     });
 }

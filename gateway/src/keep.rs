@@ -1,0 +1,102 @@
+//! What keeps the running gateway in step beside the data plane: interception mended, links followed, leases
+//! expired. Each is one endless task of the control runtime, started by [`crate::appliance`].
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use metrics::gauge;
+use metrics_exporter_prometheus::PrometheusHandle;
+use tidegate_policy::subject::Network;
+use tokio::sync::watch as state;
+
+use crate::appliance::chain;
+use crate::core::Core;
+use crate::intercept::{self, InterceptPlan, InterceptState};
+use crate::{networks, parts};
+
+/// Between two looks at what has expired.
+const TICK: Duration = Duration::from_secs(1);
+
+pub(crate) async fn interception(core: Arc<Core>, told: state::Sender<InterceptState>) {
+    gauge!("tidegate_interception_up").set(1.0);
+    let mut seen = told.subscribe();
+    tokio::spawn(async move {
+        while seen.changed().await.is_ok() {
+            let down = matches!(*seen.borrow_and_update(), InterceptState::Down { .. });
+            gauge!("tidegate_interception_up").set(if down { 0.0 } else { 1.0 });
+        }
+    });
+    match intercept::watch(Arc::clone(&core.guard), told).await {
+        Ok(never) => match never {},
+        Err(error) => tracing::error!(%error, "can't hear changes of the ruleset; they won't be mended"),
+    }
+}
+
+/// Hands every change of the links on: to leases (who is whom), and to the never-dial set.
+pub(crate) async fn links(core: Arc<Core>, networks: Vec<Arc<Network>>) {
+    let mut links = core.links.subscribe();
+    let mut own = links.borrow().local.clone();
+    loop {
+        let snapshot = Arc::clone(&links.borrow_and_update());
+        let indices: Vec<(u32, Arc<Network>)> = core
+            .config
+            .load()
+            .networks
+            .iter()
+            .zip(&networks)
+            .filter_map(|(config, network)| Some((snapshot.interface(&config.interface)?.index, Arc::clone(network))))
+            .collect();
+        core.apply_links(&indices);
+        bind_sources(&core).await;
+        if snapshot.local != own {
+            own.clone_from(&snapshot.local);
+            core.dns.reconfigure(parts::handler_config(&core.config.load(), &snapshot));
+            apply(&core, Core::apply_policies).await;
+        }
+        v6_usable(&core).await;
+        if links.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Without a route to the IPv6 internet, IPv6 connections are refused before they are accepted, so that
+/// clients fall back to IPv4 at once.
+async fn v6_usable(core: &Core) {
+    let usable = networks::has_v6_route();
+    core.proxy.set_ipv6_usable(usable);
+    let plan = core.guard.plan();
+    if plan.refuse_v6_tcp == usable
+        && let Err(error) = core.guard.replace(InterceptPlan { refuse_v6_tcp: !usable, ..plan }).await
+    {
+        tracing::error!(error = chain(&error), "IPv6 could not be switched");
+    }
+}
+
+/// Tells the kernel which machine may use which leased address.
+async fn bind_sources(core: &Core) {
+    for binding in core.leases.bindings() {
+        if let Err(error) = core.guard.bind(binding.address, Some(binding.mac)).await {
+            tracing::warn!(address = %binding.address, error = chain(&error), "an address is not bound to its machine");
+        }
+    }
+}
+
+pub(crate) async fn time(core: Arc<Core>, prometheus: PrometheusHandle) {
+    let mut ticks = tokio::time::interval(TICK);
+    loop {
+        ticks.tick().await;
+        let changed = core.leases.expire(core.clock.now());
+        core.rejudge_sources(&changed);
+        core.publish();
+        prometheus.run_upkeep();
+    }
+}
+
+/// Compiling a million-entry list takes a second: not on a runtime's thread.
+pub(crate) async fn apply(core: &Arc<Core>, work: impl FnOnce(&Core) + Send + 'static) {
+    let core = Arc::clone(core);
+    if tokio::task::spawn_blocking(move || work(&core)).await.is_err() {
+        tracing::error!("putting a change in force panicked; the old state stays");
+    }
+}
