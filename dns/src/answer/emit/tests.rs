@@ -1,3 +1,5 @@
+//! Tests of emitted answers: whole, partial, aged, truncated; hickory reads them back.
+
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use hickory_proto::op::{Message, OpCode, Query as Question, ResponseCode};

@@ -1,3 +1,5 @@
+//! Tests of what is kept of an upstream's message, and what makes one unusable.
+
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use hickory_proto::op::{Message, OpCode, Query, ResponseCode};

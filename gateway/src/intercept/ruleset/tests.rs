@@ -1,3 +1,5 @@
+//! Tests of the ruleset's text: reviewed whole, and rule by rule where an order matters.
+
 #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Tests of reading packets that are neither TCP nor UDP; any bytes are survived.
+
 #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 
 use proptest::prelude::*;

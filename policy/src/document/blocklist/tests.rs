@@ -1,3 +1,5 @@
+//! Tests of block lists in every format; no line is dropped in silence.
+
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 use super::*;
 
