@@ -122,14 +122,13 @@ impl FrameObserver {
     }
 
     fn frame(&mut self, header: &[u8]) -> Option<State> {
-        let [a, b, c, kind, flags, s, t, u, v] = *header else {
-            return None;
-        };
+        let (&[high, middle, low], rest) = header.split_first_chunk()?;
+        let (&[kind, flags], stream) = rest.split_first_chunk()?;
         let frame = Frame {
-            octets: u32::from_be_bytes([0, a, b, c]) as usize,
+            octets: u32::from_be_bytes([0, high, middle, low]) as usize,
             kind,
             flags,
-            stream: u32::from_be_bytes([s & 0x7f, t, u, v]),
+            stream: u32::from_be_bytes(stream.try_into().ok()?) & 0x7fff_ffff,
         };
         // RFC 9113 §6.10: nothing comes between the frames of one block.
         let inside = !self.block.is_empty();
@@ -225,9 +224,7 @@ mod tests {
         let mut all = Vec::new();
         // Each request ends with its body's last frame.
         while bodies(&all) < urls.len() {
-            let mut piece = [0; 4096];
-            let read = theirs.read(&mut piece).await.unwrap();
-            all.extend_from_slice(&piece[..read]);
+            assert!(theirs.read_buf(&mut all).await.unwrap() > 0);
         }
         connection.abort();
         all

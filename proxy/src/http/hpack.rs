@@ -285,7 +285,7 @@ mod tests {
         let mut seen = Vec::new();
         decoder
             .block(&hex(block), |_, value| {
-                seen.push(String::from_utf8_lossy(value).into_owned())
+                seen.push(String::from_utf8_lossy(value).into_owned());
             })
             .unwrap();
         seen
