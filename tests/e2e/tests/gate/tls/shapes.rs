@@ -144,7 +144,7 @@ async fn t53_a_hello_past_64_kib_is_refused() {
         .await;
     let bytes = Hello::named("raw.test").padded(128 << 10).wire();
     stage
-        .refused("T53 128 KiB", &bytes, ACCESS_DENIED, "detect-timeout")
+        .refused("T53 128 KiB", &bytes, DECODE_ERROR, "malformed-tls")
         .await;
 }
 
