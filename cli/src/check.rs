@@ -7,6 +7,7 @@ use tidegate_policy::document::diagnostic::Severity;
 use tidegate_policy::document::render::{Style, render_all};
 use tidegate_policy::document::{ParseOptions, PolicyDocument};
 
+use crate::out::say;
 use crate::args::Check;
 
 /// Checks every file; the worst outcome is the exit code.
@@ -23,10 +24,10 @@ pub(crate) fn run(args: &Check) -> anyhow::Result<ExitCode> {
             report.push(serde_json::json!({"file": name, "diagnostics": parsed.diagnostics}));
             continue;
         }
-        print!("{}", render_all(&parsed.diagnostics, &text, Style { file: &name, colour: false }));
+        crate::out::print(format_args!("{}", render_all(&parsed.diagnostics, &text, Style { file: &name, colour: false })));
         if let Some(document) = parsed.document {
             let mode = document.mode().map_or("no egress facet", |mode| mode.as_str());
-            println!(
+            say!(
                 "{name}: {mode}, {} allowed, {} denied endpoints",
                 document.allowed_endpoints.len(),
                 document.denied_endpoints.len()
@@ -34,7 +35,7 @@ pub(crate) fn run(args: &Check) -> anyhow::Result<ExitCode> {
         }
     }
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
+        say!("{}", serde_json::to_string_pretty(&report)?);
     }
     Ok(match (errors, warnings) {
         (0, 0) => ExitCode::SUCCESS,

@@ -13,6 +13,7 @@ use tidegate_policy::rulebook::{Governing, Rulebook, World};
 use tidegate_policy::verdict::Verdict;
 
 use crate::Usage;
+use crate::out::say;
 use crate::args::Explain;
 
 /// Explains every target.
@@ -28,7 +29,7 @@ pub(crate) fn run(args: &Explain) -> anyhow::Result<ExitCode> {
         (None, None) => return Err(Usage("name a policy with --policy, or a job with --job".into()).into()),
     };
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&explanations)?);
+        say!("{}", serde_json::to_string_pretty(&explanations)?);
     } else {
         for explanation in &explanations {
             print(explanation);
@@ -62,21 +63,21 @@ fn from_gateway(args: &Explain, job: &str) -> anyhow::Result<Vec<Explanation>> {
 }
 
 fn print(one: &Explanation) {
-    println!("{}: {}", one.target, one.verdict.as_str());
+    say!("{}: {}", one.target, one.verdict.as_str());
     if let Some(reason) = &one.reason {
-        println!("  reason   {reason}: {}", one.meaning.as_deref().unwrap_or_default());
+        say!("  reason   {reason}: {}", one.meaning.as_deref().unwrap_or_default());
     }
     if let Some(rule) = &one.rule {
         let line = one.line.map_or_else(String::new, |line| format!(", line {line}"));
-        println!("  rule     {rule} ({}{line})", one.rule_source.as_deref().unwrap_or("policy"));
+        say!("  rule     {rule} ({}{line})", one.rule_source.as_deref().unwrap_or("policy"));
     }
     if let Some(nearest) = &one.nearest {
-        println!("  nearest  {nearest}");
+        say!("  nearest  {nearest}");
     }
     if let Some(policy) = &one.policy {
         let version = one.policy_version.filter(|version| *version > 0);
         let version = version.map_or_else(String::new, |version| format!(" version {version}"));
         let scope = one.scope.as_ref().map_or_else(String::new, |scope| format!(", from {scope}"));
-        println!("  policy   {policy}{version}, {}{scope}", one.mode.as_str());
+        say!("  policy   {policy}{version}, {}{scope}", one.mode.as_str());
     }
 }

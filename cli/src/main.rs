@@ -8,6 +8,7 @@ mod check;
 mod demo;
 mod explain;
 mod gateway;
+mod out;
 mod status;
 
 use std::process::ExitCode;
@@ -29,7 +30,9 @@ fn main() -> ExitCode {
         Command::Status(args) => status::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "tidegate", &mut std::io::stdout());
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "tidegate", &mut script);
+            out::print(format_args!("{}", String::from_utf8_lossy(&script)));
             Ok(ExitCode::SUCCESS)
         }
     };

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use comfy_table::{Table, presets};
 use serde_json::Value;
 
+use crate::out::say;
 use crate::args::Status;
 
 /// Asks the gateway and shows its answer.
@@ -14,7 +15,7 @@ pub(crate) fn run(args: &Status) -> anyhow::Result<ExitCode> {
     let status = runtime.block_on(tidegate_gateway::status::fetch(&config.state_dir))?;
     let degraded = status["degraded"].as_array().is_none_or(|list| !list.is_empty());
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&status)?);
+        say!("{}", serde_json::to_string_pretty(&status)?);
     } else {
         print(&status);
     }
@@ -23,18 +24,18 @@ pub(crate) fn run(args: &Status) -> anyhow::Result<ExitCode> {
 
 fn print(status: &Value) {
     let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-    println!("gateway {} (version {})", text(&status["name"]), text(&status["version"]));
-    println!("interception {}, restored {} times", text(&status["interception"]["state"]), status["interception"]["restored"]);
-    println!("flows open {}, events queued {}", status["flows_open"], status["events_queued"]);
+    say!("gateway {} (version {})", text(&status["name"]), text(&status["version"]));
+    say!("interception {}, restored {} times", text(&status["interception"]["state"]), status["interception"]["restored"]);
+    say!("flows open {}, events queued {}", status["flows_open"], status["events_queued"]);
     section(&status["upstreams"], &["upstream", "state"]);
     section(&status["leases"], &["id", "network", "sources", "repo", "job", "policy", "mode", "tickets"]);
     section(&status["files"], &["file", "version", "problem"]);
     let unbound = &status["unbound_sources"];
     if unbound.as_array().is_some_and(|list| !list.is_empty()) {
-        println!("sources that are not bound to a lease: {unbound}");
+        say!("sources that are not bound to a lease: {unbound}");
     }
     for problem in status["degraded"].as_array().into_iter().flatten() {
-        println!("degraded: {}", text(problem));
+        say!("degraded: {}", text(problem));
     }
 }
 
@@ -53,5 +54,5 @@ fn section(rows: &Value, columns: &[&str]) {
             Value::Bool(_) | Value::Number(_) | Value::Object(_) => row[*column].to_string(),
         }));
     }
-    println!("{table}\n");
+    say!("{table}\n");
 }

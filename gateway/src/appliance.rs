@@ -26,6 +26,7 @@ use crate::intercept::{self, InstallError, InterceptState};
 use crate::link::LinkError;
 use crate::listen::ListenError;
 use crate::networks::{self, NetworkError, Served};
+use crate::only::Only;
 use crate::parts::{self, PartsError};
 use crate::raw::{Drops, Echo, OBSERVED_QUEUE, Observer, RawSender};
 use crate::watch::FileWatch;
@@ -128,6 +129,8 @@ impl Signals {
 fn run(runtime: &Runtime, file: &Path, config: GatewayConfig, signals: Signals) -> Result<(), ApplianceError> {
     let prometheus = metrics::install()
         .map_err(|error| during("can't install the metrics recorder")(std::io::Error::other(error)))?;
+    let state_dir = config.state_dir.display().to_string();
+    let _only = Only::take(&config.state_dir).map_err(during(format!("can't use the state directory {state_dir}")))?;
     let served = networks::resolve(&config.networks)?;
     let plan = parts::plan(&served, &config);
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -136,16 +139,16 @@ fn run(runtime: &Runtime, file: &Path, config: GatewayConfig, signals: Signals) 
     let encrypted = EncryptedDns::open(&config.dns, &plan.networks)?;
     let log = config.events.clone().map(EventLog::open).transpose().map_err(during("can't open the event log"))?;
     let clock = Clock::system();
-    let core = runtime.block_on(parts::assemble(file, config, &served, plan, &clock))?;
-    let writer = core.events.write_to(log, clock).map_err(during("can't start the event writer"))?;
-    let data_plane = DataPlane::start(sockets, &core.proxy, &core.dns)?;
+    // From here on rules may stand, and who fails takes them away.
+    let undo = |_: &_| remove_rules(runtime);
+    let core = runtime.block_on(parts::assemble(file, config, &served, plan, &clock)).inspect_err(undo)?;
+    let writer = core.events.write_to(log, clock).map_err(during("can't start the event writer")).inspect_err(undo)?;
+    let data_plane = DataPlane::start(sockets, &core.proxy, &core.dns).inspect_err(|_| remove_rules(runtime))?;
     let outcome = runtime.block_on(control(&core, Extras { served, prometheus, encrypted }, signals));
     // Orderly end: flows first, then the rules (forwarding stays off), then the record of it all.
     runtime.block_on(core.proxy.drain(DRAIN));
     data_plane.stop();
-    if let Err(error) = runtime.block_on(intercept::cleanup()) {
-        tracing::error!(%error, "the interception rules could not be removed; runners stay closed off");
-    }
+    remove_rules(runtime);
     core.events.close();
     if writer.join().is_err() {
         tracing::error!("the event writer had panicked");
@@ -159,6 +162,12 @@ struct Extras {
     served: Vec<Served>,
     prometheus: metrics_exporter_prometheus::PrometheusHandle,
     encrypted: Option<EncryptedDns>,
+}
+
+fn remove_rules(runtime: &Runtime) {
+    if let Err(error) = runtime.block_on(intercept::cleanup()) {
+        tracing::error!(%error, "the interception rules could not be removed; runners stay closed off");
+    }
 }
 
 /// Everything beside the data plane, until the process is told to end.

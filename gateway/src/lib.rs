@@ -17,6 +17,7 @@ pub mod link;
 pub mod listen;
 mod metrics;
 mod networks;
+mod only;
 mod parts;
 mod pings;
 pub mod policies;

@@ -151,6 +151,7 @@ pub(crate) async fn assemble(
             clock: clock.clone(),
         },
     );
+    metrics::gauge!("tidegate_policy_generation").set(1.0);
     Ok(Arc::new(Core {
         file: file.to_owned(),
         config: ArcSwap::from_pointee(config),

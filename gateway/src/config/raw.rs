@@ -153,7 +153,7 @@ pub(super) struct Egress {
 
 /// `egress.source`: a word, or a list of addresses.
 #[derive(Debug, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "expected `gateway`, `preserve` or a list of addresses")]
 pub(super) enum EgressSource {
     Word(EgressWord),
     Addresses(Vec<IpAddr>),
@@ -190,7 +190,7 @@ pub(super) struct StaticLease {
 
 /// An address or a range.
 #[derive(Clone, Copy, Debug, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "expected an address such as 10.77.1.2, or a range such as 10.77.1.0/24")]
 pub(super) enum Source {
     Net(IpNet),
     Address(IpAddr),

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod audit;
+mod bad_input;
 mod clients;
 mod closed;
 mod destinations;
@@ -12,6 +13,7 @@ mod dns;
 mod flows;
 mod protocols;
 mod requests;
+mod rows;
 mod sources;
 mod swap;
 mod tls;
