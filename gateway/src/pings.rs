@@ -7,6 +7,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tidegate_policy::event::{EventSink, Kind};
 use tidegate_policy::judge::flow::{Evidence, Route, judge_ping};
+use tidegate_policy::subject::Subject;
 use tidegate_policy::verdict::{Judgement, Reason, Refusal};
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc::Receiver;
@@ -14,7 +15,7 @@ use tokio::sync::mpsc::Receiver;
 use crate::core::Core;
 use crate::raw::{Echo, EchoRequest, ForeignProtocol, Observed, RawSender, SourceBudget, echo_reply};
 
-/// Echo requests of one source a second.
+/// Echo requests of one job a second, whatever addresses they come from.
 const PER_SECOND: u32 = 10;
 /// How long the gateway waits for a far host.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -42,7 +43,7 @@ struct Pings {
     core: Arc<Core>,
     echo: Echo,
     sender: RawSender,
-    budget: Mutex<SourceBudget>,
+    budget: Mutex<SourceBudget<u64>>,
     room: Arc<Semaphore>,
 }
 
@@ -58,18 +59,18 @@ impl Pings {
     }
 
     fn ping(self: &Arc<Self>, request: EchoRequest) {
-        let within = self.budget.lock().take(request.source, Core::instant());
+        let subject = self.core.leases.lookup(request.source, self.core.clock.now());
+        let within = self.budget.lock().take(subject.id, Core::instant());
         let Some(room) = Arc::clone(&self.room).try_acquire_owned().ok().filter(|_| within) else { return };
         let pings = Arc::clone(self);
         tokio::spawn(async move {
-            pings.answer(request).await;
+            pings.answer(&subject, request).await;
             drop(room);
         });
     }
 
-    async fn answer(&self, request: EchoRequest) {
+    async fn answer(&self, subject: &Subject, request: EchoRequest) {
         let now = self.core.clock.now();
-        let subject = self.core.leases.lookup(request.source, now);
         let book = subject.rulebook();
         let evidence = Evidence { tickets: subject.tickets(), proven: None, now };
         let ruling = judge_ping(&book, request.destination, evidence);

@@ -4,6 +4,7 @@
 
 use std::{
     collections::HashMap,
+    hash::Hash,
     net::IpAddr,
     time::{Duration, Instant},
 };
@@ -51,21 +52,21 @@ impl TokenBucket {
     }
 }
 
-/// One bucket per source, in bounded memory.
+/// One bucket per source, in bounded memory. A source is an address, or whatever else (`K`) is to be held to a rate.
 ///
 /// At the bound, buckets that have refilled are forgotten; if none has, sources
 /// that are not known yet share one bucket. So a flood of forged sources can't
 /// grow the table, and takes nothing from the sources that were there before.
 #[derive(Debug)]
-pub struct SourceBudget {
+pub struct SourceBudget<K = IpAddr> {
     per_second: u32,
     burst: u32,
-    buckets: HashMap<IpAddr, TokenBucket>,
+    buckets: HashMap<K, TokenBucket>,
     shared: TokenBucket,
     swept: Instant,
 }
 
-impl SourceBudget {
+impl<K: Eq + Hash> SourceBudget<K> {
     /// A sweep of a full table takes about 100 µs: not more often than this.
     const SWEEP_SPACING: Duration = Duration::from_millis(100);
 
@@ -81,7 +82,7 @@ impl SourceBudget {
     }
 
     /// Takes one token of a source's.
-    pub fn take(&mut self, source: IpAddr, now: Instant) -> bool {
+    pub fn take(&mut self, source: K, now: Instant) -> bool {
         if let Some(bucket) = self.buckets.get_mut(&source) {
             return bucket.take(now);
         }
