@@ -1,4 +1,4 @@
-//! The gateway's configuration: what was written ([`raw`]) and what it means ([`GatewayConfig`]).
+//! The gateway's configuration: what was written (`raw`) and what it means ([`GatewayConfig`]).
 //!
 //! Owns reading and checking the file; never acts on it. Relative paths are relative to the file.
 //! `cli` reads it at start, [`crate::appliance`] again on SIGHUP; a bad file is refused whole.

@@ -3,7 +3,7 @@
 //! Owns the way from the paths of the configuration to a [`PolicySet`]. A file that became unreadable or
 //! wrong is refused with its diagnostics and its last good version stays; one that never was good makes
 //! its place deny-all (`policy-unknown`), never a looser default. Driven by [`crate::appliance`] at start, on
-//! reload and when [`crate::watch`] sees a change.
+//! reload and when `watch` sees a change.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
