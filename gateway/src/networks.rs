@@ -5,7 +5,9 @@
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, UdpSocket};
 
 use ipnet::IpNet;
+use hashbrown::HashSet;
 use nix::ifaddrs::getifaddrs;
+use nix::sys::socket::{LinkAddr, SockaddrStorage};
 use thiserror::Error;
 use tidegate_policy::subject::Network;
 
@@ -45,13 +47,13 @@ pub(crate) struct Served {
 
 /// Looks up every configured network's addresses.
 pub(crate) fn resolve(configs: &[NetworkConfig]) -> Result<Vec<Served>, NetworkError> {
-    let addresses = interface_addresses()?;
-    configs.iter().map(|config| serve(config, &addresses)).collect()
+    let machine = Machine::read()?;
+    configs.iter().map(|config| serve(config, &machine)).collect()
 }
 
-fn serve(config: &NetworkConfig, addresses: &[(String, IpNet)]) -> Result<Served, NetworkError> {
+fn serve(config: &NetworkConfig, machine: &Machine) -> Result<Served, NetworkError> {
     let own: Vec<IpNet> =
-        addresses.iter().filter(|(interface, _)| *interface == config.interface).map(|(_, net)| *net).collect();
+        machine.addresses.iter().filter(|(interface, _)| *interface == config.interface).map(|(_, net)| *net).collect();
     if own.is_empty() {
         return Err(NetworkError::NoAddress {
             network: config.name.to_string(),
@@ -67,25 +69,42 @@ fn serve(config: &NetworkConfig, addresses: &[(String, IpNet)]) -> Result<Served
             ranges: own.iter().map(IpNet::trunc).collect(),
             runners: config.runners,
             min_assurance: config.min_assurance,
+            adjacent: machine.adjacent.contains(&config.interface),
         },
         plan: NetworkPlan::new(&config.name, interface, own.iter().map(IpNet::addr).collect()),
     })
 }
 
-/// Every (interface, address/prefix) of the machine.
-fn interface_addresses() -> Result<Vec<(String, IpNet)>, NetworkError> {
-    let all = getifaddrs().map_err(NetworkError::List)?;
-    Ok(all
-        .filter_map(|one| {
-            let (address, mask) = (one.address?, one.netmask?);
-            let (address, mask) = match (address.as_sockaddr_in(), address.as_sockaddr_in6()) {
-                (Some(v4), _) => (IpAddr::V4(v4.ip()), IpAddr::V4(mask.as_sockaddr_in()?.ip())),
-                (None, Some(v6)) => (IpAddr::V6(v6.ip()), IpAddr::V6(mask.as_sockaddr_in6()?.ip())),
-                (None, None) => return None,
-            };
-            IpNet::with_netmask(address, mask).ok().map(|net| (one.interface_name, net))
-        })
-        .collect())
+/// What the kernel says of the machine's interfaces.
+struct Machine {
+    /// Every (interface, address/prefix).
+    addresses: Vec<(String, IpNet)>,
+    /// Interfaces with a hardware address: runners on them are neighbours.
+    adjacent: HashSet<String>,
+}
+
+impl Machine {
+    fn read() -> Result<Self, NetworkError> {
+        let mut machine = Self { addresses: Vec::new(), adjacent: HashSet::new() };
+        for one in getifaddrs().map_err(NetworkError::List)? {
+            let Some(address) = one.address else { continue };
+            if address.as_link_addr().and_then(LinkAddr::addr).is_some_and(|mac| mac != [0; 6]) {
+                machine.adjacent.insert(one.interface_name);
+            } else if let Some(net) = one.netmask.and_then(|mask| masked(&address, &mask)) {
+                machine.addresses.push((one.interface_name, net));
+            }
+        }
+        Ok(machine)
+    }
+}
+
+fn masked(address: &SockaddrStorage, mask: &SockaddrStorage) -> Option<IpNet> {
+    let (address, mask) = match (address.as_sockaddr_in(), address.as_sockaddr_in6()) {
+        (Some(v4), _) => (IpAddr::V4(v4.ip()), IpAddr::V4(mask.as_sockaddr_in()?.ip())),
+        (None, Some(v6)) => (IpAddr::V6(v6.ip()), IpAddr::V6(mask.as_sockaddr_in6()?.ip())),
+        (None, None) => return None,
+    };
+    IpNet::with_netmask(address, mask).ok()
 }
 
 /// True when the machine has a route to the IPv6 internet. Connecting a UDP socket sends nothing: it only

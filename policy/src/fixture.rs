@@ -98,6 +98,7 @@ pub(crate) fn network(name: &str, ranges: &[&str]) -> Network {
         ranges: ranges.iter().map(|range| range.parse().unwrap()).collect(),
         runners: RunnerKind::Ephemeral,
         min_assurance: None,
+        adjacent: false,
     }
 }
 

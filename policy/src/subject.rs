@@ -40,6 +40,9 @@ pub struct Network {
     pub runners: RunnerKind,
     /// Weaker identities get the default policy.
     pub min_assurance: Option<Assurance>,
+    /// Runners are on the gateway's own link, so that the machine behind every source is known sooner or
+    /// later.
+    pub adjacent: bool,
 }
 
 /// Why a source is judged as it is.

@@ -395,6 +395,7 @@ fn subject(world: &Arc<World>, policy: &str) -> Arc<Subject> {
         ranges: Vec::new(),
         runners: RunnerKind::Ephemeral,
         min_assurance: None,
+        adjacent: false,
     };
     Arc::new(Subject::new(
         Arc::new(network),

@@ -112,6 +112,7 @@ fn nobody() -> Arc<Nobody> {
         ranges: Vec::new(),
         runners: RunnerKind::Ephemeral,
         min_assurance: None,
+        adjacent: false,
     };
     let book = Rulebook::deny_all(Arc::new(World::default()), Reason::NoPolicy);
     let subject = Subject::new(Arc::new(network), None, Standing::Unleased, Arc::new(book));

@@ -130,6 +130,7 @@ impl Setup {
             ranges: Vec::new(),
             runners: RunnerKind::Ephemeral,
             min_assurance: None,
+            adjacent: false,
         });
         let subject = |book| Arc::new(Subject::new(Arc::clone(&network), None, Standing::Leased, book));
         let others = self.others.iter().map(|(source, policy)| {

@@ -130,6 +130,7 @@ impl State {
             ranges: Vec::new(),
             runners: RunnerKind::Ephemeral,
             min_assurance: None,
+            adjacent: false,
         });
         let foreign = deny(&policies, &nowhere, Standing::Foreign, Reason::NoPolicy);
         let mut state = Self {
@@ -220,7 +221,7 @@ impl State {
                 .flat_map(|range| network.ranges.iter().map(move |net| (range.net, *net)));
             pairs.any(|(one, other)| one.contains(&other) || other.contains(&one))
         };
-        self.link.is_evident(&network.name)
+        (network.adjacent || self.link.is_evident(&network.name))
             && (self.counts.contains_key(&network.name) || self.quarantine.is_in(&network.name) || ranged())
     }
 

@@ -27,7 +27,7 @@ async fn in_audit_malformed_nameless_and_hidden_hellos_pass_untouched() {
         (
             "T53 128 KiB",
             Hello::named("allowed.test").padded(128 << 10).wire(),
-            "detect-timeout",
+            "malformed-tls",
         ),
         ("T30 no name", Hello::nameless().wire(), "no-name"),
         ("T56 ESNI", Hello::named("allowed.test").esni().wire(), "ech"),
