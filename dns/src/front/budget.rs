@@ -1,8 +1,9 @@
 //! The DNS budget of a job: how many distinct names below allowed wildcards it may ask for.
 //!
-//! A wildcard lets a job put payload into labels (`base32(secret).cdn.example`, evasion D13). Real jobs
-//! ask for few distinct names below one; a tunnel needs thousands. Exact names cost nothing, and a name
-//! that was asked for before costs nothing again. Pure: `now` is an argument.
+//! A wildcard lets a job put payload into labels (`base32(secret).cdn.example`, evasion D13), and so do
+//! service labels, which follow the name below them (`_base32(secret).a.example`). Real jobs ask for few
+//! distinct names of either kind; a tunnel needs thousands. Other exact names cost nothing, and a name that
+//! was asked for before costs nothing again. Pure: `now` is an argument.
 
 use std::hash::BuildHasher as _;
 use std::time::Duration;
@@ -65,7 +66,7 @@ impl Budgets {
         config: BudgetConfig,
         now: Moment,
     ) -> bool {
-        if !is_wildcard(rule.text()) {
+        if !is_wildcard(rule.text()) && name.without_service_labels() == *name {
             return true;
         }
         let hash = self.hasher.hash_one(name);

@@ -150,12 +150,15 @@ impl DnsHandler {
         }
     }
 
-    /// Evasion D13: distinct names below a wildcard are payload when there are too many.
+    /// Evasion D13: distinct names below a wildcard, or with service labels, are payload when there are too
+    /// many. What else is asked for under another's ticket comes from an upstream's own answer.
     fn within_budget(&self, ask: &Ask, permit: QueryPermit, judgement: Judgement) -> Ruled {
         let Judgement::Permit(Some(rule)) = &judgement else {
             return Ruled::Resolve(permit, judgement);
         };
-        if permit.owner() != permit.name() || self.charge(ask.subject.id, permit.name(), rule) {
+        let name = permit.name();
+        let is_link = permit.owner() != name && name.without_service_labels() == *name;
+        if is_link || self.charge(ask.subject.id, name, rule) {
             return Ruled::Resolve(permit, judgement);
         }
         let refusal = Refusal::by(Reason::DnsBudget, rule.clone());

@@ -526,6 +526,23 @@ async fn d13_payload_in_labels_below_a_wildcard_ends_with_the_budget() {
 }
 
 #[tokio::test]
+async fn d13_payload_in_service_labels_ends_with_the_budget_too() {
+    for host in ["exact.test", "x.w.test"] {
+        let mut setup = Setup::new(block("*.w.test:443 exact.test:443"));
+        setup.config.budget.burst = 2;
+        let bench = setup.start().await;
+        bench.ask(&format!("_one.{host}."), RecordType::TXT).await;
+        bench.ask(&format!("_two._tcp.{host}."), RecordType::SRV).await;
+        bench.events();
+        bench
+            .assert_refused(&format!("_three.{host}."), RecordType::TXT, Reason::DnsBudget)
+            .await;
+        bench.ask(&format!("_one.{host}."), RecordType::TXT).await;
+        assert_eq!(bench.event().verdict, Verdict::Permit, "a name asked for before");
+    }
+}
+
+#[tokio::test]
 async fn d13_in_audit_the_budget_is_only_recorded() {
     let mut setup = Setup::new(audit("*.w.test:443"));
     setup.config.budget.burst = 1;
