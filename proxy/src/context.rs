@@ -312,6 +312,14 @@ impl FlowContext {
         OpenRecord::begin(event, Arc::clone(&self.proxy), traffic, opened)
     }
 
+    /// Returns at once while the flow stands, and never when admitting it has ended it: its task is to notice
+    /// that before it sends a byte. What a dial waited for takes long enough for a policy to change.
+    pub(crate) async fn stands(&self) {
+        if self.handle.is_closing() {
+            std::future::pending::<()>().await;
+        }
+    }
+
     /// Returns when the registry ends the flow.
     pub(crate) async fn closed(&self) -> Closing {
         self.handle.closed().await

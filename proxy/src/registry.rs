@@ -156,6 +156,9 @@ impl FlowRegistry {
         });
         inner.flows.insert(id, Arc::clone(&entry));
         self.open.set(inner.flows.len() as f64);
+        drop(inner);
+        // A lease that changed since the subject was looked up re-judged a flow that was not here yet.
+        self.rejudge_one(id, &entry);
         Ok(FlowHandle {
             registry: Arc::clone(self),
             id,
@@ -385,6 +388,11 @@ impl FlowHandle {
     /// Leaves the flow without anything to be re-judged by until it is admitted again; its tickets stay its.
     pub fn rest(&self) {
         self.entry.state.lock().admission = None;
+    }
+
+    /// True when the registry ends the flow.
+    pub fn is_closing(&self) -> bool {
+        self.entry.closing.is_cancelled()
     }
 
     /// Returns when the registry ends the flow.

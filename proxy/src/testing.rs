@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::process::Command;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -131,11 +131,15 @@ pub(crate) struct Names {
     pub(crate) asked: Mutex<Vec<String>>,
     /// ECH ids that the HTTPS records of names publish.
     pub(crate) ech: Mutex<HashMap<DnsName, Vec<u8>>>,
+    /// True when no subject has any of its DNS budget left.
+    pub(crate) spent: AtomicBool,
+    /// Answers wait for as long as a test holds this.
+    pub(crate) held: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Lookup for Names {
     fn charge(&self, _: u64, _: &DnsName, _: &RuleRef) -> bool {
-        true
+        !self.spent.load(Ordering::Relaxed)
     }
 
     fn addresses<'a>(
@@ -149,7 +153,11 @@ impl Lookup for Names {
             addresses,
             chain: Vec::new(),
         });
-        Box::pin(async move { found.ok_or_else(|| LookupError("NXDOMAIN".into())) })
+        let held = Arc::clone(&self.held);
+        Box::pin(async move {
+            drop(held.lock().await);
+            found.ok_or_else(|| LookupError("NXDOMAIN".into()))
+        })
     }
 
     fn learn_ech<'a>(&'a self, permit: &'a QueryPermit, book: &'a Rulebook) -> Pending<'a, ()> {
@@ -180,7 +188,11 @@ impl StreamDns for SayDns {
     }
 
     fn relay(&self, mut stream: TcpStream, _: ClientAddr, _: OriginalDst) -> Pending<'static, ()> {
-        Box::pin(async move { stream.write_all(b"relayed").await.unwrap() })
+        Box::pin(async move {
+            stream.write_all(b"relayed").await.unwrap();
+            // Open for as long as the client likes, as a relay is.
+            let _ = stream.read_to_end(&mut Vec::new()).await;
+        })
     }
 }
 

@@ -20,10 +20,13 @@ use tidegate_policy::verdict::Mode;
 use tokio::net::TcpStream;
 
 use crate::Proxy;
-use crate::address::{ClientAddr, OriginalDst};
+use crate::address::{ClientAddr, OriginalDst, UpstreamAddr};
 use crate::context::FlowContext;
 use crate::dial;
 use crate::leg::Leg;
+use crate::route::own_permit;
+
+use first::SERVER_FIRST;
 
 pub(crate) use first::at_end;
 pub(crate) use tls::TlsWatch;
@@ -68,9 +71,16 @@ async fn foreign_dns(proxy: &Arc<Proxy>, stream: TcpStream, client: ClientAddr, 
         let Ok(context) = FlowContext::enter(proxy, client, original, Transport::Tcp) else {
             return;
         };
+        // Re-judged as the flow that it is: whatever passes in audit ends with it.
+        let judged = context.judge(&SERVER_FIRST);
+        if own_permit(&judged.ruling.route).is_some() {
+            let dialled = UpstreamAddr::new(original.socket());
+            context.admit(&judged, &SERVER_FIRST, dialled, context.ticketed(&judged.ruling));
+        }
         let relay = proxy.dns.relay(leg.into_stream(), client, original);
         tokio::select! {
-            _ = context.closed() => {}
+            biased;
+            closing = context.closed() => context.terminated(closing),
             () = relay => {}
         }
     } else {

@@ -37,6 +37,10 @@ pub(super) async fn run(context: &FlowContext, client: &Leg) {
             return enforce::unanswered(context, &judged, remarks, &error);
         }
     };
+    // Before it says what it is, too, it lives only as long as some policy lets it.
+    let proven = context.ticketed(&judged.ruling);
+    context.admit(&judged, &SERVER_FIRST, upstream.address, proven);
+    context.stands().await;
     let mut observer = Observer::new(context, upstream.address);
     let end = relaying(context, client, &upstream.leg)
         .run(Vec::new(), &mut observer)

@@ -245,6 +245,7 @@ impl Place {
                     }
                 };
                 context.admit(&judged, &DETECTION, address, proven);
+                context.stands().await;
                 let mut record = context.permit(&judged.ruling, remarks);
                 let ended = self.relay(&Arc::new(socket), &reply, &mut record).await;
                 record.note(ended);

@@ -339,3 +339,30 @@ fn a_diverted_socket_is_served_until_the_drain() {
         serving.await.unwrap().unwrap();
     });
 }
+
+#[test]
+fn l15_datagrams_that_waited_for_a_policy_that_is_gone_are_not_sent() {
+    in_net(|| async {
+        let bench = Bench::new(POLICY);
+        bench.resolves("n.test", &["192.0.2.123"]);
+        let (server, runner) = (origin(NTP), Runner::new(&bench).await);
+        let held = bench.names.held.clone().lock_owned().await;
+        runner.sends(NTP, b"payload");
+        let asked = || bench.names.asked.lock().clone();
+        until(|| !asked().is_empty(), || format!("{:?}", asked())).await;
+        bench.change_policy(&POLICY.replace("n.test:123/udp", ""));
+        bench.proxy.registry().rejudge_all();
+        drop(held);
+        bench.open_flows(0).await;
+        let event = bench.events.nth(1).await;
+        assert_eq!(
+            (event.verdict, event.reason),
+            (Verdict::Refuse, Some(Reason::PolicyChanged)),
+            "{event:?}"
+        );
+        assert_eq!(
+            server.try_recv(&mut [0; 64]).unwrap_err().kind(),
+            std::io::ErrorKind::WouldBlock
+        );
+    });
+}

@@ -7,7 +7,8 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
 use super::POLICY;
-use crate::testing::{Bench, RUNNER, accept, in_net, is_reset, origin, read_exactly, until};
+use crate::testing::tls::Site;
+use crate::testing::{Bench, RUNNER, accept, in_net, is_reset, origin, read_all, read_exactly, until};
 
 const WITHOUT_SSH: &str = "egress-policy: block\nplatform: none\nallowed-endpoints: a.test:443\n";
 
@@ -117,6 +118,95 @@ fn from_audit_to_block_closes_what_was_only_recorded() {
             .map(|event| event.verdict)
             .into();
         assert_eq!(verdicts, [Verdict::WouldRefuse, Verdict::Refuse]);
+    });
+}
+
+#[test]
+fn l15_from_audit_to_block_closes_a_flow_that_has_not_said_what_it_is() {
+    in_net(|| async {
+        let bench = Bench::new(&POLICY.replace("block", "audit"));
+        for said in [&b""[..], b"\x16\x03\x01", b"GET /secret"] {
+            bench.change_policy(&POLICY.replace("block", "audit"));
+            let listener = origin("192.0.2.66:443").await;
+            let mut runner = bench.connect("192.0.2.66:443").await;
+            let mut server = accept(&listener).await;
+            runner.write_all(said).await.unwrap();
+            assert_eq!(read_exactly(&mut server, said.len()).await, said);
+            bench.change_policy(POLICY);
+            bench.proxy.registry().rejudge_all();
+            assert!(is_reset(&mut runner).await && is_reset(&mut server).await);
+            bench.open_flows(0).await;
+        }
+        let refusals = || {
+            bench
+                .events
+                .all()
+                .iter()
+                .filter(|event| event.reason == Some(Reason::PolicyChanged))
+                .count()
+        };
+        until(|| refusals() == 3, || format!("{:?}", bench.events.all())).await;
+    });
+}
+
+#[test]
+fn l15_from_audit_to_block_closes_a_stream_to_a_foreign_resolver() {
+    in_net(|| async {
+        let bench = Bench::new(&POLICY.replace("block", "audit"));
+        let mut runner = bench.connect("192.0.2.53:53").await;
+        assert_eq!(read_exactly(&mut runner, 7).await, b"relayed");
+        bench.change_policy(POLICY);
+        assert_eq!(bench.proxy.registry().rejudge_all(), 1);
+        bench.open_flows(0).await;
+        let event = bench.events.nth(1).await;
+        assert_eq!(
+            (event.verdict, event.reason),
+            (Verdict::Refuse, Some(Reason::PolicyChanged)),
+            "{event:?}"
+        );
+        assert!(matches!(read_all(&mut runner).await.as_deref(), Ok([]) | Err(_)));
+    });
+}
+
+#[test]
+fn l15_what_a_policy_permitted_that_is_gone_by_the_time_of_the_connection_is_not_sent() {
+    in_net(|| async {
+        let (bench, site) = (Bench::new(POLICY), Site::ordinary(&["a.test"]));
+        bench.resolves("a.test", &["192.0.2.10"]);
+        let listener = origin("192.0.2.10:443").await;
+        let held = bench.names.held.clone().lock_owned().await;
+        let mut runner = bench.connect("192.0.2.66:443").await;
+        runner.write_all(&site.hello("a.test")).await.unwrap();
+        let asked = || bench.names.asked.lock().clone();
+        until(|| !asked().is_empty(), || format!("{:?}", asked())).await;
+        bench.change_policy(&POLICY.replace("a.test:443 ", ""));
+        bench.proxy.registry().rejudge_all();
+        drop(held);
+        assert!(is_reset(&mut runner).await);
+        if let Ok(Ok((mut server, _))) =
+            tokio::time::timeout(Duration::from_millis(1), listener.accept()).await
+        {
+            let got = read_all(&mut server).await;
+            assert!(!got.as_ref().is_ok_and(|got| !got.is_empty()), "{got:?}");
+        }
+        let event = bench.events.nth(1).await;
+        assert_eq!(
+            (event.verdict, event.reason, event.bytes_up),
+            (Verdict::Refuse, Some(Reason::PolicyChanged), 0)
+        );
+    });
+}
+
+#[test]
+fn a_lease_that_changes_while_a_flow_enters_is_not_missed() {
+    in_net(|| async {
+        let bench = Bench::new(POLICY);
+        let before = bench.subject();
+        bench.change_lease(POLICY);
+        let client = crate::address::ClientAddr::new((RUNNER.parse::<std::net::IpAddr>().unwrap(), 1).into());
+        let handle = bench.proxy.registry().enter(before, client).unwrap();
+        assert_eq!(handle.subject().id, bench.subject().id);
+        assert_eq!(bench.proxy.registry().rejudge_subject(bench.subject().id), 0);
     });
 }
 
