@@ -195,23 +195,28 @@ impl FlowContext {
     }
 
     /// Before a hello with ECH is judged: the ids that its name publishes, so that a configuration that
-    /// the client got elsewhere than from our DNS is known too.
-    pub(crate) async fn learn_ech(&self, hello: &Hello) {
+    /// the client got elsewhere than from our DNS is known too. The query counts in the job's DNS budget;
+    /// refused when that is used up.
+    pub(crate) async fn learn_ech(&self, hello: &Hello) -> Result<(), Refusal> {
         let (Sni::Name(name), Ech::Outer { .. }) = (&hello.sni, hello.ech) else {
-            return;
+            return Ok(());
         };
         let subject = self.subject();
         let book = subject.rulebook();
         if book.mode() == Mode::Audit || book.world.ech.knows(name) {
-            return;
+            return Ok(());
         }
         let now = self.proxy.clock.now();
-        if let QueryAction::Resolve(permit) =
-            judge_query(&book, name, rtype::HTTPS, subject.tickets(), now).action
-        {
+        let ruling = judge_query(&book, name, rtype::HTTPS, subject.tickets(), now);
+        if let QueryAction::Resolve(permit) = ruling.action {
+            let charge = |rule| self.proxy.lookup.charge(subject.id, name, rule);
+            if !ruling.judgement.rule().is_none_or(charge) {
+                return Err(Refusal::because(Reason::DnsBudget));
+            }
             let learned = self.proxy.lookup.learn_ech(&permit, &book);
             let _ = tokio::time::timeout(self.proxy.config.timeouts.resolve, learned).await;
         }
+        Ok(())
     }
 
     fn families(&self) -> Families {

@@ -151,16 +151,26 @@ pub(super) async fn run(context: &FlowContext, client: &Leg) {
 
 /// Judges a finding and carries the verdict out, to the end of the flow.
 pub(crate) async fn carry_out(context: &FlowContext, client: &Leg, finding: Finding, early: Option<Early>) {
-    if let Detection::Tls(
-        hello @ Hello {
-            ech: Ech::Outer { .. },
-            ..
-        },
-    ) = &finding.detection
+    let learned = match &finding.detection {
+        Detection::Tls(
+            hello @ Hello {
+                ech: Ech::Outer { .. },
+                ..
+            },
+        ) => context.learn_ech(hello).await,
+        Detection::Tls(_)
+        | Detection::Quic(_)
+        | Detection::Http(_)
+        | Detection::Opaque(_)
+        | Detection::Malformed { .. }
+        | Detection::Undecided { .. } => Ok(()),
+    };
+    let mut judged = context.judge(&finding.detection);
+    if let Err(refusal) = learned
+        && context.mode() == Mode::Block
     {
-        context.learn_ech(hello).await;
+        judged = judged.refused(refusal);
     }
-    let judged = context.judge(&finding.detection);
     let remarks = finding.remarks(context);
     let took = context.proxy.clock.now().since(context.opened);
     context.proxy.metrics.detected(remarks.kind, took);
@@ -216,6 +226,7 @@ impl Passage<'_> {
         self.remarks.dialled = Some(upstream.address);
         self.context
             .admit(judged, &finding.detection, upstream.address, proven.clone());
+        self.context.stands().await;
         let mut record = self.context.permit(&judged.ruling, self.remarks.clone());
         if let Some(hello) = finding.hello() {
             let watch = TlsWatch::new(hello, judged.book.mode() == Mode::Block);

@@ -154,3 +154,30 @@ fn t54_grease_ech_passes_with_a_remark() {
         assert!(bench.events.nth(1).await.ech_present);
     });
 }
+
+#[test]
+fn d13_looking_for_published_configs_counts_in_the_dns_budget() {
+    in_net(|| async {
+        let policy = "egress-policy: block\nplatform: none\nallowed-endpoints: \"*.w.test:443\"\n";
+        let (bench, site) = (Bench::new(policy), Site::ordinary(&["payload.w.test"]));
+        bench
+            .names
+            .spent
+            .store(true, std::sync::atomic::Ordering::Relaxed);
+        let mut stream = bench.connect("192.0.2.10:443").await;
+        let hello = with_ech(&site.hello("payload.w.test"), 77);
+        stream.write_all(&hello).await.unwrap();
+        assert_eq!(read_all(&mut stream).await.unwrap(), [21, 3, 3, 0, 2, 2, 49]);
+        assert_eq!(
+            bench.names.asked.lock().as_slice(),
+            [""; 0],
+            "the query itself is the leak"
+        );
+        let event = bench.events.nth(1).await;
+        assert_eq!(
+            judged(&event),
+            (Kind::Tls, Verdict::Refuse, Some(Reason::DnsBudget)),
+            "{event:?}"
+        );
+    });
+}
