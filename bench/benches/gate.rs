@@ -1,10 +1,11 @@
 //! Tidegate beside Unbound and HAProxy, on one lab in one run: server CPU a cached DNS query, a small TLS flow
-//! and a GiB, and memory an idle tunnel.
+//! and a MiB, and memory an idle tunnel.
 //!
-//! Owns the rounds and the printed tables, which are what `README.md` holds. Run by `cargo bench -p tidegate-bench
-//! --bench gate [-- ROUNDS]` as root. Subjects take turns within every round, because the machine lies.
+//! Owns the rounds and the printed tables, which are what `README.md` holds. Subjects take turns within every round,
+//! because the machine lies. Run by `cargo bench -p tidegate-bench --bench gate [-- ROUNDS [/PATH/TO/TIDEGATE]]` as
+//! root; without a path the program is built first.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use anyhow::{Context as _, Result, ensure};
 use tidegate_bench::cast::{self, ALLOWED_NAMES, BULK, DNS_NAMES, HOLD};
 use tidegate_bench::flood::Flood;
 use tidegate_bench::flows::{self, Visit};
-use tidegate_bench::measure::{self, LOAD_CORE, Load, Sample, Spread};
+use tidegate_bench::measure::{self, Calls, LOAD_CORE, Load, Sample, Spread};
 use tidegate_bench::servers::{Stage, Subject};
 use tidegate_lab::{Lab, wait_until};
 
@@ -52,7 +53,8 @@ fn main() -> ExitCode {
         .find_map(|arg| arg.parse().ok())
         .unwrap_or(ROUNDS)
         .max(1);
-    match bench(rounds) {
+    let program = args.iter().find(|arg| arg.contains('/')).map(PathBuf::from);
+    match bench(rounds, program) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("gate: {error:#}");
@@ -61,10 +63,11 @@ fn main() -> ExitCode {
     }
 }
 
-fn bench(rounds: usize) -> Result<()> {
-    let program = build()?;
+fn bench(rounds: usize, program: Option<PathBuf>) -> Result<()> {
+    let built = program.is_none();
+    let program = program.map_or_else(build, Ok)?;
     measure::pin(LOAD_CORE)?;
-    print_machine(&program)?;
+    print_machine(&program, built)?;
     // The worker reads what the servers write; the rounds run, and block, here.
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
@@ -80,7 +83,7 @@ fn bench(rounds: usize) -> Result<()> {
         dns.bench(&mut stage, rounds).await?;
         Tls::new(&lab)?.bench(&mut stage, rounds).await?;
         lab.close()?;
-        Ok(())
+        print_load("end")
     })
 }
 
@@ -97,7 +100,7 @@ fn build() -> Result<PathBuf> {
     Ok(folder.join("tidegate"))
 }
 
-fn print_machine(program: &std::path::Path) -> Result<()> {
+fn print_machine(program: &Path, built: bool) -> Result<()> {
     let first = |program: &str, args: &[&str]| -> Result<String> {
         let output = Command::new(program)
             .args(args)
@@ -116,17 +119,23 @@ fn print_machine(program: &std::path::Path) -> Result<()> {
         println!("- {}", line.split_whitespace().collect::<Vec<_>>().join(" "));
     }
     println!("- Linux {}", first("uname", &["-r"])?);
+    let source = if built {
+        format!("commit {}", commit())
+    } else {
+        program.display().to_string()
+    };
     println!(
-        "- {}, commit {}",
-        first(&program.to_string_lossy(), &["--version"])?,
-        commit()
+        "- {}, {source}",
+        first(&program.to_string_lossy(), &["--version"])?
     );
     println!("- Unbound: {}", first("unbound", &["-V"])?);
     println!("- {}", first("haproxy", &["-v"])?);
-    println!(
-        "- load average at the start: {}",
-        std::fs::read_to_string("/proc/loadavg")?.trim()
-    );
+    print_load("start")
+}
+
+fn print_load(when: &str) -> Result<()> {
+    let load = std::fs::read_to_string("/proc/loadavg")?;
+    println!("\n- load average at the {when}: {}", load.trim());
     Ok(())
 }
 
@@ -145,7 +154,7 @@ fn commit() -> String {
 struct Series {
     subject: Subject,
     samples: Vec<Sample>,
-    system_calls: Option<f64>,
+    system_calls: Option<Calls>,
 }
 
 impl Series {
@@ -176,7 +185,8 @@ fn print_table(series: &[Series], unit: &str, units: &str) {
             |count: fn(&Load) -> u64| one.samples.iter().map(|sample| count(&sample.load)).sum::<u64>();
         let calls = one
             .system_calls
-            .map_or_else(|| "–".into(), |calls| format!("{calls:.2}"));
+            .as_ref()
+            .map_or_else(|| "–".into(), |calls| format!("{:.1}", calls.total()));
         println!(
             "| {} | {:.2} | {:.0} | {} of {} | {calls} | {:.0} % | {:.0} % |",
             one.subject.title(),
@@ -187,6 +197,11 @@ fn print_table(series: &[Series], unit: &str, units: &str) {
             one.spread(|sample| sample.stolen_share() * 100.0),
             one.spread(|sample| sample.others_share() * 100.0),
         );
+    }
+    for one in series {
+        if let Some(calls) = &one.system_calls {
+            println!("\n{}: {calls}.", one.subject.title());
+        }
     }
     let (ours, peers): (Vec<_>, Vec<_>) = series.iter().partition(|one| one.subject.is_ours());
     let titles: Vec<_> = peers.iter().map(|peer| peer.subject.title()).collect();

@@ -10,8 +10,9 @@ use std::fs;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use nix::sched::{CpuSet, sched_setaffinity};
+use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, SysconfVar, sysconf};
 
 /// The core of the measured server.
@@ -158,31 +159,55 @@ pub fn resident(pid: i32) -> Result<u64> {
     Ok(kib << 10)
 }
 
+/// System calls for one unit, by name, the most frequent first; what is rarer than one in twenty units is left out.
+#[derive(Debug, Clone)]
+pub struct Calls(pub Vec<(String, f64)>);
+
+impl Calls {
+    /// All of them together.
+    pub fn total(&self) -> f64 {
+        self.0.iter().map(|(_, calls)| calls).sum()
+    }
+}
+
+impl fmt::Display for Calls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let each: Vec<_> = self
+            .0
+            .iter()
+            .map(|(name, calls)| format!("{name} {calls:.1}"))
+            .collect();
+        f.write_str(&each.join(", "))
+    }
+}
+
 /// System calls of a process while `work` runs, by `strace`, which slows it: not to be timed.
-pub fn system_calls(pid: i32, work: impl FnOnce() -> Result<Load>) -> Result<f64> {
+pub fn system_calls(pid: i32, work: impl FnOnce() -> Result<Load>) -> Result<Calls> {
     let file = std::env::temp_dir().join(format!("tidegate-bench-{}.strace", std::process::id()));
     let mut strace = Command::new("strace");
     strace
-        .args(["-f", "-c", "-U", "name,calls", "-p", &pid.to_string(), "-o"])
+        .args(["-f", "-c", "-U", "calls,name", "-p", &pid.to_string(), "-o"])
         .arg(&file);
     let mut strace = strace
         .stderr(std::process::Stdio::null())
         .spawn()
         .context("can't start strace")?;
-    let traced = wait_traced(pid);
-    let load = traced.and_then(|()| work());
-    nix::sys::signal::kill(
-        Pid::from_raw(strace.id().cast_signed()),
-        nix::sys::signal::Signal::SIGINT,
-    )?;
+    let load = wait_traced(pid).and_then(|()| work());
+    kill(Pid::from_raw(strace.id().cast_signed()), Signal::SIGINT)?;
     strace.wait()?;
-    let table = fs::read_to_string(&file)?;
+    let table = read(&file.to_string_lossy())?;
     fs::remove_file(&file)?;
-    let total = table
-        .lines()
-        .find_map(|line| line.trim().strip_prefix("total"))
-        .context("strace counted nothing")?;
-    Ok(total.trim().parse::<f64>()? / load?.done.max(1) as f64)
+    let units = load?.done.max(1) as f64;
+    let row = |line: &str| {
+        let (calls, name) = line.trim().split_once(' ')?;
+        let each = calls.parse::<f64>().ok()? / units;
+        let name = name.trim();
+        (each >= 0.05 && name != "total").then(|| (name.to_owned(), each))
+    };
+    let mut calls: Vec<_> = table.lines().filter_map(row).collect();
+    calls.sort_by(|one, other| other.1.total_cmp(&one.1));
+    ensure!(!calls.is_empty(), "strace counted nothing");
+    Ok(Calls(calls))
 }
 
 /// Waits until every thread of a process has a tracer.
