@@ -4,6 +4,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod appliance;
 mod audit;
 mod bad_input;
 mod clients;
