@@ -164,7 +164,7 @@ impl PolicyFiles {
         });
         let pinned = config.static_leases.iter().filter_map(|lease| {
             let path = lease.policy.as_ref()?;
-            Some((pinned_key(path), Arc::clone(&self.compiled.get(path)?.policy)))
+            Some((pinned_key(path), self.compiled(path)?))
         });
         PolicySet {
             networks: networks.collect(),
@@ -248,8 +248,14 @@ impl PolicyFiles {
 
     fn slot(&self, path: Option<&Path>) -> Slot {
         let Some(path) = path else { return Slot::Vacant };
-        let compiled = self.compiled.get(path).map(|compiled| Arc::clone(&compiled.policy));
-        compiled.map_or_else(|| Slot::Unknown(meta(path, 0)), Slot::Policy)
+        self.compiled(path).map_or_else(|| Slot::Unknown(meta(path, 0)), Slot::Policy)
+    }
+
+    /// The policy of a file. While some global block list was never read there is none: what everybody is
+    /// refused comes before any policy.
+    fn compiled(&self, path: &Path) -> Option<Arc<CompiledPolicy>> {
+        let known = self.lists.values().all(|list| list.good.is_some());
+        self.compiled.get(path).filter(|_| known).map(|compiled| Arc::clone(&compiled.policy))
     }
 
     /// Compiles every policy whose text, or one of whose sets, changed since. One that does not compile

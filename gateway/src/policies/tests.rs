@@ -89,6 +89,22 @@ fn a_file_that_never_was_good_is_deny_all_not_a_looser_default() {
     assert!(matches!(default_of(&set), Slot::Unknown(_)));
 }
 
+/// Invariant 5: without the list nobody can say what everybody is refused.
+#[test]
+fn a_block_list_that_was_never_read_is_deny_all_until_it_is() {
+    let (folder, config) = scene();
+    std::fs::remove_file(folder.path().join("block.txt")).expect("removed");
+    let mut files = PolicyFiles::new();
+    let set = files.load(&config, NeverDial::default());
+    assert!(matches!(default_of(&set), Slot::Unknown(_)) && set.pinned.is_empty());
+    write(folder.path(), "block.txt", "");
+    let set = files.load(&config, NeverDial::default());
+    assert!(matches!(default_of(&set), Slot::Policy(_)), "an empty list is a list");
+    std::fs::remove_file(folder.path().join("block.txt")).expect("removed");
+    let set = files.load(&config, NeverDial::default());
+    assert!(matches!(default_of(&set), Slot::Policy(_)), "the one that was read stays in force");
+}
+
 #[test]
 fn a_changed_set_recompiles_the_policies_that_use_it() {
     let (folder, config) = scene();
