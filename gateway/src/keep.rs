@@ -35,7 +35,6 @@ pub(crate) async fn interception(core: Arc<Core>, told: state::Sender<InterceptS
 /// Hands every change of the links on: to leases (who is whom), and to the never-dial set.
 pub(crate) async fn links(core: Arc<Core>, networks: Vec<Arc<Network>>) {
     let mut links = core.links.subscribe();
-    let mut own = links.borrow().local.clone();
     loop {
         let snapshot = Arc::clone(&links.borrow_and_update());
         let indices: Vec<(u32, Arc<Network>)> = core
@@ -48,9 +47,10 @@ pub(crate) async fn links(core: Arc<Core>, networks: Vec<Arc<Network>>) {
             .collect();
         core.apply_links(&indices);
         bind_sources(&core).await;
-        if snapshot.local != own {
-            own.clone_from(&snapshot.local);
-            core.dns.reconfigure(parts::handler_config(&core.config.load(), &snapshot));
+        // Compared with what is in force: an address may have come while the gateway started.
+        let config = core.config.load_full();
+        if core.never_dial(&config) != core.leases.policies().world.never_dial {
+            core.dns.reconfigure(parts::handler_config(&config, &snapshot));
             apply(&core, Core::apply_policies).await;
         }
         v6_usable(&core).await;
