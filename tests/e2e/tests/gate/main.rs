@@ -11,6 +11,7 @@ mod clients;
 mod closed;
 mod destinations;
 mod dns;
+mod evasions;
 mod flows;
 mod protocols;
 mod requests;
