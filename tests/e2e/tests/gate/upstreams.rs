@@ -440,17 +440,42 @@ async fn the_gateway_serves_dns_over_tls_and_https_to_runners() {
     let builder = builder.file("resolver.key", &read(&files.key)).unwrap();
     let gateway = start(builder).await;
     let ca = format!("+tls-ca={}", lab.ca_pem_path().display());
-    for server in ["@10.77.1.1", "@fd77:1::1"] {
-        for transport in ["+tls", "+https"] {
-            let answer = dig(&lab, &[&ca, transport, server, "allowed.test"]).await;
-            assert_eq!(answer.data(), ["192.0.2.10"], "{server} {transport}: {answer}");
-            assert!(
-                dig(&lab, &[&ca, transport, server, "evil.test"])
-                    .await
-                    .is_blocked(),
-                "{server} {transport}"
-            );
-        }
+    for (server, transport) in [
+        ("@10.77.1.1", "+tls"),
+        ("@fd77:1::1", "+tls"),
+        ("@10.77.1.1", "+https"),
+    ] {
+        let answer = dig(&lab, &[&ca, transport, server, "allowed.test"]).await;
+        assert_eq!(answer.data(), ["192.0.2.10"], "{server} {transport}: {answer}");
+        assert!(
+            dig(&lab, &[&ca, transport, server, "evil.test"])
+                .await
+                .is_blocked(),
+            "{server} {transport}"
+        );
+    }
+    // RFC 8484 §4.1.
+    for (name, rcode, answers) in [("allowed.test", 0, 1), ("evil.test", 3, 0)] {
+        std::fs::write(lab.runner(0).home().join("query"), dns::query(0, name, 1)).unwrap();
+        let media = [
+            "-H",
+            "Content-Type: application/dns-message",
+            "-H",
+            "Accept: application/dns-message",
+        ];
+        let post = ["--data-binary", "@query", "https://[fd77:1::1]/dns-query"];
+        let posted = run(
+            &lab,
+            &[&["curl", "-sS", "-g", "--http2"], &media[..], &post].concat(),
+        )
+        .await
+        .expect_success();
+        let reply = dns::Reply(posted.stdout.clone());
+        assert_eq!(
+            (reply.rcode(), reply.answers()),
+            (rcode, answers),
+            "{name}: {posted}"
+        );
     }
     assert!(lab.dns().asked("evil.test").is_empty());
     event(
