@@ -8,7 +8,7 @@ use std::time::Instant;
 use serde_json::Value;
 use tidegate_e2e::dns::{self, dig};
 use tidegate_e2e::hello::{self, Client};
-use tidegate_e2e::{PATIENCE, block, command, event, flow_event, run, started};
+use tidegate_e2e::{PATIENCE, block, command, event, flow_event, gateway_by, run, start, started, wrapper};
 use tidegate_lab::{Lab, Script, Signal, plan};
 
 /// Row "TLS/QUIC with SNI": names that the gateway resolves for a flow count in the job's DNS budget.
@@ -250,5 +250,66 @@ async fn a11_each_hop_of_a_redirect_is_judged() {
             .iter()
             .all(|one| one.authority.as_deref() != Some("evil.test")),
         "{reached:?}"
+    );
+}
+
+/// What packaging's unit file leaves the gateway of root's capabilities is enough for it, and for the `nft` that it
+/// runs, to intercept, to mend, and to end cleanly.
+#[tokio::test]
+async fn the_units_capabilities_are_enough() {
+    let unit = include_str!("../../../../packaging/tidegate-gateway.service");
+    let left = unit
+        .lines()
+        .find_map(|line| line.strip_prefix("CapabilityBoundingSet="))
+        .unwrap();
+    let left: Vec<_> = left
+        .split(' ')
+        .map(|word| word.trim_start_matches("CAP_").to_lowercase())
+        .collect();
+    let lab = Lab::builder().build().unwrap();
+    let prepare = format!(
+        "exec setpriv --no-new-privs --bounding-set=-all,+{}",
+        left.join(",+")
+    );
+    let builder = gateway_by(
+        &lab,
+        wrapper(&lab, &prepare),
+        &(block(&["allowed.test:443"]) + "icmp: true\n"),
+    );
+    let mut gateway = start(builder).await;
+    let shown =
+        std::fs::read_to_string(format!("/proc/{}/status", gateway.process().pid().unwrap())).unwrap();
+    let bounding = shown
+        .lines()
+        .find_map(|line| line.strip_prefix("CapBnd:"))
+        .unwrap();
+    let bounding = u64::from_str_radix(bounding.trim(), 16).unwrap();
+    assert!(bounding.count_ones() as usize <= left.len(), "{shown}");
+    run(&lab, &["curl", "-sS", "https://allowed.test/"])
+        .await
+        .expect_success();
+    run(&lab, &["ping", "-c", "1", "-W", "2", "192.0.2.10"])
+        .await
+        .expect_success();
+    lab.gw()
+        .command("nft")
+        .args(["flush", "ruleset"])
+        .run()
+        .await
+        .unwrap()
+        .expect_success();
+    let mended = |status: &Value| status["interception"]["restored"].as_u64() >= Some(1);
+    gateway
+        .wait_status("the rules to be restored", mended)
+        .await
+        .unwrap();
+    run(&lab, &["curl", "-sS", "-6", "https://allowed.test/"])
+        .await
+        .expect_success();
+    assert_eq!(
+        gateway.stop(PATIENCE).await.unwrap(),
+        Some(0),
+        "{}",
+        gateway.process().stderr()
     );
 }
