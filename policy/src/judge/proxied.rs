@@ -4,6 +4,7 @@
 //! and its port must be allowed, and what flows through the tunnel is judged anew ([`judge_tunnelled`]).
 //! The gateway dials the proxy only; the target's address is the proxy's to find.
 
+use super::answer::global_name;
 use super::flow::{
     Carried, Evidence, Flow, FlowRuling, Outcome, denied_address, judge_arrival, judge_carried,
 };
@@ -40,7 +41,7 @@ pub fn judge_proxied(
         judge_target(book, policy, target)?;
         Ok(rule)
     };
-    rule_on(book, flow, &carried, evidence, wanted)
+    rule_on(book, flow, &[carried], evidence, wanted)
 }
 
 /// Judges what the tunnel to `target` begins with. A name that the inner bytes carry must be allowed on
@@ -52,10 +53,12 @@ pub fn judge_tunnelled(
     inner: &Detection,
     evidence: Evidence<'_>,
 ) -> FlowRuling {
-    let carried = match Carried::of(inner) {
-        Carried::Nobody => Carried::host(&target.host),
-        named @ (Carried::Name(..) | Carried::Address(_)) => named,
-    };
+    // The target is asked for as long as its tunnel lives, whatever the inside names.
+    let mut carried = vec![Carried::host(&target.host)];
+    match Carried::of(inner) {
+        Carried::Nobody => {}
+        named @ (Carried::Name(..) | Carried::Address(_)) => carried.insert(0, named),
+    }
     let wanted = || {
         let policy = book.governed()?;
         let rule = through(book, policy, flow, evidence)?;
@@ -66,14 +69,18 @@ pub fn judge_tunnelled(
     rule_on(book, flow, &carried, evidence, wanted)
 }
 
+/// Rules on a flow that carries all of this; its event shows the first.
 fn rule_on(
     book: &Rulebook,
     flow: Flow,
-    carried: &Carried<'_>,
+    carried: &[Carried<'_>],
     evidence: Evidence<'_>,
     wanted: impl FnOnce() -> Result<RuleRef, Refusal>,
 ) -> FlowRuling {
-    let absolute = judge_arrival(book, flow).and_then(|()| judge_carried(book, flow, carried, evidence));
+    let absolute = judge_arrival(book, flow).and_then(|()| {
+        let mut all = carried.iter();
+        all.try_for_each(|one| judge_carried(book, flow, one, evidence))
+    });
     let granted = |rule| Granted {
         rule,
         name: None,
@@ -82,7 +89,8 @@ fn rule_on(
     let outcome = absolute.map_or_else(Outcome::Refuse, |()| {
         Outcome::of(book.mode(), wanted().map(granted))
     });
-    outcome.ruling(flow, carried.shown(None, flow, evidence))
+    let shown = carried.first().unwrap_or(&Carried::Nobody);
+    outcome.ruling(flow, shown.shown(None, flow, evidence))
 }
 
 /// The rule by which the proxy itself is permitted: an address endpoint, or its own ticket.
@@ -103,6 +111,7 @@ fn through(
         let names = evidence.names_at(flow.address);
         names
             .iter()
+            .filter(|name| global_name(book, name).is_none())
             .find_map(|name| name_rule(book, policy, name, flow.port).ok())
     };
     covering

@@ -136,3 +136,42 @@ fn flow_row_connect_audit_lets_through_and_the_global_block_list_does_not() {
     );
     assert_eq!(does(&inner), Does::Closes(Reason::GlobalBlock));
 }
+
+/// Invariants 5 and 8: a name that becomes globally blocked ends what is open towards it.
+#[test]
+fn flow_row_connect_a_target_or_proxy_that_is_globally_blocked_by_now_stands_no_more() {
+    let policy = "allowed-endpoints: 'proxy.test:3128 evil.test:3128 evil.test:443 a.test:443'";
+    for mode in ["block", "audit"] {
+        let world = crate::fixture::world("evil.test");
+        let scene = Scene::new(crate::fixture::book_in(
+            world,
+            &format!("egress-policy: {mode}\n{policy}"),
+        ))
+        .ticket("proxy.test", "192.0.2.30");
+        let inside = |proxy: &str, host: &str| {
+            let target = target(host, 443);
+            does(&judge_tunnelled(
+                &scene.book,
+                tcp(proxy),
+                &target,
+                &tls("a.test"),
+                scene.evidence(),
+            ))
+        };
+        assert_eq!(inside("192.0.2.30:3128", "a.test"), dials("192.0.2.30"));
+        assert_eq!(
+            inside("192.0.2.30:3128", "evil.test"),
+            Does::Closes(Reason::GlobalBlock),
+            "{mode}"
+        );
+    }
+    let scene = Scene::new(crate::fixture::book_in(
+        crate::fixture::world("evil.test"),
+        policy,
+    ))
+    .ticket("evil.test", "192.0.2.66");
+    assert_eq!(
+        connect(&scene, "192.0.2.66:3128", "a.test", 443),
+        Does::Closes(Reason::ProxyRequest)
+    );
+}
