@@ -1,6 +1,7 @@
-//! Keeps `tests/e2e/README.md` true: every test that it names exists, and every row names a test or says why none.
+//! Keeps the documents true: every test that `tests/e2e/README.md` and `ARCHITECTURE.md` name exists, every row names a
+//! test or says why none, and what the README tells a reader to write is accepted.
 //!
-//! Owns the notation of that file. A code span `FILE::test` names the file by the end of its path, without `.rs`;
+//! Owns the notation of those files. A code span `FILE::test` names the file by the end of its path, without `.rs`;
 //! `::test` alone means the file named last. Reads sources as text; never runs or judges a test.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
@@ -94,21 +95,70 @@ fn matrix() -> String {
 fn every_named_test_exists() {
     let tests = tests();
     let mut wrong = Vec::new();
-    for (line, file, test) in named(&matrix()) {
-        let ending = format!("/{file}");
-        let mut files = tests
-            .iter()
-            .filter(|(path, _)| format!("/{path}").ends_with(&ending));
-        match (files.next(), files.next()) {
-            (Some((_, names)), None) if names.contains(&test) => {}
-            (Some(_), None) => wrong.push(format!("line {line}: {file}.rs has no test {test}")),
-            (None, _) => wrong.push(format!("line {line}: there is no file {file}.rs")),
-            (Some((one, _)), Some((other, _))) => {
-                wrong.push(format!("line {line}: {file} is {one} and {other}"))
+    for document in ["tests/e2e/README.md", "ARCHITECTURE.md"] {
+        for (line, file, test) in named(&fs::read_to_string(root().join(document)).unwrap()) {
+            if let Err(what) = find(&tests, &file, &test) {
+                wrong.push(format!("{document}, line {line}: {what}"));
             }
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// One file whose path ends so, and the test in it.
+fn find(tests: &BTreeMap<String, BTreeSet<String>>, file: &str, test: &str) -> Result<(), String> {
+    let ending = format!("/{file}");
+    let mut files = tests
+        .iter()
+        .filter(|(path, _)| format!("/{path}").ends_with(&ending));
+    match (files.next(), files.next()) {
+        (Some((_, names)), None) if names.contains(test) => Ok(()),
+        (Some(_), None) => Err(format!("{file}.rs has no test {test}")),
+        (None, _) => Err(format!("there is no file {file}.rs")),
+        (Some((one, _)), Some((other, _))) => Err(format!("{file} is {one} and {other}")),
+    }
+}
+
+/// The indented block of the project's README that begins with this line.
+fn block(first: &str) -> String {
+    let text = fs::read_to_string(root().join("README.md")).unwrap();
+    let lines = text
+        .lines()
+        .skip_while(|line| line.trim_start() != first || !line.starts_with("    "));
+    lines
+        .map_while(|line| line.strip_prefix("    "))
+        .fold(String::new(), |all, line| all + line + "\n")
+}
+
+/// Its policy has no remark, and its configuration is read: `status` fails only because nobody answers.
+#[test]
+fn what_the_readme_says_to_write_is_accepted() {
+    let folder = std::env::temp_dir().join(format!("tidegate-readme-{}", std::process::id()));
+    fs::create_dir_all(&folder).unwrap();
+    let run = |words: &[&str], file: &str, text: String| {
+        assert!(text.lines().count() > 3, "the README has another block: {text}");
+        let path = folder.join(file);
+        fs::write(&path, text).unwrap();
+        std::process::Command::new(tidegate_e2e::tidegate())
+            .args(words)
+            .arg(path)
+            .output()
+            .unwrap()
+    };
+    let policy = run(&["check", "--strict"], "ci.yaml", block("egress-policy: block"));
+    assert_eq!(policy.status.code(), Some(0), "{policy:?}");
+    let state = format!("  state-dir: {}\n", folder.display());
+    let config = run(
+        &["status", "--config"],
+        "tidegate.yaml",
+        block("version: 1") + &state,
+    );
+    assert_eq!(config.status.code(), Some(1), "{config:?}");
+    assert!(
+        !String::from_utf8_lossy(&config.stderr).contains("tidegate.yaml"),
+        "{config:?}"
+    );
+    fs::remove_dir_all(&folder).unwrap();
 }
 
 /// The last cell of a row is what shows it: a test, or why this version has none.
