@@ -173,7 +173,7 @@ impl Relay<'_> {
     /// then on nothing is copied to user space.
     ///
     /// After any [`End`] but [`End::Finished`] both ends are to be reset, which dropping their
-    /// [`Leg`](crate::leg::Leg)s does.
+    /// `Leg`s does.
     pub async fn run(self, first: Vec<u8>, watch: &mut (dyn Inspect + '_)) -> End {
         let shared = inspect::Shared::new(watch);
         let up = async {

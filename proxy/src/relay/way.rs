@@ -1,6 +1,6 @@
 //! One direction of a relayed connection: from one socket to the other until the end, by `splice(2)`
 //! while the pool has pipes, by copying while it has none. Owns no socket; never looks at bytes. Driven by
-//! [`super::relay`], two of them a connection.
+//! `relay::Relay`, two of them a connection.
 
 use std::cell::RefCell;
 use std::io;
