@@ -227,6 +227,9 @@ impl Passage<'_> {
         self.context
             .admit(judged, &finding.detection, upstream.address, proven.clone());
         self.context.stands().await;
+        if judged.book.mode() == Mode::Audit && matches!(finding.step, Some(Step::Http(_) | Step::H2c)) {
+            return self.look_on(finding).await;
+        }
         let mut record = self.context.permit(&judged.ruling, self.remarks.clone());
         if let Some(hello) = finding.hello() {
             let watch = TlsWatch::new(hello, judged.book.mode() == Mode::Block);
@@ -246,6 +249,22 @@ impl Passage<'_> {
         drop(finding.share);
         let end = relay.run(first, &mut ()).await;
         finish(&end, self.client, &upstream.leg, &mut record);
+    }
+
+    /// The same with an eye on every request, for audit: the first one says nothing of those behind it.
+    async fn look_on(self, finding: Finding) {
+        let upstream = &self.reached.upstream;
+        let mut observer = Observer::new(self.context, upstream.address);
+        let (said, mut first) = (finding.detector.into_bytes(), Vec::new());
+        drop(finding.share);
+        let end = if observer.look(Direction::Up, &said, &mut first) == Look::Stop {
+            End::Stopped
+        } else {
+            relaying(self.context, self.client, &upstream.leg)
+                .run(first, &mut observer)
+                .await
+        };
+        observer.finish(end, self.client, &upstream.leg).await;
     }
 
     /// The same with an eye on a second hello behind the first, which takes `hello` octets.

@@ -76,7 +76,8 @@ enum Sight<'a> {
 }
 
 impl<'a> Observer<'a> {
-    fn new(context: &'a FlowContext, dialled: UpstreamAddr) -> Self {
+    /// Begins with the client's first byte.
+    pub(super) fn new(context: &'a FlowContext, dialled: UpstreamAddr) -> Self {
         Self {
             context,
             dialled,

@@ -202,3 +202,31 @@ fn tcp_53_to_a_foreign_address_is_relayed_to_it() {
         );
     });
 }
+
+/// Invariant 5: what was held back until its first request showed another name is looked at further on.
+#[test]
+fn a_later_request_for_a_globally_blocked_host_is_refused_where_the_first_was_held_back() {
+    in_net(|| async {
+        let bench = Bench::with(POLICY, &["e.test"], |_| {});
+        bench.ticket("e.test", "192.0.2.66");
+        let listener = origin("192.0.2.66:80").await;
+        let mut stream = bench.connect("192.0.2.66:80").await;
+        let first = b"GET / HTTP/1.1\r\nHost: a.test\r\n\r\n";
+        stream.write_all(first).await.unwrap();
+        let mut server = accept(&listener).await;
+        assert_eq!(read_exactly(&mut server, first.len()).await, first);
+        stream
+            .write_all(b"GET / HTTP/1.1\r\nHost: e.test\r\n\r\n")
+            .await
+            .unwrap();
+        let rest = read_all(&mut server).await;
+        assert!(rest.as_ref().map_or(true, Vec::is_empty), "{rest:?}");
+        let events = [bench.events.nth(1).await, bench.events.nth(2).await];
+        assert!(
+            events
+                .iter()
+                .any(|event| judged(event) == (Kind::Http, Verdict::Refuse, Some(Reason::GlobalBlock))),
+            "{events:?}"
+        );
+    });
+}
