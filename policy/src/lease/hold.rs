@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use compact_str::CompactString;
+
 use super::Lease;
 use super::link::Machine;
 use super::register::{EndError, Party, Registered, Registration};
@@ -107,13 +109,24 @@ impl State {
         let Some(entry) = self.leases.get_mut(&key) else {
             return;
         };
+        let network = entry.lease.network.clone();
         entry.sources.insert(address, source);
         self.held.insert(address, Hold::Lease(key));
+        let seen = source.joined || source.mac.is_some() || self.link.machine(address).is_some();
+        self.note_unseen(&network, address, address.is_ipv4() && !seen);
         if let (false, Some(mac)) = (source.joined, source.mac) {
-            self.bound
-                .entry((entry.lease.network.clone(), mac))
-                .or_default()
-                .push(address);
+            self.bound.entry((network, mac)).or_default().push(address);
+        }
+    }
+
+    fn note_unseen(&mut self, network: &CompactString, address: IpAddr, unseen: bool) {
+        if unseen {
+            self.unseen.entry(network.clone()).or_default().insert(address);
+        } else if let Some(addresses) = self.unseen.get_mut(network) {
+            addresses.remove(&address);
+            if addresses.is_empty() {
+                self.unseen.remove(network);
+            }
         }
     }
 
@@ -130,6 +143,7 @@ impl State {
             return;
         };
         let network = entry.lease.network.clone();
+        self.note_unseen(&network, address, false);
         if let (false, Some(mac)) = (source.joined, source.mac) {
             self.unbind(&(network, mac), address);
         }

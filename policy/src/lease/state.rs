@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use compact_str::CompactString;
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use ipnet::IpNet;
 
 use super::link::{Link, Machine};
@@ -104,6 +104,8 @@ pub(super) struct State {
     pub(super) held: HashMap<IpAddr, Hold>,
     /// Registered sources by the machine that they are bound to.
     pub(super) bound: HashMap<Machine, Vec<IpAddr>>,
+    /// Leased IPv4 sources, by network, whose machines nobody has seen yet.
+    pub(super) unseen: HashMap<CompactString, HashSet<IpAddr>>,
     /// Ranges of static leases, longest prefix first.
     pub(super) ranges: Vec<Range>,
     /// The static leases as they were set last.
@@ -143,6 +145,7 @@ impl State {
             counts: HashMap::new(),
             held: HashMap::new(),
             bound: HashMap::new(),
+            unseen: HashMap::new(),
             ranges: Vec::new(),
             statics: Vec::new(),
             range_keys: 0,
@@ -195,6 +198,7 @@ impl State {
         match self.link.machine(source) {
             Some(machine) if self.quarantine.has_machine(machine) => Place::Quarantined,
             Some(machine) if self.holds_lease(machine) => Place::Unbound,
+            Some(machine) if source.is_ipv6() && self.may_hold_lease(machine) => Place::Unbound,
             Some(_) => Place::Unleased,
             None if source.is_ipv6() && self.is_guarded(network) => Place::Unbound,
             None => Place::Unleased,
@@ -204,6 +208,12 @@ impl State {
     /// True when some source of this machine is registered, or lies in a static range.
     pub(super) fn holds_lease(&self, machine: &Machine) -> bool {
         self.bound.contains_key(machine) || self.link.addresses(machine).any(|one| self.in_range_only(one))
+    }
+
+    /// True when this machine may be the one of a leased IPv4 source, at which nobody was seen yet: it shows
+    /// no IPv4 address at all. A job that keeps silent on IPv4 is not rid of its policy by that.
+    fn may_hold_lease(&self, machine: &Machine) -> bool {
+        self.unseen.contains_key(&machine.0) && !self.link.addresses(machine).any(|one| one.is_ipv4())
     }
 
     /// True when nothing but a static range holds the source.

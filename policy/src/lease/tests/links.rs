@@ -86,6 +86,25 @@ fn l19_asking_row_an_unleased_v6_address_beside_a_lease_is_deny_all_not_the_defa
 }
 
 #[test]
+fn asking_row_a_machine_that_is_silent_on_ipv4_may_be_the_leases() {
+    let table = table();
+    let start = || neighbour("fd77::9", MACHINE);
+    table.observe_neighbours(&[start()]);
+    assert_eq!(judged(&table, "fd77::9", 0), Ok("default".into()));
+    let lease = request("10.77.0.2", "acme/web", "1", runner_token(&["acme"]));
+    let sources = table.register(lease, at(0)).unwrap().changed;
+    assert!(sources.contains(&ip("fd77::9")), "{sources:?}");
+    assert_eq!(judged(&table, "fd77::9", 1), Err(Reason::UnboundSource));
+    // With an IPv4 address of its own it is another machine; so it is once the lease's was seen.
+    table.observe_neighbours(&[start(), neighbour("10.77.0.3", MACHINE)]);
+    assert_eq!(judged(&table, "fd77::9", 2), Ok("default".into()));
+    table.observe_neighbours(&[start()]);
+    assert_eq!(judged(&table, "fd77::9", 3), Err(Reason::UnboundSource));
+    table.observe_neighbours(&[start(), neighbour("10.77.0.2", OTHER_MACHINE)]);
+    assert_eq!(judged(&table, "fd77::9", 4), Ok("default".into()));
+}
+
+#[test]
 fn link_row_without_link_evidence_silence_means_nothing() {
     let table = table();
     start(&table, "10.77.0.2");

@@ -76,6 +76,37 @@ async fn v4_and_v6_of_one_machine_are_one_job() {
 }
 
 #[tokio::test]
+async fn an_ipv6_source_that_comes_first_is_not_given_the_default_policy() {
+    let lab = Lab::builder().build().unwrap();
+    let held = lease("10.77.1.2", "build", "build.yaml");
+    let gateway = started(&lab, "default-policy: default.yaml", &[&held]).await;
+    // The machine is silent on IPv4, so nothing has shown yet that it is the lease's.
+    for _ in 0..5 {
+        let allowed = policy_of(&lab, 0, &["@fd77:1::1"]).await;
+        assert!(!allowed.contains(&"default"), "{allowed:?}");
+    }
+    event(
+        &mut gateway.events(),
+        &[("source", "fd77:1::2"), ("reason", "unbound-source")],
+    )
+    .await;
+    // Another machine, with an IPv4 address of its own, is told from it.
+    let other = wait_until("the other machine's default policy", PATIENCE, async || {
+        dig_on(&lab, 1, &["@10.77.1.1", "cdn-a.test"]).await;
+        let allowed = policy_of(&lab, 1, &["@fd77:1::1"]).await;
+        if allowed == ["default"] {
+            Ok(())
+        } else {
+            Err(format!("{allowed:?}"))
+        }
+    });
+    other.await.unwrap();
+    dig_on(&lab, 0, &["@10.77.1.1", "allowed.test"]).await;
+    joined(&gateway, "fd77:1::2").await;
+    assert_eq!(policy_of(&lab, 0, &["@fd77:1::1"]).await, ["build"]);
+}
+
+#[tokio::test]
 async fn l19_a_fresh_address_of_the_same_machine_is_the_same_job() {
     let lab = Lab::builder().build().unwrap();
     let held = lease("10.77.1.2, \"fd77:1::2\"", "build", "build.yaml");
