@@ -1,4 +1,24 @@
-//! Evidence that policy agreed: without one of these, nothing is dialled and no upstream is asked.
+//! Evidence that policy agreed: without one of these, nothing is dialled and no upstream is asked
+//! (invariant 2). Only this crate makes them:
+//!
+//! ```
+//! fn dial(permit: &tidegate_policy::judge::permit::DialPermit) {
+//!     permit.address();
+//! }
+//! ```
+//!
+//! ```compile_fail
+//! fn forge(flow: tidegate_policy::judge::flow::Flow) -> tidegate_policy::judge::permit::DialPermit {
+//!     tidegate_policy::judge::permit::DialPermit::new(flow)
+//! }
+//! ```
+//!
+//! ```compile_fail
+//! use tidegate_policy::judge::permit::{Filtering, QueryPermit};
+//! fn forge(name: tidegate_policy::DnsName) -> QueryPermit {
+//!     QueryPermit::new(name.clone(), name, Filtering::Observed)
+//! }
+//! ```
 
 use std::net::IpAddr;
 

@@ -1,4 +1,5 @@
-//! The crate arrows of ARCHITECTURE.md, read from `cargo metadata`: any other arrow fails.
+//! The crate arrows of ARCHITECTURE.md, read from `cargo metadata`: any other arrow fails. And who opens
+//! connections, read from the sources.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -64,4 +65,37 @@ fn direct_dependencies_stay_few() {
             .count();
         assert!(theirs <= MAX_DIRECT, "{} has {theirs} direct dependencies", package.name);
     }
+}
+
+/// Invariant 2: the files that connect anything to another machine. Each takes a permit that only `policy`
+/// makes; a new one needs a reviewer's eye, and its line here. (Upstreams are asked through a library, in
+/// `dns/src/resolver`, for a `QueryPermit`.)
+const DIALLERS: [&str; 3] = ["dns/src/front/relay.rs", "dns/src/front/relay_tcp.rs", "proxy/src/dial.rs"];
+
+#[test]
+fn invariant_2_connections_are_opened_where_a_permit_is_taken_and_nowhere_else() {
+    let root = metadata().workspace_root;
+    let mut diallers = BTreeSet::new();
+    let mut folders = vec![root.join("dns/src"), root.join("proxy/src")];
+    while let Some(folder) = folders.pop() {
+        for entry in folder.read_dir_utf8().expect("a folder of sources").map(|entry| entry.expect("its entries")) {
+            let path = entry.path();
+            let inner = path.strip_prefix(&root).expect("a path of the workspace").to_string();
+            if path.is_dir() {
+                folders.push(path.to_owned());
+            } else if path.extension() == Some("rs") && !inner.contains("/tests") && !inner.contains("/testing") {
+                let text = std::fs::read_to_string(path).expect("a source file");
+                let product = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+                if ["TcpStream::connect(", "TcpSocket::", "UdpSocket::bind(", "socket.connect("]
+                    .iter()
+                    .any(|call| product.contains(call))
+                {
+                    diallers.insert(inner);
+                }
+            }
+        }
+    }
+    // It connects to the gateway's own server on the loopback address.
+    diallers.retain(|file| file != "dns/src/front/encrypted.rs");
+    assert_eq!(diallers, DIALLERS.iter().map(|file| (*file).to_owned()).collect());
 }
