@@ -1,6 +1,6 @@
 //! The one handler before which all fronts stand: from a query's bytes to an answer's bytes.
 //!
-//! What can be answered without an upstream is answered at once, on the caller's stack ([`super::steps`]);
+//! What can be answered without an upstream is answered at once, on the caller's stack (`steps`);
 //! the rest becomes a [`Pending`] that the caller awaits.
 
 use std::sync::Arc;

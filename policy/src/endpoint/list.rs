@@ -2,7 +2,7 @@
 //! a line is a comment; every token keeps its place.
 //!
 //! Works on characters that already have a place, so that the same code serves a plain string and the
-//! scalars of a document ([`crate::document::place`]).
+//! scalars of a document (`document/place.rs`).
 
 /// A character and where it stands, counted from 1 in characters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
