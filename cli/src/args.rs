@@ -66,7 +66,12 @@ pub(crate) struct Check {
 #[derive(Debug, Args)]
 pub(crate) struct Explain {
     /// The policy file to ask.
-    #[arg(long, value_name = "FILE", required_unless_present = "job", conflicts_with = "job")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        required_unless_present = "job",
+        conflicts_with = "job"
+    )]
     pub(crate) policy: Option<PathBuf>,
     /// Endpoint sets that the policy uses: `--set corp-base=corp.yaml`.
     #[arg(long = "set", value_name = "NAME=FILE")]

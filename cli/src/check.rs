@@ -7,8 +7,8 @@ use tidegate_policy::document::diagnostic::Severity;
 use tidegate_policy::document::render::{Style, render_all};
 use tidegate_policy::document::{ParseOptions, PolicyDocument};
 
-use crate::out::say;
 use crate::args::Check;
+use crate::out::say;
 
 /// Checks every file; the worst outcome is the exit code.
 pub(crate) fn run(args: &Check) -> anyhow::Result<ExitCode> {
@@ -24,7 +24,17 @@ pub(crate) fn run(args: &Check) -> anyhow::Result<ExitCode> {
             report.push(serde_json::json!({"file": name, "diagnostics": parsed.diagnostics}));
             continue;
         }
-        crate::out::print(format_args!("{}", render_all(&parsed.diagnostics, &text, Style { file: &name, colour: false })));
+        crate::out::print(format_args!(
+            "{}",
+            render_all(
+                &parsed.diagnostics,
+                &text,
+                Style {
+                    file: &name,
+                    colour: false
+                }
+            )
+        ));
         if let Some(document) = parsed.document {
             let mode = document.mode().map_or("no egress facet", |mode| mode.as_str());
             say!(

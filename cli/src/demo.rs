@@ -15,7 +15,7 @@ use serde_json::Value;
 use tidegate_lab::{EventLog, Gateway, GatewayBuilder, Lab};
 
 use crate::args::Demo;
-use attempts::{Attempt, AUDIT_POLICY, BLOCK_POLICY, DEFAULT_POLICY, Expect};
+use attempts::{AUDIT_POLICY, Attempt, BLOCK_POLICY, DEFAULT_POLICY, Expect};
 
 /// How long the demo waits for the events of one attempt.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -35,7 +35,10 @@ pub(crate) fn run(args: &Demo) -> anyhow::Result<ExitCode> {
     if !nix_is_root() {
         anyhow::bail!("the demo makes network namespaces; run it as root");
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?;
     runtime.block_on(show(args))
 }
 
@@ -47,11 +50,21 @@ fn nix_is_root() -> bool {
 
 async fn show(args: &Demo) -> anyhow::Result<ExitCode> {
     println!("Building a lab: two runners, the gateway, a small internet.");
-    let lab = Lab::builder().runners(2).git().build().context("can't build the lab")?;
+    let lab = Lab::builder()
+        .runners(2)
+        .git()
+        .build()
+        .context("can't build the lab")?;
     let gateway = start(&lab).await?;
     println!("The gateway is the runners' default route and only resolver.\n");
-    println!("Job `build` (10.77.1.2) has this policy:\n\n{}", indented(BLOCK_POLICY));
-    println!("Job `nightly` (10.77.1.3) has this one:\n\n{}", indented(AUDIT_POLICY));
+    println!(
+        "Job `build` (10.77.1.2) has this policy:\n\n{}",
+        indented(BLOCK_POLICY)
+    );
+    println!(
+        "Job `nightly` (10.77.1.3) has this one:\n\n{}",
+        indented(AUDIT_POLICY)
+    );
     let mut events = gateway.events();
     let mut surprises = 0;
     let mut table = new_table();
@@ -68,10 +81,19 @@ async fn show(args: &Demo) -> anyhow::Result<ExitCode> {
     }
     println!("\n{table}\n");
     seen.extend_from_slice(events.events());
-    println!("# Summary of job `build`, as its runner would see it\n\n{}", summary::markdown(&seen, "build"));
-    println!("# Summary of job `nightly`\n\n{}", summary::markdown(&seen, "nightly"));
+    println!(
+        "# Summary of job `build`, as its runner would see it\n\n{}",
+        summary::markdown(&seen, "build")
+    );
+    println!(
+        "# Summary of job `nightly`\n\n{}",
+        summary::markdown(&seen, "nightly")
+    );
     let leaks = lab.leaks()?;
-    println!("Packets that crossed the gateway with a runner's address: {}.", leaks.packets);
+    println!(
+        "Packets that crossed the gateway with a runner's address: {}.",
+        leaks.packets
+    );
     if args.keep {
         keep(&lab, &gateway)?;
     }
@@ -89,7 +111,10 @@ async fn start(lab: &Lab) -> anyhow::Result<Gateway<'_>> {
         .file("default.yaml", DEFAULT_POLICY)?
         .file("build.yaml", BLOCK_POLICY)?
         .file("nightly.yaml", AUDIT_POLICY)?
-        .file("block.txt", "# refused for everyone, in audit too\nmalware.test\n*.malware.test\n")?
+        .file(
+            "block.txt",
+            "# refused for everyone, in audit too\nmalware.test\n*.malware.test\n",
+        )?
         .section("global-block: [block.txt]")
         .network("default-policy: default.yaml")
         .lease(0, "build", "build.yaml")
@@ -101,7 +126,10 @@ async fn start(lab: &Lab) -> anyhow::Result<Gateway<'_>> {
 
 fn keep(lab: &Lab, gateway: &Gateway<'_>) -> anyhow::Result<()> {
     println!("\nThe lab stays up. Try things as the job, for example:");
-    println!("  ip netns exec {} curl -sS https://allowed.test/", lab.runner(0).name());
+    println!(
+        "  ip netns exec {} curl -sS https://allowed.test/",
+        lab.runner(0).name()
+    );
     println!("  tail -f {}", gateway.path("events.ndjson").display());
     println!("Press Enter to remove it.");
     std::io::stdin().lock().read_line(&mut String::new())?;
@@ -110,11 +138,21 @@ fn keep(lab: &Lab, gateway: &Gateway<'_>) -> anyhow::Result<()> {
 
 fn new_table() -> Table {
     let mut table = Table::new();
-    table.load_style(presets::UTF8_BORDERS_ONLY).set_content_arrangement(ContentArrangement::Dynamic);
+    table
+        .load_style(presets::UTF8_BORDERS_ONLY)
+        .set_content_arrangement(ContentArrangement::Dynamic);
     if !std::io::stdout().is_terminal() {
         table.set_width(WIDTH);
     }
-    table.set_header(["job", "attempt", "what the tool saw", "verdict", "reason", "rule or nearest", "event"]);
+    table.set_header([
+        "job",
+        "attempt",
+        "what the tool saw",
+        "verdict",
+        "reason",
+        "rule or nearest",
+        "event",
+    ]);
     table
 }
 
@@ -123,16 +161,24 @@ fn show_live(attempt: &Attempt, line: &str, verdict: Option<&Value>, fits: bool)
     let mark = if fits { ' ' } else { '!' };
     let verdict = verdict.map_or("no event", |event| event["verdict"].as_str().unwrap_or_default());
     let mut out = std::io::stdout().lock();
-    writeln!(out, "{mark} {:<8} {:<52} {:<13} {line}", attempt.job, attempt.title, verdict)?;
+    writeln!(
+        out,
+        "{mark} {:<8} {:<52} {:<13} {line}",
+        attempt.job, attempt.title, verdict
+    )?;
     out.flush()?;
     Ok(())
 }
 
 fn row(attempt: &Attempt, line: &str, verdict: Option<&Value>) -> Vec<String> {
     let field = |name: &str| {
-        verdict.and_then(|event| event[name].as_str()).map_or_else(String::new, ToOwned::to_owned)
+        verdict
+            .and_then(|event| event[name].as_str())
+            .map_or_else(String::new, ToOwned::to_owned)
     };
-    let rule = Some(field("rule")).filter(|rule| !rule.is_empty()).unwrap_or_else(|| field("nearest"));
+    let rule = Some(field("rule"))
+        .filter(|rule| !rule.is_empty())
+        .unwrap_or_else(|| field("nearest"));
     vec![
         attempt.job.to_owned(),
         attempt.title.to_owned(),

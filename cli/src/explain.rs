@@ -13,8 +13,8 @@ use tidegate_policy::rulebook::{Governing, Rulebook, World};
 use tidegate_policy::verdict::Verdict;
 
 use crate::Usage;
-use crate::out::say;
 use crate::args::Explain;
+use crate::out::say;
 
 /// Explains every target.
 pub(crate) fn run(args: &Explain) -> anyhow::Result<ExitCode> {
@@ -36,7 +36,11 @@ pub(crate) fn run(args: &Explain) -> anyhow::Result<ExitCode> {
         }
     }
     let refused = explanations.iter().any(|one| one.verdict != Verdict::Permit);
-    Ok(if refused { ExitCode::from(4) } else { ExitCode::SUCCESS })
+    Ok(if refused {
+        ExitCode::from(4)
+    } else {
+        ExitCode::SUCCESS
+    })
 }
 
 fn from_file(file: &Path, sets: &[String], targets: &[Target]) -> anyhow::Result<Vec<Explanation>> {
@@ -50,26 +54,48 @@ fn from_file(file: &Path, sets: &[String], targets: &[Target]) -> anyhow::Result
     let policy = compile_file(file, &sets).map_err(Usage)?;
     let scope = Scope::Lease(policy.meta.name.clone());
     let governing = Governing::Policy(Arc::new(policy), scope);
-    let book = Rulebook { world: Arc::new(World::default()), governing, host: None };
-    Ok(targets.iter().map(|target| Explanation { scope: None, ..explain(&book, target) }).collect())
+    let book = Rulebook {
+        world: Arc::new(World::default()),
+        governing,
+        host: None,
+    };
+    Ok(targets
+        .iter()
+        .map(|target| Explanation {
+            scope: None,
+            ..explain(&book, target)
+        })
+        .collect())
 }
 
 fn from_gateway(args: &Explain, job: &str) -> anyhow::Result<Vec<Explanation>> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     let config = crate::gateway::read_config(&args.config.config)?;
     runtime
-        .block_on(tidegate_gateway::status::explain(&config.state_dir, job, &args.targets))
+        .block_on(tidegate_gateway::status::explain(
+            &config.state_dir,
+            job,
+            &args.targets,
+        ))
         .context("can't ask the gateway")
 }
 
 fn print(one: &Explanation) {
     say!("{}: {}", one.target, one.verdict.as_str());
     if let Some(reason) = &one.reason {
-        say!("  reason   {reason}: {}", one.meaning.as_deref().unwrap_or_default());
+        say!(
+            "  reason   {reason}: {}",
+            one.meaning.as_deref().unwrap_or_default()
+        );
     }
     if let Some(rule) = &one.rule {
         let line = one.line.map_or_else(String::new, |line| format!(", line {line}"));
-        say!("  rule     {rule} ({}{line})", one.rule_source.as_deref().unwrap_or("policy"));
+        say!(
+            "  rule     {rule} ({}{line})",
+            one.rule_source.as_deref().unwrap_or("policy")
+        );
     }
     if let Some(nearest) = &one.nearest {
         say!("  nearest  {nearest}");
@@ -77,7 +103,10 @@ fn print(one: &Explanation) {
     if let Some(policy) = &one.policy {
         let version = one.policy_version.filter(|version| *version > 0);
         let version = version.map_or_else(String::new, |version| format!(" version {version}"));
-        let scope = one.scope.as_ref().map_or_else(String::new, |scope| format!(", from {scope}"));
+        let scope = one
+            .scope
+            .as_ref()
+            .map_or_else(String::new, |scope| format!(", from {scope}"));
         say!("  policy   {policy}{version}, {}{scope}", one.mode.as_str());
     }
 }

@@ -15,8 +15,12 @@ use crate::args::{Config, Gateway};
 pub(crate) fn run(args: &Gateway) -> anyhow::Result<ExitCode> {
     log_to_stderr();
     if args.cleanup {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        runtime.block_on(tidegate_gateway::intercept::cleanup()).context("can't remove the interception")?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        runtime
+            .block_on(tidegate_gateway::intercept::cleanup())
+            .context("can't remove the interception")?;
         println!("rules, routes and tables of Tidegate are gone; forwarding stays off on runner interfaces");
         return Ok(ExitCode::SUCCESS);
     }
@@ -50,5 +54,8 @@ fn log_to_stderr() {
         .iter()
         .filter_map(|directive| directive.parse().ok())
         .fold(chosen, EnvFilter::add_directive);
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
 }

@@ -38,7 +38,9 @@ fn main() -> ExitCode {
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("tidegate: {error:#}");
-        error.downcast_ref::<Usage>().map_or(ExitCode::FAILURE, |_| ExitCode::from(2))
+        error
+            .downcast_ref::<Usage>()
+            .map_or(ExitCode::FAILURE, |_| ExitCode::from(2))
     })
 }
 

@@ -9,11 +9,11 @@ use tidegate_dns::front::{Client, DnsHandler, Transport, relay_stream, serve_str
 use tidegate_dns::resolver::Resolver;
 use tidegate_dns::subjects::Subjects;
 use tidegate_policy::compile::rules::RuleRef;
-use tidegate_policy::{DnsName, Moment};
 use tidegate_policy::judge::permit::QueryPermit;
 use tidegate_policy::lease::LeaseTable;
 use tidegate_policy::rulebook::Rulebook;
 use tidegate_policy::subject::Subject;
+use tidegate_policy::{DnsName, Moment};
 use tidegate_proxy::address::{ClientAddr, OriginalDst};
 use tidegate_proxy::seams::{Families, Found, Lookup, LookupError, Pending, StreamDns, Unreachable};
 use tokio::net::TcpStream;
@@ -49,7 +49,10 @@ impl Lookup for Names {
         Box::pin(async move {
             let found = self.resolver.addresses(permit, families.v4, families.v6).await;
             found
-                .map(|found| Found { addresses: found.addresses, chain: found.chain })
+                .map(|found| Found {
+                    addresses: found.addresses,
+                    chain: found.chain,
+                })
                 .map_err(|error| LookupError(error.to_string()))
         })
     }
@@ -83,7 +86,12 @@ impl StreamDns for Streams {
 }
 
 fn stream_client(client: ClientAddr, original: OriginalDst) -> Client {
-    Client { source: client.socket(), asked: original.socket(), transport: Transport::Tcp, spoofed: false }
+    Client {
+        source: client.socket(),
+        asked: original.socket(),
+        transport: Transport::Tcp,
+        spoofed: false,
+    }
 }
 
 /// ICMP errors for refused datagrams, from the runner-facing address of the source's network.
@@ -97,18 +105,31 @@ impl Errors {
     fn router(&self, client: IpAddr) -> Option<IpAddr> {
         let fits = |address: &IpAddr| address.is_ipv4() == client.is_ipv4();
         let mut all = self.networks.iter().flat_map(|network| {
-            [network.dns_v4.map(IpAddr::V4), network.dns_v6.map(IpAddr::V6)].into_iter().flatten()
+            [network.dns_v4.map(IpAddr::V4), network.dns_v6.map(IpAddr::V6)]
+                .into_iter()
+                .flatten()
         });
         all.find(fits)
     }
 }
 
 impl Unreachable for Errors {
-    #[expect(clippy::disallowed_methods, reason = "the budget of sent errors counts in the system's time")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the budget of sent errors counts in the system's time"
+    )]
     fn refuse(&self, client: ClientAddr, original: OriginalDst, payload: &[u8]) {
-        let Some(router) = self.router(client.ip()) else { return };
-        let datagram = RefusedDatagram { runner: client.socket(), destination: original.socket(), payload };
-        let outcome = self.refuser.refuse(router, datagram, crate::raw::Unreachable::Port, Instant::now());
+        let Some(router) = self.router(client.ip()) else {
+            return;
+        };
+        let datagram = RefusedDatagram {
+            runner: client.socket(),
+            destination: original.socket(),
+            payload,
+        };
+        let outcome = self
+            .refuser
+            .refuse(router, datagram, crate::raw::Unreachable::Port, Instant::now());
         tracing::trace!(?outcome, "an ICMP error for a refused datagram");
     }
 }

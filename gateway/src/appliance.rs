@@ -126,25 +126,52 @@ impl Signals {
     }
 }
 
-fn run(runtime: &Runtime, file: &Path, config: GatewayConfig, signals: Signals) -> Result<(), ApplianceError> {
+fn run(
+    runtime: &Runtime,
+    file: &Path,
+    config: GatewayConfig,
+    signals: Signals,
+) -> Result<(), ApplianceError> {
     let prometheus = metrics::install()
         .map_err(|error| during("can't install the metrics recorder")(std::io::Error::other(error)))?;
     let state_dir = config.state_dir.display().to_string();
-    let _only = Only::take(&config.state_dir).map_err(during(format!("can't use the state directory {state_dir}")))?;
+    let _only = Only::take(&config.state_dir)
+        .map_err(during(format!("can't use the state directory {state_dir}")))?;
     let served = networks::resolve(&config.networks)?;
     let plan = parts::plan(&served, &config);
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let sockets: Vec<CoreSockets> =
-        (0..cores).map(|_| CoreSockets::open(&plan.networks)).collect::<Result<_, _>>()?;
+    let sockets: Vec<CoreSockets> = (0..cores)
+        .map(|_| CoreSockets::open(&plan.networks))
+        .collect::<Result<_, _>>()?;
     let encrypted = EncryptedDns::open(&config.dns, &plan.networks)?;
-    let log = config.events.clone().map(EventLog::open).transpose().map_err(during("can't open the event log"))?;
+    let log = config
+        .events
+        .clone()
+        .map(EventLog::open)
+        .transpose()
+        .map_err(during("can't open the event log"))?;
     let clock = Clock::system();
     // From here on rules may stand, and who fails takes them away.
     let undo = |_: &_| remove_rules(runtime);
-    let core = runtime.block_on(parts::assemble(file, config, &served, plan, &clock)).inspect_err(undo)?;
-    let writer = core.events.write_to(log, clock).map_err(during("can't start the event writer")).inspect_err(undo)?;
-    let data_plane = DataPlane::start(sockets, &core.proxy, &core.dns).inspect_err(|_| remove_rules(runtime))?;
-    let outcome = runtime.block_on(control(&core, Extras { served, prometheus, encrypted }, signals));
+    let core = runtime
+        .block_on(parts::assemble(file, config, &served, plan, &clock))
+        .inspect_err(undo)?;
+    let writer = core
+        .events
+        .write_to(log, clock)
+        .map_err(during("can't start the event writer"))
+        .inspect_err(undo)?;
+    let data_plane =
+        DataPlane::start(sockets, &core.proxy, &core.dns).inspect_err(|_| remove_rules(runtime))?;
+    let outcome = runtime.block_on(control(
+        &core,
+        Extras {
+            served,
+            prometheus,
+            encrypted,
+        },
+        signals,
+    ));
     // Orderly end: flows first, then the rules (forwarding stays off), then the record of it all.
     runtime.block_on(core.proxy.drain(DRAIN));
     data_plane.stop();
@@ -172,14 +199,25 @@ fn remove_rules(runtime: &Runtime) {
 
 /// Everything beside the data plane, until the process is told to end.
 async fn control(core: &Arc<Core>, extras: Extras, mut signals: Signals) -> Result<(), ApplianceError> {
-    let Extras { served, prometheus, encrypted } = extras;
+    let Extras {
+        served,
+        prometheus,
+        encrypted,
+    } = extras;
     let mut tasks = tokio::task::JoinSet::new();
     if let Some(encrypted) = encrypted {
         encrypted.serve(&core.dns, &mut tasks)?;
     }
     let (told, interception) = state::channel(InterceptState::Up);
     tasks.spawn(keep::interception(Arc::clone(core), told));
-    tasks.spawn(keep::links(Arc::clone(core), served.iter().map(|one| one.network.clone()).map(Arc::new).collect()));
+    tasks.spawn(keep::links(
+        Arc::clone(core),
+        served
+            .iter()
+            .map(|one| one.network.clone())
+            .map(Arc::new)
+            .collect(),
+    ));
     tasks.spawn(keep::time(Arc::clone(core), prometheus.clone()));
     observe(core, &served, &mut tasks)?;
     pages(core, interception, prometheus, &mut tasks).await?;
@@ -235,7 +273,11 @@ fn check_reload(core: &Core, config: GatewayConfig) -> Result<(GatewayConfig, Re
     let old = core.config.load();
     // Policies of networks are read anew like all others; what a network is stays.
     let networks = |config: &GatewayConfig| -> Vec<NetworkConfig> {
-        let bare = |one: &NetworkConfig| NetworkConfig { default_policy: None, always_allow: None, ..one.clone() };
+        let bare = |one: &NetworkConfig| NetworkConfig {
+            default_policy: None,
+            always_allow: None,
+            ..one.clone()
+        };
         config.networks.iter().map(bare).collect()
     };
     let refuse = |key: &str| ConfigError::Value {
@@ -291,13 +333,18 @@ async fn changed(watch: Option<&FileWatch>) {
 }
 
 /// Starts an observer a runner interface, and what answers them.
-fn observe(core: &Arc<Core>, served: &[Served], tasks: &mut tokio::task::JoinSet<()>) -> Result<(), ApplianceError> {
+fn observe(
+    core: &Arc<Core>,
+    served: &[Served],
+    tasks: &mut tokio::task::JoinSet<()>,
+) -> Result<(), ApplianceError> {
     let (queue, observed) = mpsc::channel(OBSERVED_QUEUE);
     let drops = Drops::default();
     for one in served {
         let own = one.plan.addresses.clone();
-        let observer = Observer::open(one.plan.interface.clone(), own)
-            .map_err(|error| during(format!("can't observe {}", one.plan.interface))(std::io::Error::other(error)))?;
+        let observer = Observer::open(one.plan.interface.clone(), own).map_err(|error| {
+            during(format!("can't observe {}", one.plan.interface))(std::io::Error::other(error))
+        })?;
         tasks.spawn(observer.run(queue.clone(), drops.clone()));
     }
     let echo = Echo::open().map_err(during("can't open the echo sockets"))?;
@@ -314,9 +361,14 @@ async fn pages(
     tasks: &mut tokio::task::JoinSet<()>,
 ) -> Result<(), ApplianceError> {
     let config = core.config.load_full();
-    let socket = status::listen(&config.state_dir)
-        .map_err(during(format!("can't open the status socket in {}", config.state_dir.display())))?;
-    tasks.spawn(http::serve_unix(socket, status::pages(Arc::clone(core), interception)));
+    let socket = status::listen(&config.state_dir).map_err(during(format!(
+        "can't open the status socket in {}",
+        config.state_dir.display()
+    )))?;
+    tasks.spawn(http::serve_unix(
+        socket,
+        status::pages(Arc::clone(core), interception),
+    ));
     if let Some(address) = config.metrics {
         let listener = TcpListener::bind(address)
             .await

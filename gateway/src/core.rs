@@ -16,10 +16,10 @@ use parking_lot::Mutex;
 use tidegate_dns::clock::Clock;
 use tidegate_dns::front::DnsHandler;
 use tidegate_dns::resolver::{Resolver, ResolverConfig};
+use tidegate_policy::effective::PolicySet;
 use tidegate_policy::job::Assurance;
 use tidegate_policy::lease::{LeaseTable, Neighbour, StaticLease};
 use tidegate_policy::special::NeverDial;
-use tidegate_policy::effective::PolicySet;
 use tidegate_policy::subject::{Network, Subject};
 use tidegate_proxy::Proxy;
 
@@ -50,7 +50,10 @@ pub(crate) struct Core {
 
 impl Core {
     /// The system's monotonic time, for the budgets of what is sent by hand.
-    #[expect(clippy::disallowed_methods, reason = "the control runtime's shell; decisions get theirs from the Clock")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the control runtime's shell; decisions get theirs from the Clock"
+    )]
     pub(crate) fn instant() -> Instant {
         Instant::now()
     }
@@ -70,7 +73,8 @@ impl Core {
     pub(crate) fn apply_config(&self, config: GatewayConfig, resolver: &ResolverConfig) {
         let leases = static_leases(&config);
         self.resolver.reconfigure(resolver);
-        self.dns.reconfigure(parts::handler_config(&config, &self.links.snapshot()));
+        self.dns
+            .reconfigure(parts::handler_config(&config, &self.links.snapshot()));
         self.config.store(Arc::new(config));
         self.swap(|core, set| {
             let (changed, report) = core.leases.reconfigure(Arc::new(set), leases, core.clock.now());
@@ -108,7 +112,11 @@ impl Core {
             .iter()
             .filter_map(|one| {
                 let (_, network) = networks.iter().find(|(index, _)| *index == one.interface)?;
-                Some(Neighbour { network: network.name.clone(), address: one.address, mac: one.mac })
+                Some(Neighbour {
+                    network: network.name.clone(),
+                    address: one.address,
+                    mac: one.mac,
+                })
             })
             .collect();
         let changed = self.leases.observe_neighbours(&neighbours);
@@ -119,10 +127,18 @@ impl Core {
     pub(crate) fn publish(&self) {
         let leases = self.leases.leases();
         for assurance in Assurance::ALL {
-            let count = leases.iter().filter(|view| view.lease.assurance() == assurance).count();
+            let count = leases
+                .iter()
+                .filter(|view| view.lease.assurance() == assurance)
+                .count();
             gauge!("tidegate_leases", "assurance" => assurance.as_str()).set(count as f64);
         }
-        let tickets: usize = self.leases.subjects().iter().map(|subject| subject.tickets().len()).sum();
+        let tickets: usize = self
+            .leases
+            .subjects()
+            .iter()
+            .map(|subject| subject.tickets().len())
+            .sum();
         gauge!("tidegate_tickets").set(tickets as f64);
     }
 
@@ -139,7 +155,9 @@ pub(crate) fn never_dial(links: &LinkSnapshot, config: &GatewayConfig) -> NeverD
     let zones = config.dns.forward.iter().flat_map(|(_, upstreams)| upstreams);
     let upstreams = config.dns.upstreams.iter().chain(zones);
     let upstreams = upstreams.filter_map(|text| {
-        text.parse::<tidegate_dns::resolver::UpstreamSpec>().ok().map(|spec| spec.address.ip())
+        text.parse::<tidegate_dns::resolver::UpstreamSpec>()
+            .ok()
+            .map(|spec| spec.address.ip())
     });
     NeverDial::new(links.local.iter().copied().chain(upstreams))
 }

@@ -34,8 +34,12 @@ impl CoreSockets {
     /// Opens one core's sockets for these networks.
     pub(crate) fn open(networks: &[NetworkPlan]) -> Result<Self, ListenError> {
         let families = [Family::V4, Family::V6];
-        let tcp = families.iter().map(|family| listen::proxy_tcp(*family, PROXY_TCP_PORT));
-        let udp = families.iter().map(|family| listen::proxy_udp(*family, PROXY_UDP_PORT));
+        let tcp = families
+            .iter()
+            .map(|family| listen::proxy_tcp(*family, PROXY_TCP_PORT));
+        let udp = families
+            .iter()
+            .map(|family| listen::proxy_udp(*family, PROXY_UDP_PORT));
         let addresses: Vec<SocketAddr> = networks
             .iter()
             .flat_map(|network| [network.dns_v4.map(IpAddr::V4), network.dns_v6.map(IpAddr::V6)])
@@ -45,8 +49,14 @@ impl CoreSockets {
         Ok(Self {
             tcp: tcp.collect::<Result<_, _>>()?,
             udp: udp.collect::<Result<_, _>>()?,
-            dns: addresses.iter().map(|address| listen::dns_udp(*address)).collect::<Result<_, _>>()?,
-            dns_tcp: addresses.iter().map(|address| listen::dns_tcp(*address)).collect::<Result<_, _>>()?,
+            dns: addresses
+                .iter()
+                .map(|address| listen::dns_udp(*address))
+                .collect::<Result<_, _>>()?,
+            dns_tcp: addresses
+                .iter()
+                .map(|address| listen::dns_tcp(*address))
+                .collect::<Result<_, _>>()?,
         })
     }
 }
@@ -77,7 +87,10 @@ impl DataPlane {
         let mut threads = Vec::new();
         for (number, sockets) in sockets.into_iter().enumerate() {
             let failed = |source| ThreadError { number, source };
-            let runtime = Builder::new_current_thread().enable_all().build().map_err(failed)?;
+            let runtime = Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .map_err(failed)?;
             let (proxy, dns, stop) = (Arc::clone(proxy), Arc::clone(dns), stop.clone());
             let thread = std::thread::Builder::new()
                 .name(format!("core-{number}"))
@@ -111,7 +124,12 @@ async fn serve(sockets: CoreSockets, proxy: Arc<Proxy>, dns: Arc<DnsHandler>, st
     }
     for socket in sockets.dns {
         let dns = Arc::clone(&dns);
-        tasks.spawn(async move { report("a DNS UDP socket", serve_udp(dns, socket, Steering::default().spoof_mark).await) });
+        tasks.spawn(async move {
+            report(
+                "a DNS UDP socket",
+                serve_udp(dns, socket, Steering::default().spoof_mark).await,
+            )
+        });
     }
     for socket in sockets.dns_tcp {
         let dns = Arc::clone(&dns);

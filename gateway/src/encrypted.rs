@@ -49,15 +49,25 @@ pub(crate) fn addresses(dns: &DnsConfig, networks: &[NetworkPlan]) -> Vec<Socket
         .iter()
         .flat_map(|network| [network.dns_v4.map(IpAddr::V4), network.dns_v6.map(IpAddr::V6)])
         .flatten();
-    addresses.flat_map(|address| SERVED.map(|(_, port)| SocketAddr::new(address, port))).collect()
+    addresses
+        .flat_map(|address| SERVED.map(|(_, port)| SocketAddr::new(address, port)))
+        .collect()
 }
 
 impl EncryptedDns {
     /// Opens every listener and checks the certificate; `None` where none is configured.
     pub(crate) fn open(dns: &DnsConfig, networks: &[NetworkPlan]) -> Result<Option<Self>, EncryptedError> {
-        let Some((chain, key)) = &dns.tls else { return Ok(None) };
-        let pem = |source| PartsError::Pem { file: key.clone(), source };
-        let (chain, key) = (certificates(chain)?, PrivateKeyDer::from_pem_file(key).map_err(pem)?);
+        let Some((chain, key)) = &dns.tls else {
+            return Ok(None);
+        };
+        let pem = |source| PartsError::Pem {
+            file: key.clone(),
+            source,
+        };
+        let (chain, key) = (
+            certificates(chain)?,
+            PrivateKeyDer::from_pem_file(key).map_err(pem)?,
+        );
         let mut listeners = Vec::new();
         for address in addresses(dns, networks) {
             let kind = SERVED.iter().find(|(_, port)| *port == address.port());
@@ -66,11 +76,19 @@ impl EncryptedDns {
                 listeners.push((*kind, listen::dns_tcp(address)?));
             }
         }
-        Ok(Some(Self { listeners, chain, key }))
+        Ok(Some(Self {
+            listeners,
+            chain,
+            key,
+        }))
     }
 
     /// Serves every listener on the present runtime.
-    pub(crate) fn serve(self, handler: &Arc<DnsHandler>, tasks: &mut JoinSet<()>) -> Result<(), EncryptedError> {
+    pub(crate) fn serve(
+        self,
+        handler: &Arc<DnsHandler>,
+        tasks: &mut JoinSet<()>,
+    ) -> Result<(), EncryptedError> {
         for (kind, listener) in self.listeners {
             let config = server_config(kind, self.chain.clone(), self.key.clone_key())?;
             let handler = Arc::clone(handler);

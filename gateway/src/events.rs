@@ -48,9 +48,15 @@ impl EventPipeline {
     }
 
     /// Starts the writer's thread. It ends, with everything written, after [`EventPipeline::close`].
-    pub fn write_to(self: &Arc<Self>, log: Option<EventLog>, clock: Clock) -> std::io::Result<JoinHandle<()>> {
+    pub fn write_to(
+        self: &Arc<Self>,
+        log: Option<EventLog>,
+        clock: Clock,
+    ) -> std::io::Result<JoinHandle<()>> {
         let pipeline = Arc::clone(self);
-        std::thread::Builder::new().name("events".into()).spawn(move || pipeline.run(log, &clock))
+        std::thread::Builder::new()
+            .name("events".into())
+            .spawn(move || pipeline.run(log, &clock))
     }
 
     /// No more events will come: the writer flushes and ends.

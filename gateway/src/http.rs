@@ -35,17 +35,29 @@ pub(crate) struct Page {
 impl Page {
     /// A JSON page.
     pub(crate) fn json(value: &serde_json::Value) -> Self {
-        Self { status: StatusCode::OK, content_type: "application/json", body: value.to_string() }
+        Self {
+            status: StatusCode::OK,
+            content_type: "application/json",
+            body: value.to_string(),
+        }
     }
 
     /// The text format of Prometheus.
     pub(crate) fn text(body: String) -> Self {
-        Self { status: StatusCode::OK, content_type: "text/plain; version=0.0.4; charset=utf-8", body }
+        Self {
+            status: StatusCode::OK,
+            content_type: "text/plain; version=0.0.4; charset=utf-8",
+            body,
+        }
     }
 
     /// A plain error.
     pub(crate) fn error(status: StatusCode, text: &str) -> Self {
-        Self { status, content_type: "text/plain; charset=utf-8", body: format!("{text}\n") }
+        Self {
+            status,
+            content_type: "text/plain; charset=utf-8",
+            body: format!("{text}\n"),
+        }
     }
 }
 
@@ -56,7 +68,9 @@ pub(crate) type Handler = Arc<dyn Fn(&str, &str) -> Page + Send + Sync>;
 pub(crate) async fn serve_tcp(listener: TcpListener, handler: Handler) {
     let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
-        let Ok(permit) = Arc::clone(&room).acquire_owned().await else { return };
+        let Ok(permit) = Arc::clone(&room).acquire_owned().await else {
+            return;
+        };
         match listener.accept().await {
             Ok((stream, _)) => {
                 let handler = Arc::clone(&handler);
@@ -74,7 +88,9 @@ pub(crate) async fn serve_tcp(listener: TcpListener, handler: Handler) {
 pub(crate) async fn serve_unix(listener: UnixListener, handler: Handler) {
     let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
-        let Ok(permit) = Arc::clone(&room).acquire_owned().await else { return };
+        let Ok(permit) = Arc::clone(&room).acquire_owned().await else {
+            return;
+        };
         match listener.accept().await {
             Ok((stream, _)) => {
                 let handler = Arc::clone(&handler);
@@ -107,7 +123,9 @@ async fn serve_one<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(stream: S
             let mut response = Response::new(Full::new(Bytes::from(page.body)));
             *response.status_mut() = page.status;
             let content_type = hyper::header::HeaderValue::from_static(page.content_type);
-            response.headers_mut().insert(hyper::header::CONTENT_TYPE, content_type);
+            response
+                .headers_mut()
+                .insert(hyper::header::CONTENT_TYPE, content_type);
             Ok::<_, Infallible>(response)
         }
     });
@@ -124,8 +142,9 @@ async fn serve_one<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(stream: S
 /// Asks the page `path` of the gateway that listens on a Unix socket.
 pub(crate) async fn get(socket: &Path, path: &str) -> io::Result<(StatusCode, String)> {
     let stream = UnixStream::connect(socket).await?;
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+        .await
+        .map_err(io::Error::other)?;
     let driver = tokio::spawn(connection);
     let request = Request::get(path)
         .header(hyper::header::HOST, "gateway")
@@ -133,7 +152,12 @@ pub(crate) async fn get(socket: &Path, path: &str) -> io::Result<(StatusCode, St
         .map_err(io::Error::other)?;
     let response = sender.send_request(request).await.map_err(io::Error::other)?;
     let status = response.status();
-    let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await.map_err(io::Error::other)?;
+    let body = Limited::new(response.into_body(), MAX_ANSWER)
+        .collect()
+        .await
+        .map_err(io::Error::other)?;
     driver.abort();
-    String::from_utf8(body.to_bytes().into()).map(|text| (status, text)).map_err(io::Error::other)
+    String::from_utf8(body.to_bytes().into())
+        .map(|text| (status, text))
+        .map_err(io::Error::other)
 }

@@ -43,7 +43,9 @@ pub(crate) async fn links(core: Arc<Core>, networks: Vec<Arc<Network>>) {
             .networks
             .iter()
             .zip(&networks)
-            .filter_map(|(config, network)| Some((snapshot.interface(&config.interface)?.index, Arc::clone(network))))
+            .filter_map(|(config, network)| {
+                Some((snapshot.interface(&config.interface)?.index, Arc::clone(network)))
+            })
             .collect();
         core.apply_links(&indices);
         bind_sources(&core).await;
@@ -67,7 +69,13 @@ async fn v6_usable(core: &Core) {
     core.proxy.set_ipv6_usable(usable);
     let plan = core.guard.plan();
     if plan.refuse_v6_tcp == usable
-        && let Err(error) = core.guard.replace(InterceptPlan { refuse_v6_tcp: !usable, ..plan }).await
+        && let Err(error) = core
+            .guard
+            .replace(InterceptPlan {
+                refuse_v6_tcp: !usable,
+                ..plan
+            })
+            .await
     {
         tracing::error!(error = chain(&error), "IPv6 could not be switched");
     }

@@ -9,8 +9,9 @@ use metrics::{describe_counter, describe_gauge, describe_histogram, gauge};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 
 /// Buckets of every duration, in seconds: from what a cache answers to what a client gives up at.
-const BUCKETS: &[f64] =
-    &[0.000_05, 0.000_2, 0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
+const BUCKETS: &[f64] = &[
+    0.000_05, 0.000_2, 0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
+];
 
 /// Ticks of `/proc/self/stat` a second: USER_HZ, fixed by the kernel's interface.
 const TICKS: f64 = 100.0;
@@ -34,30 +35,81 @@ pub(crate) fn render(handle: &PrometheusHandle) -> String {
 }
 
 fn describe() {
-    describe_counter!("tidegate_dns_queries_total", "DNS queries judged, by verdict and transport");
-    describe_histogram!("tidegate_dns_query_duration_seconds", "Time from query to answer, by cache outcome");
+    describe_counter!(
+        "tidegate_dns_queries_total",
+        "DNS queries judged, by verdict and transport"
+    );
+    describe_histogram!(
+        "tidegate_dns_query_duration_seconds",
+        "Time from query to answer, by cache outcome"
+    );
     describe_gauge!("tidegate_dns_cache_entries", "Answers in the cache");
     describe_gauge!("tidegate_dns_cache_bytes", "Bytes of the cache");
-    describe_histogram!("tidegate_dns_upstream_duration_seconds", "Time to an upstream's answer");
-    describe_counter!("tidegate_dns_upstream_failures_total", "Queries that an upstream failed");
-    describe_counter!("tidegate_flows_total", "Flows judged, by kind, verdict and reason");
+    describe_histogram!(
+        "tidegate_dns_upstream_duration_seconds",
+        "Time to an upstream's answer"
+    );
+    describe_counter!(
+        "tidegate_dns_upstream_failures_total",
+        "Queries that an upstream failed"
+    );
+    describe_counter!(
+        "tidegate_flows_total",
+        "Flows judged, by kind, verdict and reason"
+    );
     describe_gauge!("tidegate_flows_open", "Flows open now");
     describe_counter!("tidegate_flow_bytes_total", "Bytes relayed, by direction");
-    describe_histogram!("tidegate_flow_detect_duration_seconds", "Time until the first bytes told what a flow is");
-    describe_counter!("tidegate_dns_dropped_total", "Datagrams and connections dropped unanswered, by cause");
-    describe_gauge!("tidegate_flow_detect_bytes", "Bytes held by flows whose detection is not finished");
-    describe_counter!("tidegate_relay_bytes_total", "Bytes relayed, by path (splice or copy)");
-    describe_counter!("tidegate_accept_failures_total", "Connections that could not be accepted");
-    describe_counter!("tidegate_sockets_lost_total", "Sockets of the data plane that ended by themselves");
+    describe_histogram!(
+        "tidegate_flow_detect_duration_seconds",
+        "Time until the first bytes told what a flow is"
+    );
+    describe_counter!(
+        "tidegate_dns_dropped_total",
+        "Datagrams and connections dropped unanswered, by cause"
+    );
+    describe_gauge!(
+        "tidegate_flow_detect_bytes",
+        "Bytes held by flows whose detection is not finished"
+    );
+    describe_counter!(
+        "tidegate_relay_bytes_total",
+        "Bytes relayed, by path (splice or copy)"
+    );
+    describe_counter!(
+        "tidegate_accept_failures_total",
+        "Connections that could not be accepted"
+    );
+    describe_counter!(
+        "tidegate_sockets_lost_total",
+        "Sockets of the data plane that ended by themselves"
+    );
     describe_counter!("tidegate_dial_failures_total", "Dials that failed, by cause");
-    describe_gauge!("tidegate_egress_ports_in_use", "Local ports used towards destinations");
+    describe_gauge!(
+        "tidegate_egress_ports_in_use",
+        "Local ports used towards destinations"
+    );
     describe_gauge!("tidegate_leases", "Leases, by assurance");
-    describe_counter!("tidegate_unidentified_flows_total", "Flows of sources without a lease");
+    describe_counter!(
+        "tidegate_unidentified_flows_total",
+        "Flows of sources without a lease"
+    );
     describe_gauge!("tidegate_tickets", "Answer tickets held by all jobs");
-    describe_gauge!("tidegate_interception_up", "1 while the interception rules are in place");
-    describe_gauge!("tidegate_policy_generation", "Times that policies were put in force");
-    describe_histogram!("tidegate_policy_swap_duration_seconds", "Time to put changed policies in force for every job");
-    describe_gauge!("tidegate_events_queued", "Events between the data plane and the log");
+    describe_gauge!(
+        "tidegate_interception_up",
+        "1 while the interception rules are in place"
+    );
+    describe_gauge!(
+        "tidegate_policy_generation",
+        "Times that policies were put in force"
+    );
+    describe_histogram!(
+        "tidegate_policy_swap_duration_seconds",
+        "Time to put changed policies in force for every job"
+    );
+    describe_gauge!(
+        "tidegate_events_queued",
+        "Events between the data plane and the log"
+    );
     describe_counter!("tidegate_events_shipped_total", "Events written");
     describe_counter!("tidegate_events_dropped_total", "Events dropped at a bound");
 }
@@ -70,7 +122,9 @@ fn process() {
         let text = fs::read_to_string(file).unwrap_or_default();
         // The command's name stands in parentheses and may hold spaces.
         let rest = text.rsplit_once(')').map_or(text.as_str(), |(_, rest)| rest);
-        rest.split_whitespace().map(|word| word.parse().unwrap_or_default()).collect()
+        rest.split_whitespace()
+            .map(|word| word.parse().unwrap_or_default())
+            .collect()
     };
     let stat = fields("/proc/self/stat");
     // proc_pid_stat(5): fields 14 and 15 are utime and stime; three stand before the parenthesis's end.

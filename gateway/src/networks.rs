@@ -4,8 +4,8 @@
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, UdpSocket};
 
-use ipnet::IpNet;
 use hashbrown::HashSet;
+use ipnet::IpNet;
 use nix::ifaddrs::getifaddrs;
 use nix::sys::socket::{LinkAddr, SockaddrStorage};
 use thiserror::Error;
@@ -21,7 +21,9 @@ pub enum NetworkError {
     #[error("can't list the machine's interfaces")]
     List(#[source] nix::Error),
     /// The interface is not there, or has no address.
-    #[error("network {network}: the interface {interface} does not exist or has no address; give it one before starting the gateway")]
+    #[error(
+        "network {network}: the interface {interface} does not exist or has no address; give it one before starting the gateway"
+    )]
     NoAddress {
         /// The network.
         network: String,
@@ -52,16 +54,22 @@ pub(crate) fn resolve(configs: &[NetworkConfig]) -> Result<Vec<Served>, NetworkE
 }
 
 fn serve(config: &NetworkConfig, machine: &Machine) -> Result<Served, NetworkError> {
-    let own: Vec<IpNet> =
-        machine.addresses.iter().filter(|(interface, _)| *interface == config.interface).map(|(_, net)| *net).collect();
+    let own: Vec<IpNet> = machine
+        .addresses
+        .iter()
+        .filter(|(interface, _)| *interface == config.interface)
+        .map(|(_, net)| *net)
+        .collect();
     if own.is_empty() {
         return Err(NetworkError::NoAddress {
             network: config.name.to_string(),
             interface: config.interface.clone(),
         });
     }
-    let interface = InterfaceName::parse(&config.interface)
-        .map_err(|source| NetworkError::Name { network: config.name.to_string(), source })?;
+    let interface = InterfaceName::parse(&config.interface).map_err(|source| NetworkError::Name {
+        network: config.name.to_string(),
+        source,
+    })?;
     Ok(Served {
         network: Network {
             name: config.name.clone(),
@@ -85,10 +93,17 @@ struct Machine {
 
 impl Machine {
     fn read() -> Result<Self, NetworkError> {
-        let mut machine = Self { addresses: Vec::new(), adjacent: HashSet::new() };
+        let mut machine = Self {
+            addresses: Vec::new(),
+            adjacent: HashSet::new(),
+        };
         for one in getifaddrs().map_err(NetworkError::List)? {
             let Some(address) = one.address else { continue };
-            if address.as_link_addr().and_then(LinkAddr::addr).is_some_and(|mac| mac != [0; 6]) {
+            if address
+                .as_link_addr()
+                .and_then(LinkAddr::addr)
+                .is_some_and(|mac| mac != [0; 6])
+            {
                 machine.adjacent.insert(one.interface_name);
             } else if let Some(net) = one.netmask.and_then(|mask| masked(&address, &mask)) {
                 machine.addresses.push((one.interface_name, net));
@@ -112,5 +127,7 @@ fn masked(address: &SockaddrStorage, mask: &SockaddrStorage) -> Option<IpNet> {
 pub(crate) fn has_v6_route() -> bool {
     // Any global unicast address (RFC 4291 §2.4) will do.
     let anywhere = SocketAddr::new(IpAddr::V6(Ipv6Addr::new(0x2000, 0, 0, 0, 0, 0, 0, 1)), 9);
-    UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)).and_then(|socket| socket.connect(anywhere)).is_ok()
+    UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0))
+        .and_then(|socket| socket.connect(anywhere))
+        .is_ok()
 }

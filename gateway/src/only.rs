@@ -28,7 +28,11 @@ impl Only {
     /// Takes it; an error of kind `AddrInUse` when another process has it.
     pub(crate) fn take(state_dir: &Path) -> io::Result<Self> {
         std::fs::create_dir_all(state_dir)?;
-        let mut file = File::options().create(true).truncate(false).write(true).open(state_dir.join(LOCK))?;
+        let mut file = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(state_dir.join(LOCK))?;
         for _ in 0..TRIES {
             file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
                 Ok(held) => return Ok(Self { _held: held }),
@@ -37,7 +41,10 @@ impl Only {
             };
             std::thread::sleep(PAUSE);
         }
-        Err(io::Error::new(io::ErrorKind::AddrInUse, "another gateway runs with this state directory"))
+        Err(io::Error::new(
+            io::ErrorKind::AddrInUse,
+            "another gateway runs with this state directory",
+        ))
     }
 }
 

@@ -5,13 +5,15 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use arc_swap::ArcSwap;
-use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
 use thiserror::Error;
 use tidegate_dns::clock::Clock;
 use tidegate_dns::front::budget::BudgetConfig;
 use tidegate_dns::front::{DnsHandler, HandlerConfig, Parts};
-use tidegate_dns::resolver::{DEFAULT_CACHE_BYTES, Resolver, ResolverConfig, UpstreamSpec, UpstreamSyntaxError};
+use tidegate_dns::resolver::{
+    DEFAULT_CACHE_BYTES, Resolver, ResolverConfig, UpstreamSpec, UpstreamSyntaxError,
+};
 use tidegate_policy::lease::LeaseTable;
 use tidegate_proxy::config::{Egress as ProxyEgress, ProxyConfig, QuicMode, Timeouts};
 use tidegate_proxy::{Proxy, ProxyParts};
@@ -21,8 +23,8 @@ use crate::appliance::ApplianceError;
 use crate::config::{DnsConfig, Egress, GatewayConfig};
 use crate::core::{Core, never_dial, static_leases};
 use crate::dataplane::{PROXY_TCP_PORT, PROXY_UDP_PORT};
-use crate::events::EventPipeline;
 use crate::encrypted;
+use crate::events::EventPipeline;
 use crate::intercept::{self, InterceptPlan, NetworkPlan, Steering};
 use crate::link::{LinkSnapshot, Monitor};
 use crate::networks::{Served, has_v6_route};
@@ -63,7 +65,10 @@ pub(crate) fn plan(served: &[Served], config: &GatewayConfig) -> InterceptPlan {
 /// The resolver's configuration.
 pub(crate) fn resolver_config(dns: &DnsConfig) -> Result<ResolverConfig, PartsError> {
     let read = |texts: &[String]| -> Result<Vec<UpstreamSpec>, PartsError> {
-        texts.iter().map(|text| text.parse().map_err(PartsError::from)).collect()
+        texts
+            .iter()
+            .map(|text| text.parse().map_err(PartsError::from))
+            .collect()
     };
     let mut forward = Vec::new();
     for (zone, upstreams) in &dns.forward {
@@ -72,14 +77,25 @@ pub(crate) fn resolver_config(dns: &DnsConfig) -> Result<ResolverConfig, PartsEr
     Ok(ResolverConfig {
         upstreams: read(&dns.upstreams)?,
         forward,
-        roots: dns.upstream_ca.as_deref().map(certificates).transpose()?.unwrap_or_default(),
+        roots: dns
+            .upstream_ca
+            .as_deref()
+            .map(certificates)
+            .transpose()?
+            .unwrap_or_default(),
         ..ResolverConfig::default()
     })
 }
 
 pub(crate) fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, PartsError> {
-    let failed = |source| PartsError::Pem { file: file.to_owned(), source };
-    CertificateDer::pem_file_iter(file).map_err(failed)?.collect::<Result<_, _>>().map_err(failed)
+    let failed = |source| PartsError::Pem {
+        file: file.to_owned(),
+        source,
+    };
+    CertificateDer::pem_file_iter(file)
+        .map_err(failed)?
+        .collect::<Result<_, _>>()
+        .map_err(failed)
 }
 
 /// What the DNS handler is told.
@@ -94,7 +110,10 @@ pub(crate) fn handler_config(config: &GatewayConfig, links: &LinkSnapshot) -> Ha
 
 fn proxy_config(config: &GatewayConfig) -> ProxyConfig {
     ProxyConfig {
-        timeouts: Timeouts { detect: config.proxy.detect_timeout, ..Timeouts::default() },
+        timeouts: Timeouts {
+            detect: config.proxy.detect_timeout,
+            ..Timeouts::default()
+        },
         egress: match &config.proxy.egress {
             Egress::Gateway => ProxyEgress::Gateway,
             Egress::Preserve => ProxyEgress::Preserve,
@@ -146,7 +165,10 @@ pub(crate) async fn assemble(
                 dns: Arc::clone(&dns),
             }),
             dns: Arc::new(Streams(Arc::clone(&dns))),
-            icmp: Arc::new(Errors { refuser: Refuser::new(sender, Core::instant()), networks: runner_plans }),
+            icmp: Arc::new(Errors {
+                refuser: Refuser::new(sender, Core::instant()),
+                networks: runner_plans,
+            }),
             sink: events.clone(),
             clock: clock.clone(),
         },

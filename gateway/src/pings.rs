@@ -61,7 +61,9 @@ impl Pings {
     fn ping(self: &Arc<Self>, request: EchoRequest) {
         let subject = self.core.leases.lookup(request.source, self.core.clock.now());
         let within = self.budget.lock().take(subject.id, Core::instant());
-        let Some(room) = Arc::clone(&self.room).try_acquire_owned().ok().filter(|_| within) else { return };
+        let Some(room) = Arc::clone(&self.room).try_acquire_owned().ok().filter(|_| within) else {
+            return;
+        };
         let pings = Arc::clone(self);
         tokio::spawn(async move {
             pings.answer(&subject, request).await;
@@ -72,7 +74,11 @@ impl Pings {
     async fn answer(&self, subject: &Subject, request: EchoRequest) {
         let now = self.core.clock.now();
         let book = subject.rulebook();
-        let evidence = Evidence { tickets: subject.tickets(), proven: None, now };
+        let evidence = Evidence {
+            tickets: subject.tickets(),
+            proven: None,
+            now,
+        };
         let ruling = judge_ping(&book, request.destination, evidence);
         let mut event = subject.event(self.core.events.mint(), Kind::Icmp, request.source);
         event.address = Some(request.destination);

@@ -72,7 +72,12 @@ struct Kept<T> {
 
 impl<T> Default for Kept<T> {
     fn default() -> Self {
-        Self { text: None, good: None, version: 0, problem: None }
+        Self {
+            text: None,
+            good: None,
+            version: 0,
+            problem: None,
+        }
     }
 }
 
@@ -100,7 +105,11 @@ impl<T> Kept<T> {
 
     fn refuse(&mut self, path: &Path, problem: String) {
         if self.problem.as_ref() != Some(&problem) {
-            let kept = if self.version > 0 { "its last good version stays" } else { "what needs it is refused" };
+            let kept = if self.version > 0 {
+                "its last good version stays"
+            } else {
+                "what needs it is refused"
+            };
             tracing::error!(file = %path.display(), "refused, {kept}:\n{problem}");
         }
         self.problem = Some(problem);
@@ -112,23 +121,41 @@ fn read(path: &Path, limit: u64) -> Result<String, String> {
     let failed = |error: std::io::Error| format!("can't read {}: {error}", path.display());
     let size = std::fs::metadata(path).map_err(failed)?.len();
     if size > limit {
-        return Err(format!("{} has {size} bytes; the limit is {limit}", path.display()));
+        return Err(format!(
+            "{} has {size} bytes; the limit is {limit}",
+            path.display()
+        ));
     }
     std::fs::read_to_string(path).map_err(failed)
 }
 
 /// The rendered errors of a document, or nothing when there is none.
 fn errors_of(diagnostics: &[Diagnostic], text: &str, path: &Path) -> Option<String> {
-    let errors: Vec<Diagnostic> =
-        diagnostics.iter().filter(|one| one.severity == Severity::Error).cloned().collect();
+    let errors: Vec<Diagnostic> = diagnostics
+        .iter()
+        .filter(|one| one.severity == Severity::Error)
+        .cloned()
+        .collect();
     let file = path.display().to_string();
-    (!errors.is_empty()).then(|| render_all(&errors, text, Style { file: &file, colour: false }))
+    (!errors.is_empty()).then(|| {
+        render_all(
+            &errors,
+            text,
+            Style {
+                file: &file,
+                colour: false,
+            },
+        )
+    })
 }
 
 impl PolicyFiles {
     /// Nothing read yet.
     pub fn new() -> Self {
-        let pack = platform::pack().endpoints.iter().map(|one| (one, RuleSource::Platform));
+        let pack = platform::pack()
+            .endpoints
+            .iter()
+            .map(|one| (one, RuleSource::Platform));
         Self {
             pack: Arc::new(RuleList::compile(pack)),
             ech: Arc::default(),
@@ -158,9 +185,17 @@ impl PolicyFiles {
             .collect();
         self.compile(&sets, &set_versions);
         let networks = config.networks.iter().map(|network| {
-            let always_allow =
-                network.always_allow.as_ref().and_then(|path| self.always.get(path)?.good.clone());
-            (network.name.clone(), NetworkPolicies { default: self.slot(network.default_policy.as_deref()), always_allow })
+            let always_allow = network
+                .always_allow
+                .as_ref()
+                .and_then(|path| self.always.get(path)?.good.clone());
+            (
+                network.name.clone(),
+                NetworkPolicies {
+                    default: self.slot(network.default_policy.as_deref()),
+                    always_allow,
+                },
+            )
         });
         let pinned = config.static_leases.iter().filter_map(|lease| {
             let path = lease.policy.as_ref()?;
@@ -191,34 +226,53 @@ impl PolicyFiles {
         let named = policy_paths(config);
         self.policies.retain(|path, _| named.contains(path));
         for path in named {
-            self.policies.entry(path.clone()).or_default().refresh(&path, MAX_POLICY, |text| {
-                let parsed = PolicyDocument::parse(text, &ParseOptions::default());
-                parsed.document.ok_or_else(|| {
-                    errors_of(&parsed.diagnostics, text, &path).unwrap_or_else(|| "not a policy".into())
-                })
-            });
+            self.policies
+                .entry(path.clone())
+                .or_default()
+                .refresh(&path, MAX_POLICY, |text| {
+                    let parsed = PolicyDocument::parse(text, &ParseOptions::default());
+                    parsed.document.ok_or_else(|| {
+                        errors_of(&parsed.diagnostics, text, &path).unwrap_or_else(|| "not a policy".into())
+                    })
+                });
         }
-        self.sets.retain(|path, _| config.endpoint_sets.iter().any(|(_, named)| named == path));
+        self.sets
+            .retain(|path, _| config.endpoint_sets.iter().any(|(_, named)| named == path));
         for (_, path) in &config.endpoint_sets {
-            self.sets.entry(path.clone()).or_default().refresh(path, MAX_POLICY, |text| endpoint_set(text, path));
+            self.sets
+                .entry(path.clone())
+                .or_default()
+                .refresh(path, MAX_POLICY, |text| endpoint_set(text, path));
         }
-        let always: Vec<&PathBuf> = config.networks.iter().filter_map(|one| one.always_allow.as_ref()).collect();
+        let always: Vec<&PathBuf> = config
+            .networks
+            .iter()
+            .filter_map(|one| one.always_allow.as_ref())
+            .collect();
         self.always.retain(|path, _| always.contains(&path));
         for path in always {
-            self.always.entry(path.clone()).or_default().refresh(path, MAX_POLICY, |text| {
-                let set = endpoint_set(text, path)?;
-                Ok(Arc::new(RuleList::compile(set.endpoints.iter().map(|one| (one, RuleSource::Host)))))
-            });
+            self.always
+                .entry(path.clone())
+                .or_default()
+                .refresh(path, MAX_POLICY, |text| {
+                    let set = endpoint_set(text, path)?;
+                    Ok(Arc::new(RuleList::compile(
+                        set.endpoints.iter().map(|one| (one, RuleSource::Host)),
+                    )))
+                });
         }
         self.lists.retain(|path, _| config.global_block.contains(path));
         for path in &config.global_block {
-            self.lists.entry(path.clone()).or_default().refresh(path, MAX_LIST, |text| {
-                let list = BlockList::parse(text);
-                if let Some(problem) = errors_of(&list.diagnostics, text, path) {
-                    tracing::warn!("some lines of the global block list are not understood:\n{problem}");
-                }
-                Ok(list)
-            });
+            self.lists
+                .entry(path.clone())
+                .or_default()
+                .refresh(path, MAX_LIST, |text| {
+                    let list = BlockList::parse(text);
+                    if let Some(problem) = errors_of(&list.diagnostics, text, path) {
+                        tracing::warn!("some lines of the global block list are not understood:\n{problem}");
+                    }
+                    Ok(list)
+                });
         }
     }
 
@@ -248,14 +302,18 @@ impl PolicyFiles {
 
     fn slot(&self, path: Option<&Path>) -> Slot {
         let Some(path) = path else { return Slot::Vacant };
-        self.compiled(path).map_or_else(|| Slot::Unknown(meta(path, 0)), Slot::Policy)
+        self.compiled(path)
+            .map_or_else(|| Slot::Unknown(meta(path, 0)), Slot::Policy)
     }
 
     /// The policy of a file. While some global block list was never read there is none: what everybody is
     /// refused comes before any policy.
     fn compiled(&self, path: &Path) -> Option<Arc<CompiledPolicy>> {
         let known = self.lists.values().all(|list| list.good.is_some());
-        self.compiled.get(path).filter(|_| known).map(|compiled| Arc::clone(&compiled.policy))
+        self.compiled
+            .get(path)
+            .filter(|_| known)
+            .map(|compiled| Arc::clone(&compiled.policy))
     }
 
     /// Compiles every policy whose text, or one of whose sets, changed since. One that does not compile
@@ -275,7 +333,11 @@ impl PolicyFiles {
             }
             match CompiledPolicy::compile(document, meta(path, kept.version), sets, &self.pack) {
                 Ok(policy) => {
-                    let compiled = Compiled { policy: Arc::new(policy), version: kept.version, sets: used };
+                    let compiled = Compiled {
+                        policy: Arc::new(policy),
+                        version: kept.version,
+                        sets: used,
+                    };
                     self.compiled.insert(path.clone(), compiled);
                     if kept.text.is_some() {
                         kept.problem = None;
@@ -294,7 +356,10 @@ impl PolicyFiles {
             .filter_map(|path| Some((path.clone(), self.lists.get(path)?.version)))
             .collect();
         if versions != self.global_versions {
-            let lists = config.global_block.iter().filter_map(|path| self.lists.get(path)?.good.as_ref());
+            let lists = config
+                .global_block
+                .iter()
+                .filter_map(|path| self.lists.get(path)?.good.as_ref());
             let entries = lists.flat_map(|list| list.entries.iter().map(|one| one.entry.clone()));
             self.global = Arc::new(GlobalBlock::build(entries));
             self.global_versions = versions;
@@ -318,23 +383,46 @@ pub fn pinned_key(path: &Path) -> CompactString {
 pub fn watched_paths(config: &GatewayConfig) -> Vec<PathBuf> {
     let mut paths = policy_paths(config);
     paths.extend(config.endpoint_sets.iter().map(|(_, path)| path.clone()));
-    paths.extend(config.networks.iter().filter_map(|network| network.always_allow.clone()));
+    paths.extend(
+        config
+            .networks
+            .iter()
+            .filter_map(|network| network.always_allow.clone()),
+    );
     paths.extend(config.global_block.iter().cloned());
     paths
 }
 
 fn policy_paths(config: &GatewayConfig) -> Vec<PathBuf> {
-    let networks = config.networks.iter().filter_map(|network| network.default_policy.clone());
-    let leases = config.static_leases.iter().filter_map(|lease| lease.policy.clone());
-    let mut paths: Vec<PathBuf> = networks.chain(leases).chain(config.default_policy.clone()).collect();
+    let networks = config
+        .networks
+        .iter()
+        .filter_map(|network| network.default_policy.clone());
+    let leases = config
+        .static_leases
+        .iter()
+        .filter_map(|lease| lease.policy.clone());
+    let mut paths: Vec<PathBuf> = networks
+        .chain(leases)
+        .chain(config.default_policy.clone())
+        .collect();
     paths.sort();
     paths.dedup();
     paths
 }
 
 fn meta(path: &Path, version: u32) -> PolicyMeta {
-    let name: CompactString = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().as_ref().into();
-    PolicyMeta { id: name.clone(), name, version }
+    let name: CompactString = path
+        .file_name()
+        .unwrap_or(path.as_os_str())
+        .to_string_lossy()
+        .as_ref()
+        .into();
+    PolicyMeta {
+        id: name.clone(),
+        name,
+        version,
+    }
 }
 
 fn endpoint_set(text: &str, path: &Path) -> Result<EndpointSet, String> {
@@ -345,7 +433,11 @@ fn endpoint_set(text: &str, path: &Path) -> Result<EndpointSet, String> {
 }
 
 fn report<T>(path: &Path, kept: &Kept<T>) -> FileReport {
-    FileReport { file: path.to_owned(), version: kept.version, problem: kept.problem.clone() }
+    FileReport {
+        file: path.to_owned(),
+        version: kept.version,
+        problem: kept.problem.clone(),
+    }
 }
 
 /// Compiles one policy file with the sets that it may use, for `tidegate explain`. The error is the rendered
@@ -354,7 +446,8 @@ pub fn compile_file(path: &Path, sets: &[(String, PathBuf)]) -> Result<CompiledP
     let text = read(path, MAX_POLICY)?;
     let parsed = PolicyDocument::parse(&text, &ParseOptions::default());
     let document = parsed.document.ok_or_else(|| {
-        errors_of(&parsed.diagnostics, &text, path).unwrap_or_else(|| format!("{} is not a policy", path.display()))
+        errors_of(&parsed.diagnostics, &text, path)
+            .unwrap_or_else(|| format!("{} is not a policy", path.display()))
     })?;
     let mut known = HashMap::new();
     for (name, file) in sets {

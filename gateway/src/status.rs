@@ -48,7 +48,11 @@ pub async fn fetch(state_dir: &Path) -> Result<Value, StatusError> {
 }
 
 /// Asks it what the job (a lease id or a source address) may reach.
-pub async fn explain(state_dir: &Path, job: &str, targets: &[String]) -> Result<Vec<Explanation>, StatusError> {
+pub async fn explain(
+    state_dir: &Path,
+    job: &str,
+    targets: &[String],
+) -> Result<Vec<Explanation>, StatusError> {
     let mut query = format!("/explain?{}", escape(job));
     for target in targets {
         query.push('&');
@@ -59,16 +63,23 @@ pub async fn explain(state_dir: &Path, job: &str, targets: &[String]) -> Result<
 
 async fn get(state_dir: &Path, path: &str) -> Result<String, StatusError> {
     let socket = state_dir.join(SOCKET);
-    let (status, text) =
-        http::get(&socket, path).await.map_err(|source| StatusError::Unreachable { socket, source })?;
-    if status == StatusCode::OK { Ok(text) } else { Err(StatusError::Refused(text.trim().to_owned())) }
+    let (status, text) = http::get(&socket, path)
+        .await
+        .map_err(|source| StatusError::Unreachable { socket, source })?;
+    if status == StatusCode::OK {
+        Ok(text)
+    } else {
+        Err(StatusError::Refused(text.trim().to_owned()))
+    }
 }
 
 /// Percent-encodes everything that is not plain in a query.
 fn escape(text: &str) -> String {
     text.bytes()
         .map(|byte| match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'.' | b'-' | b'_' | b':' => char::from(byte).to_string(),
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'.' | b'-' | b'_' | b':' => {
+                char::from(byte).to_string()
+            }
             odd => format!("%{odd:02X}"),
         })
         .collect()
@@ -78,7 +89,9 @@ fn unescape(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((first, tail)) = rest.split_first() {
-        let code = tail.get(..2).and_then(|hex| u8::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok());
+        let code = tail
+            .get(..2)
+            .and_then(|hex| u8::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok());
         if let (b'%', Some(byte)) = (first, code) {
             bytes.push(byte);
             rest = &tail[2..];
@@ -118,11 +131,15 @@ fn explain_page(core: &Core, query: &str) -> Page {
     let mut words = query.split('&').map(unescape);
     let job = words.next().unwrap_or_default();
     let Some(subject) = subject_of(core, &job) else {
-        return Page::error(StatusCode::NOT_FOUND, &format!("no lease has the id or the source {job:?}"));
+        return Page::error(
+            StatusCode::NOT_FOUND,
+            &format!("no lease has the id or the source {job:?}"),
+        );
     };
     let book = subject.rulebook();
-    let explained: Result<Vec<Explanation>, _> =
-        words.map(|text| Target::parse(&text).map(|target| explain_target(&book, &target))).collect();
+    let explained: Result<Vec<Explanation>, _> = words
+        .map(|text| Target::parse(&text).map(|target| explain_target(&book, &target)))
+        .collect();
     match explained {
         Ok(explanations) => Page::json(&json!(explanations)),
         Err(error) => Page::error(StatusCode::BAD_REQUEST, &error.to_string()),
@@ -134,7 +151,10 @@ fn subject_of(core: &Core, job: &str) -> Option<Arc<Subject>> {
     if let Ok(source) = job.parse() {
         return Some(core.leases.lookup(source, core.clock.now()));
     }
-    core.leases.subjects().into_iter().find(|subject| subject.job.as_ref().is_some_and(|known| known.id == job))
+    core.leases
+        .subjects()
+        .into_iter()
+        .find(|subject| subject.job.as_ref().is_some_and(|known| known.id == job))
 }
 
 fn report(core: &Core, interception: &InterceptState) -> Value {
@@ -143,10 +163,19 @@ fn report(core: &Core, interception: &InterceptState) -> Value {
     let upstreams = core.resolver.upstreams();
     let mut degraded: Vec<String> = files
         .iter()
-        .filter_map(|file| Some(format!("{}: {}", file.file.display(), first_line(file.problem.as_deref()?))))
+        .filter_map(|file| {
+            Some(format!(
+                "{}: {}",
+                file.file.display(),
+                first_line(file.problem.as_deref()?)
+            ))
+        })
         .collect();
     if let Some(error) = core.refused_config.lock().as_deref() {
-        degraded.push(format!("the configuration in the file is refused, an older one is in force: {}", first_line(error)));
+        degraded.push(format!(
+            "the configuration in the file is refused, an older one is in force: {}",
+            first_line(error)
+        ));
     }
     let (state, restored) = match interception {
         InterceptState::Up => ("up", 0),
@@ -185,7 +214,9 @@ fn first_line(text: &str) -> &str {
 fn unbound(core: &Core) -> Vec<Value> {
     let sources = core.leases.unbound_sources();
     let shown = sources.iter().take(MAX_SHOWN);
-    shown.map(|one| json!({"source": one.address, "mac": one.mac.map(|mac| mac.to_string())})).collect()
+    shown
+        .map(|one| json!({"source": one.address, "mac": one.mac.map(|mac| mac.to_string())}))
+        .collect()
 }
 
 fn leases(core: &Core) -> Vec<Value> {
@@ -217,7 +248,13 @@ mod tests {
 
     #[test]
     fn targets_survive_the_query_string() {
-        for text in ["github.com:443", "[2001:db8::1]:8443", "ntp.example:123/udp", "a&b=c%d", "bücher.example"] {
+        for text in [
+            "github.com:443",
+            "[2001:db8::1]:8443",
+            "ntp.example:123/udp",
+            "a&b=c%d",
+            "bücher.example",
+        ] {
             assert_eq!(unescape(&escape(text)), text);
             assert!(!escape(text).contains('&'));
         }

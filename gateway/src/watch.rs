@@ -32,20 +32,32 @@ impl FileWatch {
     pub(crate) fn over(files: &[PathBuf]) -> Result<Self, WatchError> {
         let changed = Arc::new(Notify::new());
         let wake = Arc::clone(&changed);
-        let names: BTreeSet<OsString> = files.iter().filter_map(|file| Some(file.file_name()?.to_owned())).collect();
+        let names: BTreeSet<OsString> = files
+            .iter()
+            .filter_map(|file| Some(file.file_name()?.to_owned()))
+            .collect();
         let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
             if event.map_or(true, |event| concerns(&event, &names)) {
                 wake.notify_one();
             }
         })
-        .map_err(|source| WatchError { folder: PathBuf::new(), source })?;
+        .map_err(|source| WatchError {
+            folder: PathBuf::new(),
+            source,
+        })?;
         let folders: BTreeSet<&Path> = files.iter().filter_map(|file| file.parent()).collect();
         for folder in folders {
             watcher
                 .watch(folder, RecursiveMode::NonRecursive)
-                .map_err(|source| WatchError { folder: folder.to_owned(), source })?;
+                .map_err(|source| WatchError {
+                    folder: folder.to_owned(),
+                    source,
+                })?;
         }
-        Ok(Self { _watcher: watcher, changed })
+        Ok(Self {
+            _watcher: watcher,
+            changed,
+        })
     }
 
     /// Waits until something changed since the last call.

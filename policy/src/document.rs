@@ -69,7 +69,11 @@ pub enum Detection {
 
 impl Detection {
     /// Every detection.
-    pub const ALL: [Self; 3] = [Self::PrivilegedContainer, Self::RunnerWorkerMemoryRead, Self::ReverseShell];
+    pub const ALL: [Self; 3] = [
+        Self::PrivilegedContainer,
+        Self::RunnerWorkerMemoryRead,
+        Self::ReverseShell,
+    ];
 
     /// The spelling of documents.
     pub const fn as_str(self) -> &'static str {

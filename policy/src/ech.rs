@@ -37,7 +37,9 @@ impl EchLedger {
     /// Records that an HTTPS or SVCB answer for `name` published these config ids.
     pub fn note_name(&self, name: &DnsName, config_ids: &[u8]) {
         let mut inner = self.inner.lock();
-        let Inner { by_name, name_order, .. } = &mut *inner;
+        let Inner {
+            by_name, name_order, ..
+        } = &mut *inner;
         note(by_name, name_order, name.clone(), config_ids);
     }
 
@@ -45,17 +47,27 @@ impl EchLedger {
     pub fn note_address(&self, name: &DnsName, address: IpAddr) {
         let address = address.to_canonical();
         let mut inner = self.inner.lock();
-        let Some(ids) = inner.by_name.get(name).copied() else { return };
+        let Some(ids) = inner.by_name.get(name).copied() else {
+            return;
+        };
         let ids: Vec<u8> = (0..=u8::MAX).filter(|id| contains(&ids, *id)).collect();
-        let Inner { by_address, address_order, .. } = &mut *inner;
+        let Inner {
+            by_address,
+            address_order,
+            ..
+        } = &mut *inner;
         note(by_address, address_order, address, &ids);
     }
 
     /// True when `config_id` was published for `name`, or for any name seen at `address`.
     pub fn published(&self, config_id: u8, name: Option<&DnsName>, address: IpAddr) -> bool {
         let inner = self.inner.lock();
-        name.and_then(|name| inner.by_name.get(name)).is_some_and(|ids| contains(ids, config_id))
-            || inner.by_address.get(&address.to_canonical()).is_some_and(|ids| contains(ids, config_id))
+        name.and_then(|name| inner.by_name.get(name))
+            .is_some_and(|ids| contains(ids, config_id))
+            || inner
+                .by_address
+                .get(&address.to_canonical())
+                .is_some_and(|ids| contains(ids, config_id))
     }
 
     /// True when an HTTPS answer for `name` with `ech` was seen.
@@ -65,7 +77,8 @@ impl EchLedger {
 }
 
 fn contains(ids: &IdSet, id: u8) -> bool {
-    ids.get(usize::from(id >> 6)).is_some_and(|word| word & (1 << (id & 63)) != 0)
+    ids.get(usize::from(id >> 6))
+        .is_some_and(|word| word & (1 << (id & 63)) != 0)
 }
 
 fn note<K: Clone + Eq + std::hash::Hash>(
@@ -98,7 +111,10 @@ mod tests {
     #[test]
     fn an_id_counts_for_its_name_and_for_every_name_at_its_address() {
         let ledger = EchLedger::default();
-        let (real, other) = (DnsName::parse("real.test").unwrap(), DnsName::parse("other.test").unwrap());
+        let (real, other) = (
+            DnsName::parse("real.test").unwrap(),
+            DnsName::parse("other.test").unwrap(),
+        );
         let address: IpAddr = "192.0.2.20".parse().unwrap();
         ledger.note_name(&real, &[7, 200]);
         ledger.note_address(&real, address);

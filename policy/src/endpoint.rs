@@ -61,11 +61,17 @@ pub struct Ports {
 
 impl Ports {
     /// Every port.
-    pub const ALL: Self = Self { first: 1, last: u16::MAX };
+    pub const ALL: Self = Self {
+        first: 1,
+        last: u16::MAX,
+    };
 
     /// One port.
     pub const fn one(port: u16) -> Self {
-        Self { first: port, last: port }
+        Self {
+            first: port,
+            last: port,
+        }
     }
 
     /// True when `port` lies in the range.
@@ -100,7 +106,11 @@ pub struct NamePattern {
 impl NamePattern {
     /// The pattern that matches exactly this name.
     pub fn exact(name: &DnsName) -> Self {
-        let labels = name.labels().iter().map(|label| LabelPattern::Literal(Box::from(*label))).collect();
+        let labels = name
+            .labels()
+            .iter()
+            .map(|label| LabelPattern::Literal(Box::from(*label)))
+            .collect();
         Self { below: false, labels }
     }
 
@@ -218,7 +228,9 @@ impl fmt::Display for NamePattern {
         for label in &self.labels {
             parts.push(match label {
                 LabelPattern::One => "*".into(),
-                LabelPattern::Literal(bytes) | LabelPattern::Glob(bytes) => String::from_utf8_lossy(bytes).into_owned(),
+                LabelPattern::Literal(bytes) | LabelPattern::Glob(bytes) => {
+                    String::from_utf8_lossy(bytes).into_owned()
+                }
             });
         }
         out.write_str(&parts.join("."))

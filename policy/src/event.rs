@@ -56,7 +56,9 @@ impl EventIds {
 
     /// Starts at `seed` (random, from the shell).
     pub fn new(seed: u64) -> Self {
-        Self { next: AtomicU64::new(seed) }
+        Self {
+            next: AtomicU64::new(seed),
+        }
     }
 
     /// The next id.
@@ -282,7 +284,10 @@ impl NetworkEvent {
         self.reason = judgement.refusal().map(|refusal| refusal.reason);
         self.rule = judgement.rule().map(|rule| CompactString::from(rule.text()));
         self.rule_source = judgement.rule().map(RuleRef::source);
-        self.nearest = judgement.refusal().and_then(|refusal| refusal.nearest.as_ref()).map(|rule| rule.text().into());
+        self.nearest = judgement
+            .refusal()
+            .and_then(|refusal| refusal.nearest.as_ref())
+            .map(|rule| rule.text().into());
     }
 }
 
@@ -291,24 +296,36 @@ fn rfc3339<S: Serializer>(time: &jiff::Timestamp, serializer: S) -> Result<S::Ok
 }
 
 #[expect(clippy::ref_option, reason = "serde passes fields by reference")]
-fn display_option<T: std::fmt::Display, S: Serializer>(value: &Option<T>, serializer: S) -> Result<S::Ok, S::Error> {
+fn display_option<T: std::fmt::Display, S: Serializer>(
+    value: &Option<T>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
     match value {
         Some(value) => serializer.collect_str(value),
         None => serializer.serialize_none(),
     }
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes fields by reference")]
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes fields by reference"
+)]
 fn is_zero(port: &u16) -> bool {
     *port == 0
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes fields by reference")]
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes fields by reference"
+)]
 fn is_zero_u64(count: &u64) -> bool {
     *count == 0
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes fields by reference")]
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes fields by reference"
+)]
 fn is_false(flag: &bool) -> bool {
     !*flag
 }
@@ -333,12 +350,17 @@ mod tests {
     fn an_event_is_one_flat_json_object_without_empty_fields() {
         let mut event = NetworkEvent::new(EventIds::new(1).mint(), Kind::Dns, "10.77.1.2".parse().unwrap());
         event.name = Some(DnsName::parse("evil.test").unwrap());
-        event.judged(&Judgement::Refuse(crate::verdict::Refusal::because(Reason::NotAllowed)));
+        event.judged(&Judgement::Refuse(crate::verdict::Refusal::because(
+            Reason::NotAllowed,
+        )));
         let json = serde_json::to_value(&event).unwrap();
         assert_eq!(json["time"], "1970-01-01T00:00:00.000Z");
         assert_eq!(json["verdict"], "refuse");
         assert_eq!(json["reason"], "not-allowed");
         assert_eq!(json["name"], "evil.test");
-        assert!(json.get("bytes_up").is_none() && json.get("job").is_none(), "{json}");
+        assert!(
+            json.get("bytes_up").is_none() && json.get("job").is_none(),
+            "{json}"
+        );
     }
 }

@@ -46,15 +46,24 @@ pub struct TargetError {
 impl Target {
     /// Reads a target: an endpoint without wildcards, ranges of ports or of addresses.
     pub fn parse(text: &str) -> Result<Self, TargetError> {
-        let wrong = |why: String| TargetError { text: text.to_owned(), why };
+        let wrong = |why: String| TargetError {
+            text: text.to_owned(),
+            why,
+        };
         // Never-dial addresses are errors in a policy, and fair questions here.
-        let (bare, port) = text.rsplit_once(':').map_or((text, 443), |(host, port)| (host, port.parse().unwrap_or(443)));
+        let (bare, port) = text
+            .rsplit_once(':')
+            .map_or((text, 443), |(host, port)| (host, port.parse().unwrap_or(443)));
         let address = text.parse().ok().map(|address| (address, 443)).or_else(|| {
             let inner = bare.trim_start_matches('[').trim_end_matches(']');
             inner.parse().ok().map(|address| (address, port))
         });
         if let Some((address, port)) = address.filter(|_| !text.contains('/')) {
-            return Ok(Self { party: Party::Address(address), port, transport: Transport::Tcp });
+            return Ok(Self {
+                party: Party::Address(address),
+                port,
+                transport: Transport::Tcp,
+            });
         }
         let (endpoint, _) = parse_endpoint(text, Role::Allowed).map_err(|error| wrong(error.to_string()))?;
         let transport = match endpoint.protocols {
@@ -65,11 +74,19 @@ impl Target {
             return Err(wrong("it names several ports".into()));
         }
         let party = match endpoint.host {
-            Host::Name(pattern) => Party::Name(pattern.as_exact().ok_or_else(|| wrong("it has a wildcard".into()))?),
+            Host::Name(pattern) => Party::Name(
+                pattern
+                    .as_exact()
+                    .ok_or_else(|| wrong("it has a wildcard".into()))?,
+            ),
             Host::Net(net) if net.prefix_len() == net.max_prefix_len() => Party::Address(net.addr()),
             Host::Net(_) => return Err(wrong("it is a range of addresses".into())),
         };
-        Ok(Self { party, port: endpoint.ports.first, transport })
+        Ok(Self {
+            party,
+            port: endpoint.ports.first,
+            transport,
+        })
     }
 }
 
@@ -113,7 +130,11 @@ pub fn explain(book: &Rulebook, target: &Target) -> Explanation {
         Party::Address(IpAddr::V6(v6)) => format!("[{v6}]"),
         Party::Address(v4) => v4.to_string(),
     };
-    let suffix = if target.transport == Transport::Udp { "/udp" } else { "" };
+    let suffix = if target.transport == Transport::Udp {
+        "/udp"
+    } else {
+        ""
+    };
     explanation(book, format!("{host}:{}{suffix}", target.port), &judgement)
 }
 
@@ -127,9 +148,13 @@ fn explanation(book: &Rulebook, target: String, judgement: &Judgement) -> Explan
         reason: refusal.map(|refusal| refusal.reason.as_str().to_owned()),
         meaning: refusal.map(|refusal| refusal.reason.meaning().trim().to_owned()),
         rule: rule.map(|rule| rule.text().to_owned()),
-        line: rule.map(crate::compile::rules::RuleRef::line).filter(|line| *line > 0),
+        line: rule
+            .map(crate::compile::rules::RuleRef::line)
+            .filter(|line| *line > 0),
         rule_source: rule.map(|rule| rule.source().kind().to_owned()),
-        nearest: refusal.and_then(|refusal| refusal.nearest.as_ref()).map(|rule| rule.text().to_owned()),
+        nearest: refusal
+            .and_then(|refusal| refusal.nearest.as_ref())
+            .map(|rule| rule.text().to_owned()),
         policy: book.policy().map(|(policy, _)| policy.meta.name.to_string()),
         policy_version: book.policy().map(|(policy, _)| policy.meta.version),
         scope: book.policy().map(|(_, scope)| scope.to_string()),
@@ -157,9 +182,19 @@ mod tests {
                 Party::Name(name) => name.to_string(),
                 Party::Address(address) => address.to_string(),
             };
-            assert_eq!((read.as_str(), target.port, target.transport), (party, port, transport), "{text}");
+            assert_eq!(
+                (read.as_str(), target.port, target.transport),
+                (party, port, transport),
+                "{text}"
+            );
         }
-        for wrong in ["*.example.com", "10.0.0.0/8", "a.example:1-2", "https://x.example/", ""] {
+        for wrong in [
+            "*.example.com",
+            "10.0.0.0/8",
+            "a.example:1-2",
+            "https://x.example/",
+            "",
+        ] {
             assert!(Target::parse(wrong).is_err(), "{wrong}");
         }
     }

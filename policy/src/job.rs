@@ -25,7 +25,13 @@ pub enum Assurance {
 
 impl Assurance {
     /// Every assurance, weakest first.
-    pub const ALL: [Self; 5] = [Self::Claimed, Self::Declared, Self::Signed, Self::Forge, Self::Static];
+    pub const ALL: [Self; 5] = [
+        Self::Claimed,
+        Self::Declared,
+        Self::Signed,
+        Self::Forge,
+        Self::Static,
+    ];
 
     /// The spelling in configuration, events and metrics.
     pub const fn as_str(self) -> &'static str {
@@ -178,7 +184,14 @@ mod tests {
         ] {
             assert_eq!(written.parse::<Scope>().unwrap().to_string(), canonical);
         }
-        for wrong in ["acme", "repo:acme", "repo:/web", "team:x", "workflow:acme/web", "org:"] {
+        for wrong in [
+            "acme",
+            "repo:acme",
+            "repo:/web",
+            "team:x",
+            "workflow:acme/web",
+            "org:",
+        ] {
             assert!(wrong.parse::<Scope>().is_err(), "{wrong}");
         }
     }

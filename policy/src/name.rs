@@ -182,7 +182,10 @@ mod tests {
 
     #[test]
     fn folds_case_and_drops_one_trailing_dot() {
-        assert_eq!(DnsName::parse("GitHub.COM.").unwrap(), DnsName::parse("github.com").unwrap());
+        assert_eq!(
+            DnsName::parse("GitHub.COM.").unwrap(),
+            DnsName::parse("github.com").unwrap()
+        );
         assert_eq!(DnsName::parse("github.com..").unwrap_err(), NameError::EmptyLabel);
     }
 
@@ -199,8 +202,14 @@ mod tests {
         let longest = format!("{label}.{label}.{label}.{}", "a".repeat(61));
         assert_eq!(longest.len(), 253);
         assert!(DnsName::parse(&longest).is_ok());
-        assert_eq!(DnsName::parse(&format!("{longest}a")).unwrap_err(), NameError::NameTooLong);
-        assert_eq!(DnsName::parse(&"a".repeat(64)).unwrap_err(), NameError::LabelTooLong);
+        assert_eq!(
+            DnsName::parse(&format!("{longest}a")).unwrap_err(),
+            NameError::NameTooLong
+        );
+        assert_eq!(
+            DnsName::parse(&"a".repeat(64)).unwrap_err(),
+            NameError::LabelTooLong
+        );
     }
 
     #[test]

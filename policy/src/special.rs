@@ -65,10 +65,14 @@ pub fn spellings(address: IpAddr) -> Spellings {
         all.push(IpAddr::V4(low()));
     }
     if s[0] == 0x2002 {
-        all.push(IpAddr::V4(Ipv4Addr::from((u32::from(s[1]) << 16) | u32::from(s[2]))));
+        all.push(IpAddr::V4(Ipv4Addr::from(
+            (u32::from(s[1]) << 16) | u32::from(s[2]),
+        )));
     }
     if s[0] == 0x2001 && s[1] == 0 {
-        all.push(IpAddr::V4(Ipv4Addr::from((u32::from(s[2]) << 16) | u32::from(s[3]))));
+        all.push(IpAddr::V4(Ipv4Addr::from(
+            (u32::from(s[2]) << 16) | u32::from(s[3]),
+        )));
         all.push(IpAddr::V4(Ipv4Addr::from(!u32::from(low()))));
     }
     all
@@ -81,19 +85,24 @@ pub fn canonical(address: IpAddr) -> IpAddr {
 
 /// True for the fixed part of the never-dial set, in any spelling.
 pub fn is_never_dial(address: IpAddr) -> bool {
-    spellings(address).iter().any(|one| NEVER_DIAL.iter().any(|net| net.contains(one)))
+    spellings(address)
+        .iter()
+        .any(|one| NEVER_DIAL.iter().any(|net| net.contains(one)))
 }
 
 /// True when the whole range, or part of it, can never be dialled whole: every address of `net` is in
 /// the fixed never-dial set.
 pub fn is_never_dial_net(net: IpNet) -> bool {
-    NEVER_DIAL.iter().any(|never| never.contains(&net)) || (net.addr() == net.broadcast() && is_never_dial(net.addr()))
+    NEVER_DIAL.iter().any(|never| never.contains(&net))
+        || (net.addr() == net.broadcast() && is_never_dial(net.addr()))
 }
 
 /// True for an address that a public name has no business to resolve to, in any spelling: private,
 /// link-local, shared, benchmarking or protocol-assignment space.
 pub fn is_not_public(address: IpAddr) -> bool {
-    spellings(address).iter().any(|one| NOT_PUBLIC.iter().any(|net| net.contains(one)))
+    spellings(address)
+        .iter()
+        .any(|one| NOT_PUBLIC.iter().any(|net| net.contains(one)))
 }
 
 /// True for loopback and the unspecified address of either family.
@@ -111,7 +120,9 @@ pub struct NeverDial {
 impl NeverDial {
     /// The fixed set and these addresses.
     pub fn new(own: impl IntoIterator<Item = IpAddr>) -> Self {
-        Self { own: own.into_iter().map(canonical).collect() }
+        Self {
+            own: own.into_iter().map(canonical).collect(),
+        }
     }
 
     /// True when the gateway must not dial `address` in any of its spellings.
@@ -122,7 +133,11 @@ impl NeverDial {
 
 /// The unspecified address of a family: what a socket binds to for "any".
 pub const fn unspecified(v6: bool) -> IpAddr {
-    if v6 { IpAddr::V6(Ipv6Addr::UNSPECIFIED) } else { IpAddr::V4(Ipv4Addr::UNSPECIFIED) }
+    if v6 {
+        IpAddr::V6(Ipv6Addr::UNSPECIFIED)
+    } else {
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED)
+    }
 }
 
 #[cfg(test)]
@@ -132,7 +147,10 @@ mod tests {
 
     #[test]
     fn l14_m01_never_dial_in_every_spelling() {
-        let never = NeverDial::new(["198.51.100.1".parse().unwrap(), "2001:db8:100::1".parse().unwrap()]);
+        let never = NeverDial::new([
+            "198.51.100.1".parse().unwrap(),
+            "2001:db8:100::1".parse().unwrap(),
+        ]);
         for text in [
             "0.0.0.0",
             "127.8.9.1",
@@ -159,7 +177,12 @@ mod tests {
         ] {
             assert!(never.contains(text.parse().unwrap()), "{text}");
         }
-        for text in ["192.0.2.10", "2001:db8:200::10", "10.0.0.1", "64:ff9b::192.0.2.10"] {
+        for text in [
+            "192.0.2.10",
+            "2001:db8:200::10",
+            "10.0.0.1",
+            "64:ff9b::192.0.2.10",
+        ] {
             assert!(!never.contains(text.parse().unwrap()), "{text}");
         }
     }
@@ -181,6 +204,9 @@ mod tests {
             assert!(is_not_public(text.parse().unwrap()), "{text}");
         }
         assert!(!is_not_public("192.0.2.1".parse().unwrap()));
-        assert!(!is_not_public("127.0.0.1".parse().unwrap()), "loopback passes unticketed instead");
+        assert!(
+            !is_not_public("127.0.0.1".parse().unwrap()),
+            "loopback passes unticketed instead"
+        );
     }
 }

@@ -77,7 +77,9 @@ impl TicketTable {
     /// True when this address was given for `name` and still counts.
     pub fn holds(&self, name: &DnsName, address: IpAddr, now: Moment) -> bool {
         let inner = self.inner.lock();
-        inner.live(special::canonical(address), now).any(|ticket| ticket.name == *name)
+        inner
+            .live(special::canonical(address), now)
+            .any(|ticket| ticket.name == *name)
     }
 
     /// Every name that the job holds for `address`, newest first.
@@ -94,7 +96,11 @@ impl TicketTable {
     /// The name first asked whose live chain `name` belongs to.
     pub fn chain_owner(&self, name: &DnsName, now: Moment) -> Option<DnsName> {
         let inner = self.inner.lock();
-        inner.chains.get(name).filter(|(_, expires)| *expires > now).map(|(owner, _)| owner.clone())
+        inner
+            .chains
+            .get(name)
+            .filter(|(_, expires)| *expires > now)
+            .map(|(owner, _)| owner.clone())
     }
 
     /// Number of tickets stored, expired ones not yet collected included.
@@ -114,15 +120,26 @@ impl TicketTable {
 
     fn change_holders(&self, name: &DnsName, address: IpAddr, change: impl FnOnce(&mut Ticket)) -> bool {
         let mut inner = self.inner.lock();
-        let Some(tickets) = inner.by_address.get_mut(&address) else { return false };
-        tickets.iter_mut().find(|ticket| ticket.name == *name).map(change).is_some()
+        let Some(tickets) = inner.by_address.get_mut(&address) else {
+            return false;
+        };
+        tickets
+            .iter_mut()
+            .find(|ticket| ticket.name == *name)
+            .map(change)
+            .is_some()
     }
 }
 
 impl Inner {
     fn live(&self, address: IpAddr, now: Moment) -> impl Iterator<Item = &Ticket> {
-        let tickets = self.by_address.get(&address).map_or(&[][..], |found| found.as_slice());
-        tickets.iter().filter(move |ticket| ticket.holders > 0 || ticket.expires > now)
+        let tickets = self
+            .by_address
+            .get(&address)
+            .map_or(&[][..], |found| found.as_slice());
+        tickets
+            .iter()
+            .filter(move |ticket| ticket.holders > 0 || ticket.expires > now)
     }
 
     fn put(&mut self, address: IpAddr, name: &DnsName, expires: Moment, now: Moment) {
@@ -142,7 +159,12 @@ impl Inner {
             let gone = tickets.swap_remove(at);
             self.by_age.remove(&gone.serial);
         }
-        tickets.push(Ticket { name: name.clone(), expires, holders: 0, serial });
+        tickets.push(Ticket {
+            name: name.clone(),
+            expires,
+            holders: 0,
+            serial,
+        });
         self.by_age.insert(serial, (address, name.clone()));
         self.collect(now);
     }
@@ -152,10 +174,16 @@ impl Inner {
     fn collect(&mut self, now: Moment) {
         let mut passed: SmallVec<[(u64, (IpAddr, DnsName)); 8]> = SmallVec::new();
         while passed.len() < 8 {
-            let Some((serial, (address, name))) = self.by_age.pop_first() else { break };
+            let Some((serial, (address, name))) = self.by_age.pop_first() else {
+                break;
+            };
             let over = self.by_age.len() + passed.len() + 1 > MAX_TICKETS;
-            let Some(tickets) = self.by_address.get_mut(&address) else { continue };
-            let Some(at) = tickets.iter().position(|ticket| ticket.serial == serial) else { continue };
+            let Some(tickets) = self.by_address.get_mut(&address) else {
+                continue;
+            };
+            let Some(at) = tickets.iter().position(|ticket| ticket.serial == serial) else {
+                continue;
+            };
             let (held, expired) = (tickets[at].holders > 0, tickets[at].expires <= now);
             if held || !(expired || over) {
                 passed.push((serial, (address, name)));
@@ -183,7 +211,11 @@ impl Inner {
     }
 
     fn put_chain(&mut self, name: &DnsName, owner: &DnsName, expires: Moment) {
-        if self.chains.insert(name.clone(), (owner.clone(), expires)).is_none() {
+        if self
+            .chains
+            .insert(name.clone(), (owner.clone(), expires))
+            .is_none()
+        {
             self.chain_order.push_back(name.clone());
             if self.chain_order.len() > MAX_CHAIN_NAMES
                 && let Some(oldest) = self.chain_order.pop_front()
@@ -195,7 +227,11 @@ impl Inner {
 }
 
 fn oldest_of(tickets: &[Ticket]) -> Option<usize> {
-    tickets.iter().enumerate().min_by_key(|(_, ticket)| ticket.serial).map(|(at, _)| at)
+    tickets
+        .iter()
+        .enumerate()
+        .min_by_key(|(_, ticket)| ticket.serial)
+        .map(|(at, _)| at)
 }
 
 /// Keeps one ticket alive while a flow uses it. [`TicketHold::release`] renews it; merely dropping the
@@ -212,21 +248,29 @@ impl TicketHold {
     pub fn take(table: &Arc<TicketTable>, name: &DnsName, address: IpAddr) -> Option<Self> {
         let address = special::canonical(address);
         table
-            .change_holders(name, address, |ticket| ticket.holders = ticket.holders.saturating_add(1))
-            .then(|| Self { table: Arc::clone(table), name: name.clone(), address })
+            .change_holders(name, address, |ticket| {
+                ticket.holders = ticket.holders.saturating_add(1)
+            })
+            .then(|| Self {
+                table: Arc::clone(table),
+                name: name.clone(),
+                address,
+            })
     }
 
     /// Ends the hold at `now`; the ticket lives on for `hold` from here (renewed by use).
     pub fn release(self, hold: Duration, now: Moment) {
-        self.table
-            .change_holders(&self.name, self.address, |ticket| ticket.expires = ticket.expires.max(now.plus(hold)));
+        self.table.change_holders(&self.name, self.address, |ticket| {
+            ticket.expires = ticket.expires.max(now.plus(hold))
+        });
     }
 }
 
 impl Drop for TicketHold {
     fn drop(&mut self) {
-        self.table
-            .change_holders(&self.name, self.address, |ticket| ticket.holders = ticket.holders.saturating_sub(1));
+        self.table.change_holders(&self.name, self.address, |ticket| {
+            ticket.holders = ticket.holders.saturating_sub(1)
+        });
     }
 }
 
@@ -246,7 +290,16 @@ mod tests {
     }
 
     fn grant(table: &TicketTable, asked: &DnsName, addresses: &[IpAddr], now: Moment) {
-        table.grant(&Grant { asked, chain: &[], addresses, ttl: Duration::from_secs(60) }, HOLD, now);
+        table.grant(
+            &Grant {
+                asked,
+                chain: &[],
+                addresses,
+                ttl: Duration::from_secs(60),
+            },
+            HOLD,
+            now,
+        );
     }
 
     #[test]
@@ -303,11 +356,19 @@ mod tests {
         let (asked, target) = (name("www.a.test"), name("edge.cdn.test"));
         let now = Moment::from_millis(0);
         let chain = [target.clone()];
-        let grant = Grant { asked: &asked, chain: &chain, addresses: &[address(1)], ttl: Duration::ZERO };
+        let grant = Grant {
+            asked: &asked,
+            chain: &chain,
+            addresses: &[address(1)],
+            ttl: Duration::ZERO,
+        };
         table.grant(&grant, HOLD, now);
         assert_eq!(table.chain_owner(&target, now), Some(asked.clone()));
         assert_eq!(table.chain_owner(&target, now.plus(HOLD)), None);
-        assert!(!table.holds(&target, address(1), now), "the target is not thereby allowed");
+        assert!(
+            !table.holds(&target, address(1), now),
+            "the target is not thereby allowed"
+        );
         assert_eq!(table.names_at(address(1), now).as_slice(), [asked]);
     }
 

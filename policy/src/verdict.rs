@@ -158,12 +158,20 @@ pub struct Refusal {
 impl Refusal {
     /// A refusal that no rule made.
     pub const fn because(reason: Reason) -> Self {
-        Self { reason, rule: None, nearest: None }
+        Self {
+            reason,
+            rule: None,
+            nearest: None,
+        }
     }
 
     /// A refusal by one rule.
     pub const fn by(reason: Reason, rule: RuleRef) -> Self {
-        Self { reason, rule: Some(rule), nearest: None }
+        Self {
+            reason,
+            rule: Some(rule),
+            nearest: None,
+        }
     }
 }
 

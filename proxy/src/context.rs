@@ -18,8 +18,8 @@ use tidegate_policy::{DnsName, Moment};
 use crate::Proxy;
 use crate::address::{ClientAddr, OriginalDst, UpstreamAddr};
 use crate::explain::Explanation;
-use crate::registry::{Admission, Closing, FlowHandle};
 use crate::record::OpenRecord;
+use crate::registry::{Admission, Closing, FlowHandle};
 use crate::relay::Traffic;
 
 /// One flow in work.

@@ -31,9 +31,20 @@ struct Inner {
 
 impl OpenRecord {
     /// Begins the record of a flow that was `opened` then and counts its bytes in `traffic`.
-    pub(crate) fn begin(event: NetworkEvent, proxy: Arc<Proxy>, traffic: Arc<Traffic>, opened: Moment) -> Self {
+    pub(crate) fn begin(
+        event: NetworkEvent,
+        proxy: Arc<Proxy>,
+        traffic: Arc<Traffic>,
+        opened: Moment,
+    ) -> Self {
         let early = event.verdict == Verdict::WouldRefuse;
-        let inner = Arc::new(Mutex::new(Inner { event, proxy, traffic, opened, written: None }));
+        let inner = Arc::new(Mutex::new(Inner {
+            event,
+            proxy,
+            traffic,
+            opened,
+            written: None,
+        }));
         if early {
             tokio::spawn(tell_early(Arc::downgrade(&inner)));
         }

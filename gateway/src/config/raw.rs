@@ -190,7 +190,10 @@ pub(super) struct StaticLease {
 
 /// An address or a range.
 #[derive(Clone, Copy, Debug, Deserialize)]
-#[serde(untagged, expecting = "expected an address such as 10.77.1.2, or a range such as 10.77.1.0/24")]
+#[serde(
+    untagged,
+    expecting = "expected an address such as 10.77.1.2, or a range such as 10.77.1.0/24"
+)]
 pub(super) enum Source {
     Net(IpNet),
     Address(IpAddr),

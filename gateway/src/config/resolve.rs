@@ -13,7 +13,8 @@ use tidegate_policy::rulebook::Destination;
 use tidegate_policy::subject::RunnerKind;
 
 use super::{
-    ConfigError, DnsConfig, Egress, EventLogConfig, GatewayConfig, NetworkConfig, ProxyConfig, StaticLeaseConfig, raw,
+    ConfigError, DnsConfig, Egress, EventLogConfig, GatewayConfig, NetworkConfig, ProxyConfig,
+    StaticLeaseConfig, raw,
 };
 
 /// Rotation when the file names no size.
@@ -33,10 +34,15 @@ pub(super) fn file(text: &str, path: &Path) -> Result<GatewayConfig, ConfigError
     serde_yaml::from_str::<serde_yaml::Value>(text).map_err(|error| at.syntax(&error))?;
     let file: raw::File = serde_yaml::from_str(text).map_err(|error| at.syntax(&error))?;
     if file.version != 1 {
-        let message = format!("{} is not a version that this program reads; write 1", file.version);
+        let message = format!(
+            "{} is not a version that this program reads; write 1",
+            file.version
+        );
         return Err(at.value("version", message));
     }
-    let gateway = file.gateway.ok_or_else(|| at.value("gateway", "the section is missing".into()))?;
+    let gateway = file
+        .gateway
+        .ok_or_else(|| at.value("gateway", "the section is missing".into()))?;
     at.gateway(gateway)
 }
 
@@ -48,18 +54,28 @@ struct At<'a> {
 
 impl At<'_> {
     fn value(self, key: &str, message: String) -> ConfigError {
-        ConfigError::Value { path: self.path.to_owned(), key: key.to_owned(), message }
+        ConfigError::Value {
+            path: self.path.to_owned(),
+            key: key.to_owned(),
+            message,
+        }
     }
 
     fn syntax(self, error: &serde_yaml::Error) -> ConfigError {
-        let position =
-            error.location().map_or_else(String::new, |at| format!(":{}:{}", at.line(), at.column()));
+        let position = error
+            .location()
+            .map_or_else(String::new, |at| format!(":{}:{}", at.line(), at.column()));
         let mut message = error.to_string();
         if let Some(end) = message.rfind(" at line ") {
             message.truncate(end);
         }
         let hint = unknown_key_hint(&message).unwrap_or_default();
-        ConfigError::Syntax { path: self.path.to_owned(), position, message, hint }
+        ConfigError::Syntax {
+            path: self.path.to_owned(),
+            position,
+            message,
+            hint,
+        }
     }
 
     fn join(self, file: PathBuf) -> PathBuf {
@@ -84,14 +100,21 @@ impl At<'_> {
             return Err(self.value("gateway.name", "write a name for this gateway".into()));
         }
         if raw.networks.is_empty() {
-            return Err(self.value("gateway.networks", "name at least one runner-facing interface".into()));
+            return Err(self.value(
+                "gateway.networks",
+                "name at least one runner-facing interface".into(),
+            ));
         }
         Ok(GatewayConfig {
             name: raw.name.into(),
             state_dir: self.join(raw.state_dir),
             networks: self.networks(raw.networks)?,
             default_policy: raw.default_policy.map(|file| self.join(file)),
-            endpoint_sets: raw.endpoint_sets.into_iter().map(|(name, file)| (name, self.join(file))).collect(),
+            endpoint_sets: raw
+                .endpoint_sets
+                .into_iter()
+                .map(|(name, file)| (name, self.join(file)))
+                .collect(),
             dns: self.dns(raw.dns)?,
             proxy: self.proxy(&raw.proxy, raw.egress)?,
             global_block: raw.global_block.into_iter().map(|file| self.join(file)).collect(),
@@ -109,7 +132,10 @@ impl At<'_> {
         let mut networks: Vec<NetworkConfig> = Vec::new();
         for (index, one) in raw.into_iter().enumerate() {
             let key = format!("gateway.networks[{index}]");
-            if networks.iter().any(|other| other.name == one.name || other.interface == one.interface) {
+            if networks
+                .iter()
+                .any(|other| other.name == one.name || other.interface == one.interface)
+            {
                 let message = format!("{} or {} is named twice", one.name, one.interface);
                 return Err(self.value(&key, message));
             }
@@ -137,7 +163,10 @@ impl At<'_> {
 
     fn dns(self, raw: raw::Dns) -> Result<DnsConfig, ConfigError> {
         if raw.upstreams.is_empty() {
-            return Err(self.value("gateway.dns.upstreams", "name at least one upstream resolver".into()));
+            return Err(self.value(
+                "gateway.dns.upstreams",
+                "name at least one upstream resolver".into(),
+            ));
         }
         let mut forward = Vec::new();
         for (zone, upstreams) in raw.forward {
@@ -174,7 +203,11 @@ impl At<'_> {
                 &raw.detect_timeout,
                 Duration::from_millis(100)..=Duration::from_mins(1),
             )?,
-            ticket_hold: self.span("gateway.proxy.ticket-hold", &raw.ticket_hold, Duration::from_secs(1)..=week)?,
+            ticket_hold: self.span(
+                "gateway.proxy.ticket-hold",
+                &raw.ticket_hold,
+                Duration::from_secs(1)..=week,
+            )?,
             destination: match raw.destination {
                 raw::Destination::Resolve => Destination::Resolve,
                 raw::Destination::TicketOnly => Destination::TicketOnly,
@@ -205,7 +238,10 @@ impl At<'_> {
             if sources.is_empty() || one.owner.is_empty() {
                 return Err(self.value(&key, "a lease needs sources and an owner".into()));
             }
-            if let Some(twice) = sources.iter().find(|net| leases.iter().any(|other| other.sources.contains(net))) {
+            if let Some(twice) = sources
+                .iter()
+                .find(|net| leases.iter().any(|other| other.sources.contains(net)))
+            {
                 return Err(self.value(&key, format!("{twice} is held by another static lease already")));
             }
             let identity = JobIdentity {
@@ -223,7 +259,11 @@ impl At<'_> {
                 assurance: Assurance::Static,
             }
             .canonical();
-            leases.push(StaticLeaseConfig { sources, identity, policy: one.policy.map(|file| self.join(file)) });
+            leases.push(StaticLeaseConfig {
+                sources,
+                identity,
+                policy: one.policy.map(|file| self.join(file)),
+            });
         }
         Ok(leases)
     }
@@ -247,12 +287,22 @@ impl At<'_> {
         bounds: std::ops::RangeInclusive<Duration>,
     ) -> Result<Duration, ConfigError> {
         let Some(span) = parse_span(text) else {
-            return Err(self.value(key, format!("{text:?} is not a time span; write 500ms, 3s, 10m, 1h or 2d")));
+            return Err(self.value(
+                key,
+                format!("{text:?} is not a time span; write 500ms, 3s, 10m, 1h or 2d"),
+            ));
         };
         if bounds.contains(&span) {
             return Ok(span);
         }
-        Err(self.value(key, format!("{text} is out of bounds: {:?} to {:?}", bounds.start(), bounds.end())))
+        Err(self.value(
+            key,
+            format!(
+                "{text} is out of bounds: {:?} to {:?}",
+                bounds.start(),
+                bounds.end()
+            ),
+        ))
     }
 }
 

@@ -20,7 +20,10 @@ fn parse(text: &str) -> Result<GatewayConfig, String> {
 #[test]
 fn a_small_file_is_completed_with_defaults() {
     let config = parse(SMALL).expect("accepted");
-    assert_eq!(config.networks[0].default_policy.as_deref(), Some(Path::new("/etc/tidegate/default.yaml")));
+    assert_eq!(
+        config.networks[0].default_policy.as_deref(),
+        Some(Path::new("/etc/tidegate/default.yaml"))
+    );
     assert_eq!(config.proxy.egress, Egress::Gateway);
     assert_eq!(config.proxy.ticket_hold.as_secs(), 3600);
     assert!(config.events.is_none() && config.metrics.is_none());
@@ -71,11 +74,23 @@ fn an_unknown_key_names_line_and_the_key_that_was_meant() {
 fn wrong_values_name_their_key_and_what_to_write() {
     for (from, to, want) in [
         ("version: 1", "version: 2", "version: 2 is not a version"),
-        ("[198.51.100.53]", "[]", "gateway.dns.upstreams: name at least one"),
+        (
+            "[198.51.100.53]",
+            "[]",
+            "gateway.dns.upstreams: name at least one",
+        ),
         ("runners0", "run/ners0", "gateway.networks[0].interface"),
         ("name: gw-1", "name: ''", "gateway.name: write a name"),
-        ("  dns:", "  control-plane: {url: x}\n  dns:", "gateway.control-plane: this version"),
-        ("  dns:", "  proxy: {detect-timeout: soon}\n  dns:", "gateway.proxy.detect-timeout: \"soon\" is not a time span"),
+        (
+            "  dns:",
+            "  control-plane: {url: x}\n  dns:",
+            "gateway.control-plane: this version",
+        ),
+        (
+            "  dns:",
+            "  proxy: {detect-timeout: soon}\n  dns:",
+            "gateway.proxy.detect-timeout: \"soon\" is not a time span",
+        ),
         ("  dns:", "  proxy: {quic: inspect}\n  dns:", "gateway.proxy.quic"),
         ("  dns:", "  name: twice\n  dns:", "duplicate"),
     ] {

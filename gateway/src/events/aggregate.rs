@@ -20,7 +20,13 @@ pub const VERBATIM: u32 = 1_000;
 pub const MAX_AGGREGATES: usize = 10_000;
 const MINUTE: Duration = Duration::from_mins(1);
 
-type Key = (CompactString, Option<DnsName>, Option<IpAddr>, u16, Option<Reason>);
+type Key = (
+    CompactString,
+    Option<DnsName>,
+    Option<IpAddr>,
+    u16,
+    Option<Reason>,
+);
 
 /// The state of one minute.
 #[derive(Default)]
@@ -45,7 +51,13 @@ impl Aggregator {
             self.verbatim += 1;
             return Some(event);
         }
-        let key = (party(&event), event.name.clone(), event.address, event.port, event.reason);
+        let key = (
+            party(&event),
+            event.name.clone(),
+            event.address,
+            event.port,
+            event.reason,
+        );
         if let Some(known) = self.pending.get_mut(&key) {
             known.count += event.count;
             known.bytes_up += event.bytes_up;

@@ -27,7 +27,12 @@ impl EventLog {
         }
         let file = append_to(&config.file)?;
         let size = file.metadata()?.len();
-        Ok(Self { config, file, size, failing: false })
+        Ok(Self {
+            config,
+            file,
+            size,
+            failing: false,
+        })
     }
 
     /// Appends a line an event; returns how many were written.

@@ -32,7 +32,11 @@ struct Inner {
 impl EventQueue {
     /// A queue of at most `capacity` events.
     pub fn new(capacity: usize) -> Self {
-        Self { capacity, inner: Mutex::default(), filled: Condvar::new() }
+        Self {
+            capacity,
+            inner: Mutex::default(),
+            filled: Condvar::new(),
+        }
     }
 
     /// Queues an event; returns how many were dropped for it (0 or 1).
@@ -62,7 +66,10 @@ impl EventQueue {
             self.filled.wait_for(&mut inner, patience);
         }
         inner.by_job.clear();
-        let (permits, refusals) = (std::mem::take(&mut inner.permits), std::mem::take(&mut inner.refusals));
+        let (permits, refusals) = (
+            std::mem::take(&mut inner.permits),
+            std::mem::take(&mut inner.refusals),
+        );
         let open = !inner.closed;
         drop(inner);
         let mut all: Vec<_> = permits.into_iter().chain(refusals).collect();
@@ -97,12 +104,20 @@ impl Inner {
         if event.verdict == Verdict::Permit {
             return false;
         }
-        let Some((noisiest, most)) = self.by_job.iter().max_by_key(|(_, count)| **count) else { return false };
+        let Some((noisiest, most)) = self.by_job.iter().max_by_key(|(_, count)| **count) else {
+            return false;
+        };
         if self.by_job.get(&party(event)).is_some_and(|mine| mine >= most) {
             return false;
         }
         let noisiest = noisiest.clone();
-        let Some(at) = self.refusals.iter().position(|(_, queued)| party(queued) == noisiest) else { return false };
+        let Some(at) = self
+            .refusals
+            .iter()
+            .position(|(_, queued)| party(queued) == noisiest)
+        else {
+            return false;
+        };
         self.refusals.remove(at);
         if let Some(count) = self.by_job.get_mut(&noisiest) {
             *count = count.saturating_sub(1);

@@ -24,7 +24,10 @@ fn a_full_queue_drops_the_oldest_permit_first() {
     assert_eq!(queue.push(event(3, Verdict::Refuse)), 1);
     let (left, open) = queue.take(std::time::Duration::ZERO);
     assert!(open);
-    assert_eq!(left.iter().map(|e| e.source.to_string()).collect::<Vec<_>>(), ["10.77.1.2", "10.77.1.3"]);
+    assert_eq!(
+        left.iter().map(|e| e.source.to_string()).collect::<Vec<_>>(),
+        ["10.77.1.2", "10.77.1.3"]
+    );
 }
 
 #[test]
@@ -33,8 +36,16 @@ fn without_permits_the_noisiest_party_pays() {
     for source in [1, 1, 1, 2] {
         assert_eq!(queue.push(event(source, Verdict::Refuse)), 0);
     }
-    assert_eq!(queue.push(event(1, Verdict::Refuse)), 1, "the noisy one's own event goes");
-    assert_eq!(queue.push(event(3, Verdict::Refuse)), 1, "a quiet one's event stays, a noisy one's goes");
+    assert_eq!(
+        queue.push(event(1, Verdict::Refuse)),
+        1,
+        "the noisy one's own event goes"
+    );
+    assert_eq!(
+        queue.push(event(3, Verdict::Refuse)),
+        1,
+        "a quiet one's event stays, a noisy one's goes"
+    );
     let (left, _) = queue.take(std::time::Duration::ZERO);
     let of = |source: &str| left.iter().filter(|e| e.source.to_string() == source).count();
     assert_eq!((of("10.77.1.1"), of("10.77.1.2"), of("10.77.1.3")), (2, 1, 1));
@@ -50,18 +61,30 @@ fn refusals_past_the_bound_of_a_minute_become_one_event_with_a_count() {
     for _ in 0..500 {
         assert!(aggregator.take(event(1, Verdict::Refuse), now).is_none());
     }
-    assert!(aggregator.take(event(1, Verdict::Permit), now).is_some(), "permits pass");
+    assert!(
+        aggregator.take(event(1, Verdict::Permit), now).is_some(),
+        "permits pass"
+    );
     assert!(aggregator.flush(Moment::from_millis(59_999), false).is_empty());
     let flushed = aggregator.flush(Moment::from_millis(60_000), false);
     assert_eq!(flushed.iter().map(|e| e.count).collect::<Vec<_>>(), [500]);
-    assert!(aggregator.take(event(1, Verdict::Refuse), Moment::from_millis(60_001)).is_some());
+    assert!(
+        aggregator
+            .take(event(1, Verdict::Refuse), Moment::from_millis(60_001))
+            .is_some()
+    );
 }
 
 #[test]
 fn the_log_rotates_by_size_and_keeps_what_it_is_told() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("sub/events.ndjson");
-    let mut log = EventLog::open(EventLogConfig { file: file.clone(), rotate_bytes: 4096, keep: 2 }).expect("opens");
+    let mut log = EventLog::open(EventLogConfig {
+        file: file.clone(),
+        rotate_bytes: 4096,
+        keep: 2,
+    })
+    .expect("opens");
     for _ in 0..100 {
         assert_eq!(log.append(&[event(1, Verdict::Refuse)]), 1);
     }
@@ -71,6 +94,10 @@ fn the_log_rotates_by_size_and_keeps_what_it_is_told() {
         .collect();
     assert_eq!(names.len(), 3, "{names:?}");
     let newest = std::fs::read_to_string(&file).expect("read");
-    assert!(newest.lines().all(|line| serde_json::from_str::<serde_json::Value>(line).is_ok()));
+    assert!(
+        newest
+            .lines()
+            .all(|line| serde_json::from_str::<serde_json::Value>(line).is_ok())
+    );
     assert!(newest.len() <= 4096);
 }

@@ -25,7 +25,11 @@ fn write(folder: &Path, name: &str, text: &str) {
 
 fn scene() -> (tempfile::TempDir, GatewayConfig) {
     let folder = tempfile::tempdir().expect("a folder");
-    write(folder.path(), "p.yaml", "egress-policy: block\nallowed-endpoints: a.test:443\nuse: [base]\n");
+    write(
+        folder.path(),
+        "p.yaml",
+        "egress-policy: block\nallowed-endpoints: a.test:443\nuse: [base]\n",
+    );
     write(folder.path(), "base.yaml", "- b.test:443\n");
     write(folder.path(), "host.yaml", "- host.test:443\n");
     write(folder.path(), "block.txt", "evil.test\n");
@@ -45,7 +49,10 @@ fn version_of(set: &PolicySet) -> u32 {
 fn an_unchanged_file_keeps_its_compiled_policy() {
     let (_folder, config) = scene();
     let mut files = PolicyFiles::new();
-    let (first, second) = (files.load(&config, NeverDial::default()), files.load(&config, NeverDial::default()));
+    let (first, second) = (
+        files.load(&config, NeverDial::default()),
+        files.load(&config, NeverDial::default()),
+    );
     let (Slot::Policy(a), Slot::Policy(b)) = (default_of(&first), default_of(&second)) else {
         panic!("no policies: {:?}", files.report());
     };
@@ -58,11 +65,22 @@ fn a_broken_file_is_reported_and_its_last_good_version_stays() {
     let (folder, config) = scene();
     let mut files = PolicyFiles::new();
     files.load(&config, NeverDial::default());
-    write(folder.path(), "p.yaml", "egress-policy: block\nallowed-endpoints: a.test:99999\n");
+    write(
+        folder.path(),
+        "p.yaml",
+        "egress-policy: block\nallowed-endpoints: a.test:99999\n",
+    );
     let set = files.load(&config, NeverDial::default());
     assert_eq!(version_of(&set), 1);
-    let problem = files.report().into_iter().find_map(|file| file.problem).expect("a problem");
-    assert!(problem.contains("p.yaml") && problem.contains("99999"), "{problem}");
+    let problem = files
+        .report()
+        .into_iter()
+        .find_map(|file| file.problem)
+        .expect("a problem");
+    assert!(
+        problem.contains("p.yaml") && problem.contains("99999"),
+        "{problem}"
+    );
     write(folder.path(), "p.yaml", "egress-policy: audit\n");
     let set = files.load(&config, NeverDial::default());
     assert_eq!(version_of(&set), 2);
@@ -78,7 +96,12 @@ fn a_policy_that_uses_a_missing_set_keeps_its_last_good_compilation() {
     write(folder.path(), "p.yaml", "egress-policy: audit\nuse: [gone]\n");
     let set = files.load(&config, NeverDial::default());
     assert!(matches!(default_of(&set), Slot::Policy(policy) if policy.mode == Mode::Block));
-    assert!(files.report().iter().any(|file| file.problem.as_deref().is_some_and(|text| text.contains("gone"))));
+    assert!(
+        files
+            .report()
+            .iter()
+            .any(|file| file.problem.as_deref().is_some_and(|text| text.contains("gone")))
+    );
 }
 
 #[test]
@@ -99,10 +122,16 @@ fn a_block_list_that_was_never_read_is_deny_all_until_it_is() {
     assert!(matches!(default_of(&set), Slot::Unknown(_)) && set.pinned.is_empty());
     write(folder.path(), "block.txt", "");
     let set = files.load(&config, NeverDial::default());
-    assert!(matches!(default_of(&set), Slot::Policy(_)), "an empty list is a list");
+    assert!(
+        matches!(default_of(&set), Slot::Policy(_)),
+        "an empty list is a list"
+    );
     std::fs::remove_file(folder.path().join("block.txt")).expect("removed");
     let set = files.load(&config, NeverDial::default());
-    assert!(matches!(default_of(&set), Slot::Policy(_)), "the one that was read stays in force");
+    assert!(
+        matches!(default_of(&set), Slot::Policy(_)),
+        "the one that was read stays in force"
+    );
 }
 
 #[test]

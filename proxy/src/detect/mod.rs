@@ -60,7 +60,10 @@ impl Step {
                 prefix: Prefix::Http,
                 what: error.what,
             }),
-            Self::TooLarge(prefix) => Some(Detection::Malformed { prefix: *prefix, what: "larger than 64 KiB" }),
+            Self::TooLarge(prefix) => Some(Detection::Malformed {
+                prefix: *prefix,
+                what: "larger than 64 KiB",
+            }),
         }
     }
 }

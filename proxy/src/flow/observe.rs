@@ -15,10 +15,10 @@ use super::tls::TlsWatch;
 use crate::address::UpstreamAddr;
 use crate::budget::Share;
 use crate::context::{FlowContext, Judged, Remarks};
-use crate::record::OpenRecord;
 use crate::detect::{Detector, Step};
 use crate::http::Onlooker;
 use crate::leg::Leg;
+use crate::record::OpenRecord;
 use crate::relay::{Direction, End, Inspect, Look};
 use crate::route::own_permit;
 
@@ -133,7 +133,12 @@ impl<'a> Observer<'a> {
             return Look::More;
         }
         // The preface alone names nobody; its requests do.
-        let h2c = || Detection::Http(Authority { host: HttpHost::Absent, port: None });
+        let h2c = || {
+            Detection::Http(Authority {
+                host: HttpHost::Absent,
+                port: None,
+            })
+        };
         self.found(step.detection().unwrap_or_else(h2c), Some(step), pass)
     }
 
@@ -282,11 +287,9 @@ impl Inspect for Observer<'_> {
     fn release(&mut self, direction: Direction) -> Vec<u8> {
         match &mut self.sight {
             Sight::Tls(watch, _) => watch.release(direction),
-            Sight::Looking
-            | Sight::Http(_)
-            | Sight::Unconfirmed(..)
-            | Sight::Refused(..)
-            | Sight::Done => Vec::new(),
+            Sight::Looking | Sight::Http(_) | Sight::Unconfirmed(..) | Sight::Refused(..) | Sight::Done => {
+                Vec::new()
+            }
         }
     }
 }

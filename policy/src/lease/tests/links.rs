@@ -335,10 +335,24 @@ fn link_row_rows_of_other_networks_and_foreign_addresses_say_nothing() {
 
 #[test]
 fn l19_on_an_adjacent_network_no_v6_source_gets_the_default_before_its_machine_was_seen() {
-    let table = table_of(vec![Network { adjacent: true, ..runners() }]);
+    let table = table_of(vec![Network {
+        adjacent: true,
+        ..runners()
+    }]);
     let now = Moment::from_millis(0);
     let v6: IpAddr = "fd77::2".parse().unwrap();
-    assert_eq!(table.lookup(v6, now).standing, Standing::Unleased, "without a lease nobody can hide");
-    table.set_static(vec![StaticLease { sources: vec!["10.77.1.2/32".parse().unwrap()], identity: job("acme/web", "1"), pinned: None }], now);
+    assert_eq!(
+        table.lookup(v6, now).standing,
+        Standing::Unleased,
+        "without a lease nobody can hide"
+    );
+    table.set_static(
+        vec![StaticLease {
+            sources: vec!["10.77.1.2/32".parse().unwrap()],
+            identity: job("acme/web", "1"),
+            pinned: None,
+        }],
+        now,
+    );
     assert_eq!(table.lookup(v6, now).standing, Standing::Unbound);
 }
