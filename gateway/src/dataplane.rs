@@ -128,7 +128,7 @@ async fn serve(sockets: CoreSockets, proxy: Arc<Proxy>, dns: Arc<DnsHandler>, st
             report(
                 "a DNS UDP socket",
                 serve_udp(dns, socket, Steering::default().spoof_mark).await,
-            )
+            );
         });
     }
     for socket in sockets.dns_tcp {

@@ -5,18 +5,17 @@
 //! its place deny-all (`policy-unknown`), never a looser default. Driven by [`crate::appliance`] at start, on
 //! reload and when `watch` sees a change.
 
+mod kept;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use compact_str::CompactString;
 use hashbrown::HashMap;
-use serde::Serialize;
 use tidegate_policy::compile::block::GlobalBlock;
 use tidegate_policy::compile::rules::RuleSource;
 use tidegate_policy::document::blocklist::BlockList;
-use tidegate_policy::document::diagnostic::{Diagnostic, Severity};
-use tidegate_policy::document::render::{Style, render_all};
 use tidegate_policy::document::{EndpointSet, ParseOptions, PolicyDocument, platform};
 use tidegate_policy::ech::EchLedger;
 use tidegate_policy::effective::{NetworkPolicies, PolicySet, Slot, Store};
@@ -25,21 +24,13 @@ use tidegate_policy::special::NeverDial;
 
 use crate::config::GatewayConfig;
 
+pub use kept::FileReport;
+use kept::{Kept, endpoint_set, errors_of, read, report};
+
 /// A policy file larger than this is refused; block lists may be larger.
 const MAX_POLICY: u64 = 1 << 20;
 /// A block list larger than this is refused: about 16 million names.
 const MAX_LIST: u64 = 512 << 20;
-
-/// A file that policies come from, as `status` shows it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct FileReport {
-    /// The file.
-    pub file: PathBuf,
-    /// Version in force, from 1; 0 when none ever was good.
-    pub version: u32,
-    /// Why the newest text is not in force.
-    pub problem: Option<String>,
-}
 
 /// Every file that policies come from, with what was last good in each.
 pub struct PolicyFiles {
@@ -60,93 +51,6 @@ struct Compiled {
     policy: Arc<CompiledPolicy>,
     version: u32,
     sets: Vec<(String, u32)>,
-}
-
-/// The last good reading of one file.
-struct Kept<T> {
-    text: Option<String>,
-    good: Option<T>,
-    version: u32,
-    problem: Option<String>,
-}
-
-impl<T> Default for Kept<T> {
-    fn default() -> Self {
-        Self {
-            text: None,
-            good: None,
-            version: 0,
-            problem: None,
-        }
-    }
-}
-
-impl<T> Kept<T> {
-    /// Reads the file again; parses only a text that changed.
-    fn refresh(&mut self, path: &Path, limit: u64, parse: impl FnOnce(&str) -> Result<T, String>) {
-        let text = match read(path, limit) {
-            Ok(text) => text,
-            Err(problem) => return self.refuse(path, problem),
-        };
-        if self.text.as_ref() == Some(&text) {
-            return;
-        }
-        match parse(&text) {
-            Ok(good) => {
-                self.good = Some(good);
-                self.version += 1;
-                self.problem = None;
-                tracing::info!(file = %path.display(), version = self.version, "read");
-            }
-            Err(problem) => self.refuse(path, problem),
-        }
-        self.text = Some(text);
-    }
-
-    fn refuse(&mut self, path: &Path, problem: String) {
-        if self.problem.as_ref() != Some(&problem) {
-            let kept = if self.version > 0 {
-                "its last good version stays"
-            } else {
-                "what needs it is refused"
-            };
-            tracing::error!(file = %path.display(), "refused, {kept}:\n{problem}");
-        }
-        self.problem = Some(problem);
-        self.text = None;
-    }
-}
-
-fn read(path: &Path, limit: u64) -> Result<String, String> {
-    let failed = |error: std::io::Error| format!("can't read {}: {error}", path.display());
-    let size = std::fs::metadata(path).map_err(failed)?.len();
-    if size > limit {
-        return Err(format!(
-            "{} has {size} bytes; the limit is {limit}",
-            path.display()
-        ));
-    }
-    std::fs::read_to_string(path).map_err(failed)
-}
-
-/// The rendered errors of a document, or nothing when there is none.
-fn errors_of(diagnostics: &[Diagnostic], text: &str, path: &Path) -> Option<String> {
-    let errors: Vec<Diagnostic> = diagnostics
-        .iter()
-        .filter(|one| one.severity == Severity::Error)
-        .cloned()
-        .collect();
-    let file = path.display().to_string();
-    (!errors.is_empty()).then(|| {
-        render_all(
-            &errors,
-            text,
-            Style {
-                file: &file,
-                colour: false,
-            },
-        )
-    })
 }
 
 impl PolicyFiles {
@@ -422,21 +326,6 @@ fn meta(path: &Path, version: u32) -> PolicyMeta {
         id: name.clone(),
         name,
         version,
-    }
-}
-
-fn endpoint_set(text: &str, path: &Path) -> Result<EndpointSet, String> {
-    let parsed = EndpointSet::parse(text, &ParseOptions::default());
-    parsed.document.ok_or_else(|| {
-        errors_of(&parsed.diagnostics, text, path).unwrap_or_else(|| "not an endpoint set".into())
-    })
-}
-
-fn report<T>(path: &Path, kept: &Kept<T>) -> FileReport {
-    FileReport {
-        file: path.to_owned(),
-        version: kept.version,
-        problem: kept.problem.clone(),
     }
 }
 

@@ -249,7 +249,7 @@ impl TicketHold {
         let address = special::canonical(address);
         table
             .change_holders(name, address, |ticket| {
-                ticket.holders = ticket.holders.saturating_add(1)
+                ticket.holders = ticket.holders.saturating_add(1);
             })
             .then(|| Self {
                 table: Arc::clone(table),
@@ -261,7 +261,7 @@ impl TicketHold {
     /// Ends the hold at `now`; the ticket lives on for `hold` from here (renewed by use).
     pub fn release(self, hold: Duration, now: Moment) {
         self.table.change_holders(&self.name, self.address, |ticket| {
-            ticket.expires = ticket.expires.max(now.plus(hold))
+            ticket.expires = ticket.expires.max(now.plus(hold));
         });
     }
 }
@@ -269,7 +269,7 @@ impl TicketHold {
 impl Drop for TicketHold {
     fn drop(&mut self) {
         self.table.change_holders(&self.name, self.address, |ticket| {
-            ticket.holders = ticket.holders.saturating_sub(1)
+            ticket.holders = ticket.holders.saturating_sub(1);
         });
     }
 }
@@ -279,7 +279,7 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
     use super::*;
 
-    const HOLD: Duration = Duration::from_secs(3600);
+    const HOLD: Duration = Duration::from_hours(1);
 
     fn name(text: &str) -> DnsName {
         DnsName::parse(text).unwrap()
@@ -295,7 +295,7 @@ mod tests {
                 asked,
                 chain: &[],
                 addresses,
-                ttl: Duration::from_secs(60),
+                ttl: Duration::from_mins(1),
             },
             HOLD,
             now,
