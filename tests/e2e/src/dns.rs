@@ -66,7 +66,10 @@ impl Dig {
         let mut section = "";
         for line in text.lines() {
             if let Some((_, rest)) = line.split_once("status: ") {
-                dig.status = rest.split(',').next().unwrap_or_default().to_owned();
+                rest.split(',')
+                    .next()
+                    .unwrap_or_default()
+                    .clone_into(&mut dig.status);
             } else if let Some(rest) = line.strip_prefix(";; flags: ") {
                 let flags = rest.split(';').next().unwrap_or_default();
                 dig.flags = flags.split_whitespace().map(str::to_owned).collect();
@@ -161,7 +164,9 @@ pub fn question_of(name: &[u8], qtype: u16, qclass: u16) -> Vec<u8> {
 /// A message: header with the four counts, then whatever follows it.
 pub fn message(id: u16, flags: u16, counts: [u16; 4], body: &[u8]) -> Vec<u8> {
     let mut out = [id.to_be_bytes(), flags.to_be_bytes()].concat();
-    counts.iter().for_each(|count| out.extend(count.to_be_bytes()));
+    for count in counts {
+        out.extend(count.to_be_bytes());
+    }
     out.extend_from_slice(body);
     out
 }

@@ -5,6 +5,7 @@ mod commands;
 mod config;
 mod floods;
 mod policies;
+mod records;
 
 use std::path::PathBuf;
 use std::process::Command;

@@ -92,16 +92,11 @@ fn check_reads_several_files_and_speaks_json() {
 fn what_is_no_policy_at_all_is_an_error_and_not_a_crash() {
     let folder = Folder::new();
     let deep = "a: ".to_owned() + &"[".repeat(5_000);
-    let bomb = "a: &a [x,x,x,x,x,x,x,x,x]\n".to_owned()
-        + &(b'b'..=b'k')
-            .map(|c| {
-                format!(
-                    "{0}: &{0} [*{1},*{1},*{1},*{1},*{1},*{1},*{1},*{1},*{1}]\n",
-                    char::from(c),
-                    char::from(c - 1)
-                )
-            })
-            .collect::<String>();
+    let mut bomb = String::from("a: &a [x,x,x,x,x,x,x,x,x]\n");
+    for (one, before) in ('b'..='k').zip('a'..) {
+        let many = vec![format!("*{before}"); 9].join(",");
+        bomb.extend([&one.to_string(), ": &", &one.to_string(), " [", &many, "]\n"]);
+    }
     for (name, text) in [
         ("empty", ""),
         ("binary", "\u{1}\u{2}\u{0}\u{7f}"),

@@ -24,12 +24,11 @@ async fn a_policy_that_is_broken_at_the_first_start_is_deny_all_and_others_work(
         let builder = gateway(&lab, &block(&["allowed.test:443"]))
             .file("other.yaml", &block(&["cdn-a.test:443"]))
             .unwrap();
-        let builder = match broken {
-            Some(text) => builder.file("build.yaml", text).unwrap(),
-            None => {
-                std::fs::remove_file(lab.dir().join("gateway/build.yaml")).unwrap();
-                builder
-            }
+        let builder = if let Some(text) = broken {
+            builder.file("build.yaml", text).unwrap()
+        } else {
+            std::fs::remove_file(lab.dir().join("gateway/build.yaml")).unwrap();
+            builder
         };
         let gateway = start(builder.lease(1, "other", "other.yaml")).await;
         let (code, status) = gateway.status().await.unwrap();

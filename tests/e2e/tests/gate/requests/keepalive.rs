@@ -315,9 +315,8 @@ async fn real_clients_see_no_difference() {
 async fn h35_h36_a_late_or_slow_host_is_judged_and_a_head_without_end_is_431() {
     let lab = Lab::builder().build().unwrap();
     let mut stage = Stage::new(&lab, 80).await;
-    let padding: String = (0..20)
-        .map(|number| format!("X-Pad-{number}: {}\r\n", "p".repeat(1_000)))
-        .collect();
+    let line = |number: u32| format!("X-Pad-{number}: {}\r\n", "p".repeat(1_000));
+    let padding = (0..20).map(line).collect::<Vec<_>>().concat();
     let late = |host: &str| format!("GET / HTTP/1.1\r\n{padding}Host: {host}\r\n\r\n");
     assert_eq!(statuses(&stage.ask(late("raw.test"), 1)), [200]);
     assert_eq!(statuses(&stage.ask(late("evil.test"), 1)), [403]);
