@@ -7,7 +7,13 @@
 //! routing rules (whose blackhole closes as well), then the ruleset in one
 //! transaction. Every interruption leaves "nothing crosses".
 
-use std::{net::IpAddr, sync::Arc};
+use std::{
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use nix::net::if_::if_nametoindex;
 use parking_lot::Mutex;
@@ -71,6 +77,8 @@ pub struct Guard {
     /// One script at a time: a restore between the memory's change and the
     /// kernel's would add an element twice.
     turn: tokio::sync::Mutex<()>,
+    /// A binding met a table that was tampered with, and mended it before `watch` looked.
+    mended: AtomicBool,
 }
 
 /// A plan and what it means for each part of the kernel.
@@ -105,6 +113,7 @@ pub async fn install(plan: InterceptPlan) -> Result<Guard, InstallError> {
         bindings: Mutex::default(),
         installed: Mutex::default(),
         turn: tokio::sync::Mutex::default(),
+        mended: AtomicBool::default(),
     };
     guard.restore().await?;
     Ok(guard)
@@ -193,9 +202,18 @@ impl Guard {
         };
         match nft::apply(&script).await {
             Ok(()) => Ok(()),
-            Err(NftError::Refused(_)) => self.put_in_place().await,
+            Err(NftError::Refused(_)) => {
+                self.put_in_place().await?;
+                self.mended.store(true, Ordering::Relaxed);
+                Ok(())
+            }
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Whether [`bind`](Self::bind) restored the table since this was last asked, so that such a repair is counted too.
+    pub(super) fn take_mended(&self) -> bool {
+        self.mended.swap(false, Ordering::Relaxed)
     }
 
     /// How many addresses are bound to a machine.

@@ -103,10 +103,18 @@ impl Keeper {
         if let Condition::Deviates(what) = self.guard.verify().await? {
             tracing::warn!(%what, "interception was changed, restoring it");
             self.guard.restore().await?;
-            self.repairs += 1;
-            self.last = what;
+            self.repaired(what);
+        }
+        if self.guard.take_mended() {
+            tracing::warn!("interception was changed; binding an address restored it");
+            self.repaired("the table was changed".to_owned());
         }
         Ok(())
+    }
+
+    fn repaired(&mut self, what: String) {
+        self.repairs += 1;
+        self.last = what;
     }
 
     fn in_place(&self) -> InterceptState {

@@ -89,6 +89,27 @@ fn l20_what_an_operator_undoes_is_put_back() {
     });
 }
 
+/// A binding that finds the table gone puts it back before the watcher looks; the operator hears of it all the same.
+#[test]
+fn l20_a_flush_that_a_binding_mends_is_counted_too() {
+    let lab = Lab::new();
+    let gateway = lab.ns("gw");
+    lab.gateway(move || async move {
+        let mut watched = Watched::start().await;
+        for times in 1..=5 {
+            sh(&format!("ip netns exec {gateway} nft flush ruleset"));
+            let mac = tidegate_gateway::link::Mac([2, 0, 0, 0, 0, times]);
+            watched
+                .guard
+                .bind([10, 77, 1, times].into(), Some(mac))
+                .await
+                .expect("binds");
+            watched.repaired(times.into()).await;
+        }
+        assert_eq!(watched.guard.bound(), 5);
+    });
+}
+
 #[test]
 fn an_interface_that_goes_and_comes_back_is_closed_again() {
     let lab = Lab::new();
