@@ -17,6 +17,7 @@ use tidegate_policy::{DnsName, Moment};
 
 use crate::Proxy;
 use crate::address::{ClientAddr, OriginalDst, UpstreamAddr};
+use crate::budget::Share;
 use crate::explain::Explanation;
 use crate::record::OpenRecord;
 use crate::registry::{Admission, Closing, FlowHandle};
@@ -315,9 +316,19 @@ impl FlowContext {
     /// Returns at once while the flow stands, and never when admitting it has ended it: its task is to notice
     /// that before it sends a byte. What a dial waited for takes long enough for a policy to change.
     pub(crate) async fn stands(&self) {
-        if self.handle.is_closing() {
+        if !self.is_standing() {
             std::future::pending::<()>().await;
         }
+    }
+
+    /// A share of the memory for detection, counted as the subject's.
+    pub(crate) fn share(&self) -> Share {
+        self.proxy.budget.share(self.handle.subject().id)
+    }
+
+    /// False when admitting the flow, or a change since, has ended it.
+    pub(crate) fn is_standing(&self) -> bool {
+        !self.handle.is_closing()
     }
 
     /// Returns when the registry ends the flow.

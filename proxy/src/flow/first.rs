@@ -56,7 +56,7 @@ pub(super) async fn wait(context: &FlowContext, client: &Leg) -> Opening {
         context,
         client,
         detector: Detector::new(),
-        share: context.proxy.budget.share(),
+        share: context.share(),
         early: None,
         prefix: Prefix::Nothing,
         deadline: None,

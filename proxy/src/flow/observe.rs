@@ -82,7 +82,7 @@ impl<'a> Observer<'a> {
             context,
             dialled,
             detector: Detector::new(),
-            share: context.proxy.budget.share(),
+            share: context.share(),
             prefix: Prefix::Nothing,
             sight: Sight::Looking,
             record: None,
@@ -144,7 +144,7 @@ impl<'a> Observer<'a> {
 
     /// Judges a finding; the flow goes on unless it is refused. `pass` ends with the bytes that led to it.
     fn found(&mut self, detection: Detection, step: Option<Step>, pass: &mut Vec<u8>) -> Look {
-        let share = self.context.proxy.budget.share();
+        let share = self.context.share();
         let finding = Finding {
             detection,
             step,

@@ -27,7 +27,7 @@ pub(super) enum Arrival {
 
 /// Waits for the next request.
 pub(super) async fn next(context: &FlowContext, client: &Leg, inlet: &mut Inlet, pool: &mut Pool) -> Arrival {
-    let mut share = context.proxy.budget.share();
+    let mut share = context.share();
     let mut reader = RequestReader::new();
     let mut deadline = None;
     // RFC 9112 §2.2: a line end that an old client sent behind its last body begins nothing.

@@ -80,7 +80,9 @@ impl Session<'_> {
         match self.context.reach(judged, self.early.take()).await {
             Ok(reached) => {
                 let judged = reached.judged.clone();
-                self.bytes_to(&judged, detection, remarks, Server::new(reached, Purpose::Proxy))
+                let over = self.bytes_to(&judged, detection, remarks, Server::new(reached, Purpose::Proxy));
+                self.context.stands().await;
+                over
             }
             Err(Unreached::Refused(judged)) => {
                 self.context.refuse(&judged.ruling, remarks);

@@ -103,6 +103,7 @@ impl Session<'_> {
     async fn exchange(&mut self, permitted: &Permitted<'_>, mut server: Server) -> Next {
         loop {
             permitted.decision.admit(self.context, &server);
+            self.context.stands().await;
             let exchange = Exchange {
                 client: self.client,
                 inlet: &mut self.inlet,

@@ -96,6 +96,7 @@ impl Pair<'_> {
         }
         self.context
             .admit_proxied(&judged, &inside.detection, &target, self.server.upstream.address);
+        self.context.stands().await;
         match inside.step {
             Some(Step::Http(head)) => {
                 let mut bytes = inside.bytes;
@@ -177,7 +178,7 @@ impl Pair<'_> {
     /// that speaks before makes the inside opaque.
     async fn first_bytes(&mut self) -> Inside {
         let mut detector = Detector::new();
-        let mut share = self.context.proxy.budget.share();
+        let mut share = self.context.share();
         let (mut prefix, mut deadline) = (Prefix::Nothing, None);
         loop {
             let held = self.inlet.take_all();

@@ -172,7 +172,9 @@ impl Handler<'_, '_> {
         decision: &Decision,
         event: &Arc<Traffic>,
     ) -> Response<Reply> {
-        let held = server.hold(decision);
+        let Some(held) = server.hold(decision) else {
+            return fail(&Failure::answer("the policy changed before it was asked"));
+        };
         let request = outgoing(request).map(|body| Counted::new(body, Direction::Up, event, &held));
         match server.sender.send_request(request).await {
             Ok(response) => {

@@ -72,15 +72,16 @@ impl Server {
         self.link.address
     }
 
-    /// Begins a stream that was judged.
-    pub(super) fn hold(&self, decision: &Decision) -> Arc<Held> {
+    /// Begins a stream that was judged; none when a change of policy overtook the verdict, so that not a byte
+    /// of it is sent.
+    pub(super) fn hold(&self, decision: &Decision) -> Option<Arc<Held>> {
         self.link.streams.fetch_add(1, Ordering::Relaxed);
         let held = Arc::new(Held(Arc::clone(&self.link)));
         let proven = self.link.proven.clone();
         self.link
             .context
             .admit(&decision.judged, &decision.detection, self.link.address, proven);
-        held
+        self.link.context.is_standing().then_some(held)
     }
 }
 
