@@ -22,7 +22,7 @@ async fn names_that_the_gateway_resolves_for_flows_count_in_the_dns_budget() {
     let stream: Vec<u8> = (0..NAMES)
         .flat_map(|id| dns::framed(&dns::query(id, &format!("n{id}.wild.test"), 1)))
         .collect();
-    spend(&lab, &stream, NAMES.into());
+    dns::over_tcp(lab.runner(0), "10.77.1.1:53", &[stream], NAMES.into());
     event(&mut events, &[("kind", "dns"), ("reason", "dns-budget")]).await;
     let seen = lab.dns().asked_below("wild.test").len();
     // Never asked for, so never ticketed: the gateway would have to resolve it, at the job's expense.
@@ -43,22 +43,6 @@ async fn names_that_the_gateway_resolves_for_flows_count_in_the_dns_budget() {
     let outcome = hello::send(lab.runner(0), "192.0.2.66:443", &hello::plain("allowed.test"));
     assert!(outcome.accepted(), "{outcome:?}");
     assert_eq!(dig(&lab, &["allowed.test"]).await.data(), ["192.0.2.10"]);
-}
-
-/// Asks over one stream and hears as many answers.
-fn spend(lab: &Lab, stream: &[u8], answers: usize) {
-    use std::io::{Read as _, Write as _};
-    let connect = || std::net::TcpStream::connect((plan::gateway_v4(0), 53)).unwrap();
-    let mut socket = lab.runner(0).enter(connect).unwrap();
-    socket.set_read_timeout(Some(PATIENCE)).unwrap();
-    socket.write_all(stream).unwrap();
-    for _ in 0..answers {
-        let mut length = [0; 2];
-        socket.read_exact(&mut length).unwrap();
-        socket
-            .read_exact(&mut vec![0; u16::from_be_bytes(length).into()])
-            .unwrap();
-    }
 }
 
 /// "An explained refusal … then shutdown of the write side and a bounded drain before close, or the explanation is
