@@ -198,6 +198,33 @@ fn l15_what_a_policy_permitted_that_is_gone_by_the_time_of_the_connection_is_not
 }
 
 #[test]
+fn l15_a_request_that_a_change_overtook_is_not_sent() {
+    in_net(|| async {
+        let bench = Bench::new(POLICY);
+        bench.resolves("a.test", &["192.0.2.10"]);
+        let listener = origin("192.0.2.10:80").await;
+        let held = bench.names.held.clone().lock_owned().await;
+        let mut runner = bench.connect("192.0.2.66:80").await;
+        runner
+            .write_all(b"GET /secret HTTP/1.1\r\nHost: a.test\r\n\r\n")
+            .await
+            .unwrap();
+        let asked = || bench.names.asked.lock().clone();
+        until(|| !asked().is_empty(), || format!("{:?}", asked())).await;
+        bench.change_policy(&POLICY.replace("a.test:80 ", ""));
+        bench.proxy.registry().rejudge_all();
+        drop(held);
+        assert!(is_reset(&mut runner).await);
+        if let Ok(Ok((mut server, _))) =
+            tokio::time::timeout(Duration::from_millis(1), listener.accept()).await
+        {
+            let got = read_all(&mut server).await;
+            assert!(!got.as_ref().is_ok_and(|got| !got.is_empty()), "{got:?}");
+        }
+    });
+}
+
+#[test]
 fn a_lease_that_changes_while_a_flow_enters_is_not_missed() {
     in_net(|| async {
         let bench = Bench::new(POLICY);
