@@ -12,7 +12,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use tidegate_bench::cast::{self, ALLOWED_NAMES, BULK, DNS_NAMES, HOLD};
 use tidegate_bench::flood::Flood;
-use tidegate_bench::flows::{self, Visit};
+use tidegate_bench::flows::{self, TUNNELS, Visit};
 use tidegate_bench::measure::{self, Calls, LOAD_CORE, Load, Sample, Spread};
 use tidegate_bench::servers::{Stage, Subject};
 use tidegate_lab::{Lab, wait_until};
@@ -20,7 +20,6 @@ use tidegate_lab::{Lab, wait_until};
 const ROUNDS: usize = 7;
 const QUERIES: u64 = 200_000;
 const FLOWS: u64 = 20_000;
-const TUNNELS: usize = 1_000;
 /// Units that a fresh server answers before it is measured.
 const WARM_QUERIES: u64 = 20_000;
 const WARM_FLOWS: u64 = 1_000;
@@ -335,7 +334,7 @@ impl<'a> Tls<'a> {
     /// By how much the process grows with each idle tunnel, KiB.
     fn memory(&self, pid: i32) -> Result<f64> {
         let before = measure::resident(pid)?;
-        let tunnels = flows::hold(self.lab.runner(0), &self.hold[0], TUNNELS)?;
+        let tunnels = flows::hold(self.lab.runner(0), &self.hold[0])?;
         let after = measure::resident(pid)?;
         drop(tunnels);
         Ok((after as f64 - before as f64) / 1024.0 / TUNNELS as f64)

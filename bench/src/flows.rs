@@ -1,6 +1,7 @@
 //! The TLS load: clients of a runner that send a real ClientHello and read to the end, and origins that answer
 //! it with bytes of the right shape. Neither computes any cryptography, so that the gateway is what is measured.
 
+use std::collections::VecDeque;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
@@ -22,6 +23,8 @@ pub const CLIENTS: usize = 32;
 pub const BULK_BYTES: usize = 256 << 20;
 /// Bytes of an origin's first answer: hello and certificates, about.
 pub const ANSWER_BYTES: usize = 3_000;
+/// Idle tunnels at once. An origin holds as many and lets go of older ones.
+pub const TUNNELS: usize = 1_000;
 /// Blocking threads an origin of small flows.
 const THREADS: usize = 4;
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -79,11 +82,14 @@ fn start_origin(net: &Machine, address: SocketAddr, then: Then, threads: usize) 
     for _ in 0..threads {
         let listener = Arc::clone(&listener);
         thread::spawn(move || {
-            let (answer, mut held) = (answer(), Vec::new());
+            let (answer, mut held) = (answer(), VecDeque::new());
             while let Ok((stream, _)) = listener.accept() {
                 // A client that left early is the client's to count.
                 if let Ok(Some(stream)) = converse(stream, &answer, then) {
-                    held.push(stream);
+                    held.push_back(stream);
+                    if held.len() > TUNNELS {
+                        held.pop_front();
+                    }
                 }
             }
         });
@@ -196,13 +202,17 @@ pub fn download(runner: &Machine, visit: &Visit) -> Result<Load> {
     })
 }
 
-/// Opens tunnels, each of which has carried a hello and its answer, and leaves them idle.
-pub fn hold(runner: &Machine, visit: &Visit, count: usize) -> Result<Vec<TcpStream>> {
+/// Opens [`TUNNELS`], each of which has carried a hello and its answer, and leaves them idle.
+pub fn hold(runner: &Machine, visit: &Visit) -> Result<Vec<TcpStream>> {
     let tunnel = || -> std::io::Result<TcpStream> {
         let mut stream = open(visit)?;
         stream.read_exact(&mut [0; ANSWER_BYTES])?;
         Ok(stream)
     };
-    let tunnels = runner.enter(|| (0..count).map(|_| tunnel()).collect::<std::io::Result<Vec<_>>>())?;
+    let tunnels = runner.enter(|| {
+        (0..TUNNELS)
+            .map(|_| tunnel())
+            .collect::<std::io::Result<Vec<_>>>()
+    })?;
     tunnels.context("can't open idle tunnels")
 }
