@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
+use ipnet::IpNet;
 use tidegate_dns::front::{Client, DnsHandler, Transport, relay_stream, serve_stream};
 use tidegate_dns::resolver::Resolver;
 use tidegate_dns::subjects::Subjects;
@@ -97,19 +98,20 @@ fn stream_client(client: ClientAddr, original: OriginalDst) -> Client {
 /// ICMP errors for refused datagrams, from the runner-facing address of the source's network.
 pub(crate) struct Errors {
     pub(crate) refuser: Refuser,
-    pub(crate) networks: Vec<NetworkPlan>,
+    /// Each network's source ranges with the gateway's addresses there.
+    pub(crate) networks: Vec<(Vec<IpNet>, NetworkPlan)>,
 }
 
 impl Errors {
     /// The gateway's address that a runner sees as its router.
     fn router(&self, client: IpAddr) -> Option<IpAddr> {
-        let fits = |address: &IpAddr| address.is_ipv4() == client.is_ipv4();
-        let mut all = self.networks.iter().flat_map(|network| {
-            [network.dns_v4.map(IpAddr::V4), network.dns_v6.map(IpAddr::V6)]
-                .into_iter()
-                .flatten()
-        });
-        all.find(fits)
+        let at_home =
+            |(ranges, _): &&(Vec<IpNet>, NetworkPlan)| ranges.iter().any(|net| net.contains(&client));
+        let (_, plan) = self.networks.iter().find(at_home)?;
+        match client {
+            IpAddr::V4(_) => plan.dns_v4.map(IpAddr::V4),
+            IpAddr::V6(_) => plan.dns_v6.map(IpAddr::V6),
+        }
     }
 }
 

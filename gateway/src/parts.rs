@@ -134,7 +134,10 @@ pub(crate) async fn assemble(
     plan: InterceptPlan,
     clock: &Clock,
 ) -> Result<Arc<Core>, ApplianceError> {
-    let runner_plans = plan.networks.clone();
+    let runner_networks = served
+        .iter()
+        .map(|one| (one.network.ranges.clone(), one.plan.clone()))
+        .collect();
     let guard = Arc::new(intercept::install(plan).await?);
     let monitor = Monitor::start(served.iter().map(|one| one.plan.interface.clone()).collect()).await?;
     let mut files = PolicyFiles::new();
@@ -167,7 +170,7 @@ pub(crate) async fn assemble(
             dns: Arc::new(Streams(Arc::clone(&dns))),
             icmp: Arc::new(Errors {
                 refuser: Refuser::new(sender, Core::instant()),
-                networks: runner_plans,
+                networks: runner_networks,
             }),
             sink: events.clone(),
             clock: clock.clone(),

@@ -25,7 +25,7 @@ use tidegate_policy::special::NeverDial;
 use crate::config::GatewayConfig;
 
 pub use kept::FileReport;
-use kept::{Kept, endpoint_set, errors_of, read, report};
+use kept::{Kept, endpoint_set, errors_of, lines_left_out, read, report};
 
 /// A policy file larger than this is refused; block lists may be larger.
 const MAX_POLICY: u64 = 1 << 20;
@@ -120,7 +120,17 @@ impl PolicyFiles {
         let policies = self.policies.iter().map(|(path, kept)| report(path, kept));
         let sets = self.sets.iter().map(|(path, kept)| report(path, kept));
         let always = self.always.iter().map(|(path, kept)| report(path, kept));
-        let lists = self.lists.iter().map(|(path, kept)| report(path, kept));
+        let lists = self.lists.iter().map(|(path, kept)| {
+            let lines = kept
+                .good
+                .as_ref()
+                .and_then(|list| lines_left_out(&list.diagnostics));
+            let whole = report(path, kept);
+            FileReport {
+                problem: whole.problem.clone().or(lines),
+                ..whole
+            }
+        });
         let mut all: Vec<FileReport> = policies.chain(sets).chain(always).chain(lists).collect();
         all.sort_by(|a, b| a.file.cmp(&b.file));
         all

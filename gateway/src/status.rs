@@ -108,13 +108,15 @@ fn unescape(text: &str) -> String {
 pub(crate) fn listen(state_dir: &Path) -> io::Result<UnixListener> {
     use std::os::unix::fs::PermissionsExt;
     std::fs::create_dir_all(state_dir)?;
-    let socket = state_dir.join(SOCKET);
-    match std::fs::remove_file(&socket) {
+    // Closed to others before it has its name, so that there is no moment in which they could connect.
+    let (socket, fresh) = (state_dir.join(SOCKET), state_dir.join("status.sock.new"));
+    match std::fs::remove_file(&fresh) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    let listener = UnixListener::bind(&socket)?;
-    std::fs::set_permissions(&socket, std::fs::Permissions::from_mode(0o600))?;
+    let listener = UnixListener::bind(&fresh)?;
+    std::fs::set_permissions(&fresh, std::fs::Permissions::from_mode(0o600))?;
+    std::fs::rename(&fresh, &socket)?;
     Ok(listener)
 }
 

@@ -119,3 +119,14 @@ pub(super) fn report<T>(path: &Path, kept: &Kept<T>) -> FileReport {
         problem: kept.problem.clone(),
     }
 }
+
+/// What `status` says of a block list of which some lines were not understood; the rest is in force.
+pub(super) fn lines_left_out(diagnostics: &[Diagnostic]) -> Option<String> {
+    let errors = || diagnostics.iter().filter(|one| one.severity == Severity::Error);
+    let first = errors().next()?;
+    let (count, line) = (errors().count(), first.line);
+    Some(format!(
+        "{count} lines are not understood and left out, the first is line {line}: {}",
+        first.message
+    ))
+}

@@ -18,8 +18,16 @@ pub const PATIENCE: Duration = Duration::from_secs(10);
 /// The program under test: built into the same target directory as the tests.
 pub fn tidegate() -> PathBuf {
     let test = std::env::current_exe().expect("a test knows its own path");
-    let program = test.ancestors().nth(2).map(|folder| folder.join("tidegate")).expect("target/PROFILE/deps/TEST");
-    assert!(program.exists(), "{} is missing: build it with `cargo build -p tidegate`", program.display());
+    let program = test
+        .ancestors()
+        .nth(2)
+        .map(|folder| folder.join("tidegate"))
+        .expect("target/PROFILE/deps/TEST");
+    assert!(
+        program.exists(),
+        "{} is missing: build it with `cargo build -p tidegate`",
+        program.display()
+    );
     program
 }
 
@@ -71,8 +79,15 @@ pub fn audit(endpoints: &[&str]) -> String {
 }
 
 fn policy(mode: &str, endpoints: &[&str]) -> String {
-    let list: String = endpoints.iter().flat_map(|endpoint| ["  - \"", endpoint, "\"\n"]).collect();
-    let allowed = if list.is_empty() { String::new() } else { format!("allowed-endpoints:\n{list}") };
+    let list: String = endpoints
+        .iter()
+        .flat_map(|endpoint| ["  - \"", endpoint, "\"\n"])
+        .collect();
+    let allowed = if list.is_empty() {
+        String::new()
+    } else {
+        format!("allowed-endpoints:\n{list}")
+    };
     format!("egress-policy: {mode}\nplatform: none\n{allowed}")
 }
 
@@ -84,7 +99,10 @@ pub fn command(lab: &Lab, line: &[&str]) -> Command {
 /// A command line on a runner of the first network.
 pub fn command_on(lab: &Lab, runner: usize, line: &[&str]) -> Command {
     let (program, args) = line.split_first().expect("a program");
-    lab.runner(runner).command(program).args(args).timeout(Duration::from_secs(20))
+    lab.runner(runner)
+        .command(program)
+        .args(args)
+        .timeout(Duration::from_secs(20))
 }
 
 /// Runs a command line on runner 0.
@@ -94,13 +112,19 @@ pub async fn run(lab: &Lab, line: &[&str]) -> Output {
 
 /// Runs a command line on a runner of the first network.
 pub async fn run_on(lab: &Lab, runner: usize, line: &[&str]) -> Output {
-    command_on(lab, runner, line).run().await.expect("the command starts")
+    command_on(lab, runner, line)
+        .run()
+        .await
+        .expect("the command starts")
 }
 
 /// Waits for the event in which each of these fields has this value.
 pub async fn event(events: &mut EventLog, fields: &[(&str, &str)]) -> Value {
     let fits = |event: &Value| has(event, fields);
-    events.wait_for(&format!("an event with {fields:?}"), PATIENCE, fits).await.unwrap_or_else(|error| panic!("{error}"))
+    events
+        .wait_for(&format!("an event with {fields:?}"), PATIENCE, fits)
+        .await
+        .unwrap_or_else(|error| panic!("{error}"))
 }
 
 /// Waits for the event of one flow, known by its source port, in which each of these fields has this value.

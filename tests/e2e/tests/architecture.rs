@@ -10,28 +10,60 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("tidegate-policy", &[]),
     ("tidegate-dns", &["tidegate-policy"]),
     ("tidegate-proxy", &["tidegate-policy", "tidegate-dns"]),
-    ("tidegate-gateway", &["tidegate-policy", "tidegate-dns", "tidegate-proxy"]),
+    (
+        "tidegate-gateway",
+        &["tidegate-policy", "tidegate-dns", "tidegate-proxy"],
+    ),
     // `tidegate demo` runs on the lab; `check` and `explain` call the decision core.
-    ("tidegate", &["tidegate-gateway", "tidegate-policy", "tidegate-lab"]),
+    (
+        "tidegate",
+        &["tidegate-gateway", "tidegate-policy", "tidegate-lab"],
+    ),
     ("tidegate-lab", &[]),
-    ("tidegate-bench", &["tidegate-policy", "tidegate-dns", "tidegate-proxy", "tidegate-gateway", "tidegate-lab"]),
-    ("tidegate-e2e", &["tidegate-policy", "tidegate-dns", "tidegate-proxy", "tidegate-gateway", "tidegate-lab"]),
+    (
+        "tidegate-bench",
+        &[
+            "tidegate-policy",
+            "tidegate-dns",
+            "tidegate-proxy",
+            "tidegate-gateway",
+            "tidegate-lab",
+        ],
+    ),
+    (
+        "tidegate-e2e",
+        &[
+            "tidegate-policy",
+            "tidegate-dns",
+            "tidegate-proxy",
+            "tidegate-gateway",
+            "tidegate-lab",
+        ],
+    ),
 ];
 
 /// Direct dependencies of a library crate at most, ours left out.
 const MAX_DIRECT: usize = 27;
 
 fn metadata() -> cargo_metadata::Metadata {
-    MetadataCommand::new().no_deps().exec().expect("cargo metadata of this workspace")
+    MetadataCommand::new()
+        .no_deps()
+        .exec()
+        .expect("cargo metadata of this workspace")
 }
 
 #[test]
 fn crates_depend_only_along_the_arrows() {
-    let allowed: BTreeMap<_, BTreeSet<_>> =
-        ARROWS.iter().map(|(from, to)| (*from, to.iter().copied().collect())).collect();
+    let allowed: BTreeMap<_, BTreeSet<_>> = ARROWS
+        .iter()
+        .map(|(from, to)| (*from, to.iter().copied().collect()))
+        .collect();
     for package in &metadata().packages {
         let Some(allowed) = allowed.get(package.name.as_str()) else {
-            panic!("{} is not in the house's list; ARCHITECTURE.md names its crates", package.name);
+            panic!(
+                "{} is not in the house's list; ARCHITECTURE.md names its crates",
+                package.name
+            );
         };
         let ours = package.dependencies.iter().filter(|one| one.path.is_some());
         for dependency in ours.filter(|one| one.kind != DependencyKind::Development) {
@@ -48,10 +80,30 @@ fn crates_depend_only_along_the_arrows() {
 #[test]
 fn the_decision_core_has_no_runtime_no_sockets_and_no_clock() {
     let metadata = metadata();
-    let policy = metadata.packages.iter().find(|one| one.name.as_str() == "tidegate-policy").expect("policy");
-    for dependency in policy.dependencies.iter().filter(|one| one.kind == DependencyKind::Normal) {
-        let banned = ["tokio", "socket2", "nix", "libc", "hyper", "futures-util", "notify"];
-        assert!(!banned.contains(&dependency.name.as_str()), "policy must not use {}", dependency.name);
+    let policy = metadata
+        .packages
+        .iter()
+        .find(|one| one.name.as_str() == "tidegate-policy")
+        .expect("policy");
+    for dependency in policy
+        .dependencies
+        .iter()
+        .filter(|one| one.kind == DependencyKind::Normal)
+    {
+        let banned = [
+            "tokio",
+            "socket2",
+            "nix",
+            "libc",
+            "hyper",
+            "futures-util",
+            "notify",
+        ];
+        assert!(
+            !banned.contains(&dependency.name.as_str()),
+            "policy must not use {}",
+            dependency.name
+        );
     }
 }
 
@@ -63,14 +115,22 @@ fn direct_dependencies_stay_few() {
             .iter()
             .filter(|one| one.kind == DependencyKind::Normal && one.path.is_none())
             .count();
-        assert!(theirs <= MAX_DIRECT, "{} has {theirs} direct dependencies", package.name);
+        assert!(
+            theirs <= MAX_DIRECT,
+            "{} has {theirs} direct dependencies",
+            package.name
+        );
     }
 }
 
 /// Invariant 2: the files that connect anything to another machine. Each takes a permit that only `policy`
 /// makes; a new one needs a reviewer's eye, and its line here. (Upstreams are asked through a library, in
 /// `dns/src/resolver`, for a `QueryPermit`.)
-const DIALLERS: [&str; 3] = ["dns/src/front/relay.rs", "dns/src/front/relay_tcp.rs", "proxy/src/dial.rs"];
+const DIALLERS: [&str; 3] = [
+    "dns/src/front/relay.rs",
+    "dns/src/front/relay_tcp.rs",
+    "proxy/src/dial.rs",
+];
 
 #[test]
 fn invariant_2_connections_are_opened_where_a_permit_is_taken_and_nowhere_else() {
@@ -78,17 +138,32 @@ fn invariant_2_connections_are_opened_where_a_permit_is_taken_and_nowhere_else()
     let mut diallers = BTreeSet::new();
     let mut folders = vec![root.join("dns/src"), root.join("proxy/src")];
     while let Some(folder) = folders.pop() {
-        for entry in folder.read_dir_utf8().expect("a folder of sources").map(|entry| entry.expect("its entries")) {
+        for entry in folder
+            .read_dir_utf8()
+            .expect("a folder of sources")
+            .map(|entry| entry.expect("its entries"))
+        {
             let path = entry.path();
-            let inner = path.strip_prefix(&root).expect("a path of the workspace").to_string();
+            let inner = path
+                .strip_prefix(&root)
+                .expect("a path of the workspace")
+                .to_string();
             if path.is_dir() {
                 folders.push(path.to_owned());
-            } else if path.extension() == Some("rs") && !inner.contains("/tests") && !inner.contains("/testing") {
+            } else if path.extension() == Some("rs")
+                && !inner.contains("/tests")
+                && !inner.contains("/testing")
+            {
                 let text = std::fs::read_to_string(path).expect("a source file");
                 let product = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
-                if ["TcpStream::connect(", "TcpSocket::", "UdpSocket::bind(", "socket.connect("]
-                    .iter()
-                    .any(|call| product.contains(call))
+                if [
+                    "TcpStream::connect(",
+                    "TcpSocket::",
+                    "UdpSocket::bind(",
+                    "socket.connect(",
+                ]
+                .iter()
+                .any(|call| product.contains(call))
                 {
                     diallers.insert(inner);
                 }

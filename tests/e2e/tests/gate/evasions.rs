@@ -18,8 +18,16 @@ async fn swapped(gateway: &Gateway<'_>, policy: &str) {
 /// Waits until exactly these bytes have come, over all connections.
 async fn received(server: &RawServer, wanted: &[u8]) {
     wait_until("the bytes", PATIENCE, async || {
-        let all: Vec<u8> = server.connections().into_iter().flat_map(|one| one.received).collect();
-        if all == wanted { Ok(()) } else { Err(format!("{all:?}")) }
+        let all: Vec<u8> = server
+            .connections()
+            .into_iter()
+            .flat_map(|one| one.received)
+            .collect();
+        if all == wanted {
+            Ok(())
+        } else {
+            Err(format!("{all:?}"))
+        }
     })
     .await
     .unwrap();
@@ -31,14 +39,18 @@ async fn received(server: &RawServer, wanted: &[u8]) {
 async fn l15_half_a_hello_in_audit_is_no_way_out_under_block() {
     for begun in [&b""[..], b"\x16\x03\x01\x02\x00\x01", b"POST /upload HT"] {
         let lab = Lab::builder().build().unwrap();
-        let server = lab.raw("192.0.2.66:9443".parse().unwrap(), Script::silent()).unwrap();
+        let server = lab
+            .raw("192.0.2.66:9443".parse().unwrap(), Script::silent())
+            .unwrap();
         let gateway = started(&lab, &audit(&["allowed.test:443"])).await;
         let mut client = Client::connect(lab.runner(0), "192.0.2.66:9443");
         client.say(begun);
         received(&server, begun).await;
-        wait_until("the connection", PATIENCE, async || match server.connections().len() {
-            1 => Ok(()),
-            other => Err(other.to_string()),
+        wait_until("the connection", PATIENCE, async || {
+            match server.connections().len() {
+                1 => Ok(()),
+                other => Err(other.to_string()),
+            }
         })
         .await
         .unwrap();
@@ -46,7 +58,11 @@ async fn l15_half_a_hello_in_audit_is_no_way_out_under_block() {
         client.say(b"secret");
         assert!(client.hear_all().closed(), "{begun:?}");
         received(&server, begun).await;
-        event(&mut gateway.events(), &[("verdict", "refuse"), ("reason", "policy-changed")]).await;
+        event(
+            &mut gateway.events(),
+            &[("verdict", "refuse"), ("reason", "policy-changed")],
+        )
+        .await;
     }
 }
 
@@ -54,7 +70,9 @@ async fn l15_half_a_hello_in_audit_is_no_way_out_under_block() {
 #[tokio::test]
 async fn l15_a_stream_to_a_foreign_resolver_ends_with_audit() {
     let lab = Lab::builder().build().unwrap();
-    let server = lab.raw("203.0.113.9:53".parse().unwrap(), Script::silent()).unwrap();
+    let server = lab
+        .raw("203.0.113.9:53".parse().unwrap(), Script::silent())
+        .unwrap();
     let gateway = started(&lab, &audit(&["allowed.test:443"])).await;
     let mut client = Client::connect(lab.runner(0), "203.0.113.9:53");
     let first = framed(&query(1, "evil.test", 16));
@@ -64,7 +82,11 @@ async fn l15_a_stream_to_a_foreign_resolver_ends_with_audit() {
     client.say(b"\x00\x00secret");
     assert!(client.hear_all().closed());
     received(&server, &first).await;
-    event(&mut gateway.events(), &[("verdict", "refuse"), ("reason", "policy-changed")]).await;
+    event(
+        &mut gateway.events(),
+        &[("verdict", "refuse"), ("reason", "policy-changed")],
+    )
+    .await;
 }
 
 /// D13: labels that begin with an underscore follow the name below them, and carry bytes to its servers.
@@ -73,12 +95,24 @@ async fn d13_service_labels_are_payload_when_there_are_too_many() {
     let lab = Lab::builder().build().unwrap();
     let gateway = started(&lab, &block(&["allowed.test:443"])).await;
     let asked = |n| framed(&query(n, &format!("_{n}.allowed.test"), 16));
-    let replies = over_tcp(lab.runner(0), "203.0.113.53:53", &(0..600).map(asked).collect::<Vec<_>>(), 600);
+    let replies = over_tcp(
+        lab.runner(0),
+        "203.0.113.53:53",
+        &(0..600).map(asked).collect::<Vec<_>>(),
+        600,
+    );
     assert_eq!(replies.len(), 600);
-    event(&mut gateway.events(), &[("kind", "dns"), ("verdict", "refuse"), ("reason", "dns-budget")]).await;
+    event(
+        &mut gateway.events(),
+        &[("kind", "dns"), ("verdict", "refuse"), ("reason", "dns-budget")],
+    )
+    .await;
     let passed = lab.dns().asked_below("allowed.test").len();
     assert!((1..=530).contains(&passed), "{passed} names reached the upstream");
-    assert!(dig(&lab, &["allowed.test"]).await.data().contains(&"192.0.2.10"), "its own name costs nothing");
+    assert!(
+        dig(&lab, &["allowed.test"]).await.data().contains(&"192.0.2.10"),
+        "its own name costs nothing"
+    );
 }
 
 /// Invariant 5: a block list that can't be read at the first start is not an empty one.
@@ -97,5 +131,7 @@ async fn a_block_list_that_was_never_read_refuses_everybody_until_it_is() {
         .await
         .unwrap();
     assert!(dig(&lab, &["evil.test"]).await.text.contains("global-block"));
-    run(&lab, &["curl", "-sS", "https://allowed.test/"]).await.expect_success();
+    run(&lab, &["curl", "-sS", "https://allowed.test/"])
+        .await
+        .expect_success();
 }
