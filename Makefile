@@ -5,7 +5,7 @@ CARGO ?= cargo
 # The tests drive real clients: no CA bundle, proxy or resolver of this shell may reach them.
 TEST_ENV = env -u SSL_CERT_FILE -u SSL_CERT_DIR -u CURL_CA_BUNDLE -u GIT_SSL_CAINFO
 
-.PHONY: demo test lint unit e2e bench build clean-lab
+.PHONY: demo test lint unit e2e bench build deny clean-lab
 
 demo:
 	packaging/install-deps.sh build demo
@@ -40,6 +40,11 @@ e2e:
 bench:
 	packaging/install-deps.sh build bench
 	$(CARGO) bench --package tidegate-bench
+
+# Licences, sources and duplicates, by cargo-deny where it is installed; its advisory database is a download of
+# its own (`cargo deny check advisories`).
+deny:
+	$(CARGO) deny --offline check licenses bans sources
 
 # Removes what an interrupted lab left behind (namespaces of dead processes only).
 clean-lab:
