@@ -30,6 +30,7 @@ lint:
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --quiet --workspace --no-deps
 
 unit:
+	$(TEST_ENV) $(CARGO) test --quiet --package tidegate-policy --doc
 	$(TEST_ENV) $(CARGO) test --workspace --exclude tidegate-e2e --lib --bins --tests
 
 e2e:
