@@ -216,3 +216,30 @@ pub fn hold(runner: &Machine, visit: &Visit) -> Result<Vec<TcpStream>> {
     })?;
     tunnels.context("can't open idle tunnels")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hello_names_its_host_and_fits_one_segment() {
+        let visits = visits([7]).expect("hellos are made");
+        let hello = &visits[0].hello;
+        println!("{} bytes", hello.len());
+        assert!(hello.windows(20).any(|part| part == cast::name(7).as_bytes()));
+        assert!(
+            hello.starts_with(&[22, 3, 1]) && hello.len() < 1_400,
+            "{} bytes",
+            hello.len()
+        );
+    }
+
+    #[test]
+    fn an_answer_is_two_records_of_the_announced_length() {
+        let answer = answer();
+        assert_eq!(answer.len(), ANSWER_BYTES);
+        let first = usize::from(u16::from_be_bytes([answer[3], answer[4]])) + 5;
+        let second = usize::from(u16::from_be_bytes([answer[first + 3], answer[first + 4]])) + 5;
+        assert_eq!((answer[0], answer[first], first + second), (22, 23, ANSWER_BYTES));
+    }
+}
