@@ -46,6 +46,8 @@ impl EventQueue {
         if inner.closed || (full && !inner.make_room(&event)) {
             return 1;
         }
+        // The consumer waits only when there is nothing: one wake-up a batch, not a system call an event.
+        let was_empty = inner.permits.is_empty() && inner.refusals.is_empty();
         let serial = inner.next;
         inner.next += 1;
         if event.verdict == Verdict::Permit {
@@ -55,7 +57,9 @@ impl EventQueue {
             inner.refusals.push_back((serial, event));
         }
         drop(inner);
-        self.filled.notify_one();
+        if was_empty {
+            self.filled.notify_one();
+        }
         u64::from(full)
     }
 

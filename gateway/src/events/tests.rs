@@ -101,3 +101,24 @@ fn the_log_rotates_by_size_and_keeps_what_it_is_told() {
     );
     assert!(newest.len() <= 4096);
 }
+
+/// One wake-up a batch must never become none: every event arrives, though the consumer falls asleep between.
+#[test]
+fn a_sleeping_consumer_is_woken_for_every_batch() {
+    let queue = std::sync::Arc::new(EventQueue::new(10_000));
+    let (heard, hears) = std::sync::mpsc::sync_channel(1);
+    let consumer = std::sync::Arc::clone(&queue);
+    let thread = std::thread::spawn(move || {
+        for _ in 0..1_000 {
+            let (batch, open) = consumer.take(std::time::Duration::from_mins(1));
+            assert!(open && heard.send(batch.len()).is_ok());
+        }
+    });
+    for _ in 0..1_000 {
+        assert_eq!(queue.push(event(1, Verdict::Refuse)), 0);
+        // Only then is the next one pushed: each must wake the consumer by itself.
+        let batch = hears.recv_timeout(std::time::Duration::from_secs(20));
+        assert_eq!(batch.expect("the consumer was woken"), 1);
+    }
+    thread.join().expect("the consumer ended");
+}
