@@ -4,9 +4,11 @@
 //! the input hook drops what is not theirs.
 
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Full, Limited};
@@ -66,33 +68,33 @@ pub(crate) type Handler = Arc<dyn Fn(&str, &str) -> Page + Send + Sync>;
 
 /// Serves a TCP listener until the task is dropped.
 pub(crate) async fn serve_tcp(listener: TcpListener, handler: Handler) {
-    let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    loop {
-        let Ok(permit) = Arc::clone(&room).acquire_owned().await else {
-            return;
-        };
-        match listener.accept().await {
-            Ok((stream, _)) => {
-                let handler = Arc::clone(&handler);
-                tokio::spawn(async move {
-                    serve_one(stream, handler).await;
-                    drop(permit);
-                });
-            }
-            Err(error) => pause_after(&error).await,
-        }
-    }
+    serve(
+        |cx| listener.poll_accept(cx).map_ok(|(stream, _)| stream),
+        handler,
+    )
+    .await;
 }
 
 /// Serves a Unix listener until the task is dropped.
 pub(crate) async fn serve_unix(listener: UnixListener, handler: Handler) {
+    serve(
+        |cx| listener.poll_accept(cx).map_ok(|(stream, _)| stream),
+        handler,
+    )
+    .await;
+}
+
+async fn serve<S>(accept: impl Fn(&mut Context<'_>) -> Poll<io::Result<S>>, handler: Handler)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
         let Ok(permit) = Arc::clone(&room).acquire_owned().await else {
             return;
         };
-        match listener.accept().await {
-            Ok((stream, _)) => {
+        match poll_fn(&accept).await {
+            Ok(stream) => {
                 let handler = Arc::clone(&handler);
                 tokio::spawn(async move {
                     serve_one(stream, handler).await;
