@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::Value;
-use tidegate_lab::{Command, EventLog, Gateway, GatewayBuilder, Lab, Output};
+use tidegate_lab::{Command, EventLog, Gateway, GatewayBuilder, Lab, Output, wait_until};
 
 /// A bound on every wait for an event.
 pub const PATIENCE: Duration = Duration::from_secs(10);
@@ -116,6 +116,29 @@ pub async fn run_on(lab: &Lab, runner: usize, line: &[&str]) -> Output {
         .run()
         .await
         .expect("the command starts")
+}
+
+/// Waits until the kernel knows which machine may use a runner's IPv4 address. The gateway reads its neighbours at
+/// most every 100 ms, so an address that just spoke may not be bound yet.
+pub async fn bound(lab: &Lab, runner: usize) {
+    let runner = lab.runner(runner);
+    let pair = format!("{} . {}", runner.v4(), runner.mac().expect("the runner's MAC"));
+    let known = wait_until("the address to be bound to its machine", PATIENCE, async || {
+        let list = ["list", "set", "inet", "tidegate", "bound4"];
+        let set = lab
+            .gw()
+            .command("nft")
+            .args(list)
+            .run()
+            .await
+            .expect("nft starts");
+        if set.text().contains(&pair) {
+            Ok(())
+        } else {
+            Err(set)
+        }
+    });
+    known.await.unwrap_or_else(|error| panic!("{error}"));
 }
 
 /// Waits for the event in which each of these fields has this value.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tidegate_e2e::dns::{dig, dig_on};
 use tidegate_e2e::{
-    PATIENCE, block, command, event, gateway, gateway_by, run, run_on, start, started, wrapper,
+    PATIENCE, block, bound, command, event, gateway, gateway_by, run, run_on, start, started, wrapper,
 };
 use tidegate_lab::{Gateway, Lab, Process, Script, Signal, wait_until};
 
@@ -414,6 +414,7 @@ async fn a_new_machine_under_a_leased_address_is_served_by_tcp() {
     run(&lab, &["curl", "-sS", "-4", "https://allowed.test/"])
         .await
         .expect_success();
+    bound(&lab, 0).await;
     lab.runner(0).set_mac("02:77:01:00:00:99").unwrap();
     lab.runner(0)
         .ip("route replace default via 10.77.1.1\nroute replace default via fd77:1::1")

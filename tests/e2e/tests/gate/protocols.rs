@@ -2,7 +2,7 @@
 //! machines' addresses, other EtherTypes. Nothing of it crosses, in audit neither.
 
 use tidegate_e2e::hello::{self, Client, End};
-use tidegate_e2e::{PATIENCE, audit, block, event, flow_event, gateway, run, run_on, start, started};
+use tidegate_e2e::{PATIENCE, audit, block, bound, event, flow_event, gateway, run, run_on, start, started};
 use tidegate_lab::{Lab, Machine, Output, Script, UdpReply, plan, wait_until};
 
 /// Functions that the scripts below share.
@@ -282,26 +282,7 @@ async fn l11_a_forged_source_address_gets_nothing_through() {
     run_on(&lab, 1, &["dig", "+short", "allowed.test"])
         .await
         .expect_success();
-    wait_until(
-        "the other machine to be bound to its address",
-        PATIENCE,
-        async || {
-            let set = lab
-                .gw()
-                .command("nft")
-                .args(["list", "set", "inet", "tidegate", "bound4"])
-                .run()
-                .await
-                .unwrap();
-            if set.text().contains("10.77.1.3") {
-                Ok(())
-            } else {
-                Err(set)
-            }
-        },
-    )
-    .await
-    .unwrap();
+    bound(&lab, 1).await;
     let datagram = |source: &str| {
         format!(
             "send(ipv4('{source}', '192.0.2.80', 17, udp('{source}', '192.0.2.80', 4321, 5000, b'x')), '192.0.2.80')\n"

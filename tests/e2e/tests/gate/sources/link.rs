@@ -1,7 +1,7 @@
 //! Machines on the link: several addresses of one machine, one address of two machines.
 
 use tidegate_e2e::dns::{Reply, dig_on};
-use tidegate_e2e::{PATIENCE, block, event, run, start};
+use tidegate_e2e::{PATIENCE, block, bound, event, run, start};
 use tidegate_lab::{Gateway, Lab, UdpReply, wait_until};
 
 use super::{lease, leasing, policy_of, started};
@@ -16,21 +16,6 @@ async fn joined(gateway: &Gateway<'_>, source: &str) {
         .wait_status(&format!("{source} to belong to the lease"), lists)
         .await
         .unwrap();
-}
-
-/// Waits until the kernel knows which machine may use runner 0's address.
-async fn bound(lab: &Lab) {
-    let mac = lab.runner(0).mac().unwrap();
-    let known = wait_until("the address to be bound to its machine", PATIENCE, async || {
-        let list = ["list", "set", "inet", "tidegate", "bound4"];
-        let set = lab.gw().command("nft").args(list).run().await.unwrap();
-        if set.text().contains("10.77.1.2") && set.text().contains(&mac) {
-            Ok(())
-        } else {
-            Err(set)
-        }
-    });
-    known.await.unwrap();
 }
 
 #[tokio::test]
@@ -112,7 +97,7 @@ async fn l19_a_fresh_address_of_the_same_machine_is_the_same_job() {
     let held = lease("10.77.1.2, \"fd77:1::2\"", "build", "build.yaml");
     let gateway = started(&lab, "default-policy: default.yaml", &[&held]).await;
     dig_on(&lab, 0, &["@10.77.1.1", "allowed.test"]).await;
-    bound(&lab).await;
+    bound(&lab, 0).await;
     for (fresh, prefix, server) in [
         ("10.77.1.200", 24, "@10.77.1.1"),
         ("fd77:1::200", 64, "@fd77:1::1"),
@@ -202,7 +187,7 @@ async fn l11_a_datagram_from_another_machine_than_the_leases_gets_tc_and_nothing
     let endpoints = block(&["allowed.test:443", "192.0.2.80:7000/udp"]);
     let gateway = start(builder.file("build.yaml", &endpoints).unwrap()).await;
     dig_on(&lab, 0, &["evil.test"]).await;
-    bound(&lab).await;
+    bound(&lab, 0).await;
     take_address(&lab).await;
     let (ready, listening) = tokio::sync::oneshot::channel();
     let victim = lab.runner(0).enter_async(move || async move {
