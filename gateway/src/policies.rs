@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use compact_str::CompactString;
 use hashbrown::HashMap;
-use tidegate_policy::compile::block::GlobalBlock;
+use tidegate_policy::compile::block::{GlobalBlock, GlobalBlocks};
 use tidegate_policy::compile::rules::RuleSource;
 use tidegate_policy::document::blocklist::BlockList;
 use tidegate_policy::document::{EndpointSet, ParseOptions, PolicyDocument, platform};
@@ -194,14 +194,14 @@ impl PolicyFiles {
     /// swapped for it.
     fn world(&mut self, config: &GatewayConfig, never_dial: NeverDial) -> Arc<World> {
         let world = World {
-            global: self.global_block(config),
+            global: GlobalBlocks::new([self.global_block(config)]),
             never_dial,
             internal: InternalDomains::new(config.dns.internal_domains.clone()),
             ech: Arc::clone(&self.ech),
             destination: config.proxy.destination,
         };
         let same = |old: &Arc<World>| {
-            Arc::ptr_eq(&old.global, &world.global)
+            old.global.is_same(&world.global)
                 && old.never_dial == world.never_dial
                 && old.internal == world.internal
                 && old.destination == world.destination

@@ -5,6 +5,7 @@
 //! is decided here and nowhere else: workflow, repository, organization, cluster, the network's default,
 //! the gateway's default. The most specific policy wins whole; nothing is merged.
 
+use std::fmt;
 use std::sync::Arc;
 
 use compact_str::CompactString;
@@ -57,13 +58,78 @@ pub struct LockdownPolicy {
     pub lockdown: Lockdown,
 }
 
-/// What is attached to one scope, by facet.
+/// Position in the policy store's history of changes: 0 before the first, then one more with each.
+///
+/// A lease remembers where the history stood when it began, a policy's editions where they were published, and
+/// so `apply: next-job` needs no clock ([`Attached::at`]).
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
+#[serde(transparent)]
+pub struct Generation(pub u64);
+
+impl Generation {
+    /// After every change: what static leases and sources without a lease are judged by.
+    pub const NEWEST: Self = Self(u64::MAX);
+}
+
+impl fmt::Display for Generation {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(out)
+    }
+}
+
+/// One version of what is attached to a scope, by facet.
 #[derive(Clone, Debug, Default)]
-pub struct Attached {
+pub struct Edition {
+    /// Leases that began at this generation or later are judged by it.
+    pub since: Generation,
     /// The egress facet.
     pub egress: Slot,
     /// The lockdown facet.
     pub lockdown: Option<Arc<LockdownPolicy>>,
+}
+
+/// What is attached to one scope: the editions that still govern somebody, at least one.
+#[derive(Clone, Debug, Default)]
+pub struct Attached {
+    oldest: Edition,
+    /// The others, by `since`, ascending.
+    newer: Vec<Edition>,
+}
+
+impl Attached {
+    /// From editions in any order; of two with the same `since` the later one in `editions` is the newer. From
+    /// none, one that decides nothing.
+    pub fn new(mut editions: Vec<Edition>) -> Self {
+        editions.sort_by_key(|edition| edition.since);
+        let mut editions = editions.into_iter();
+        Self {
+            oldest: editions.next().unwrap_or_default(),
+            newer: editions.collect(),
+        }
+    }
+
+    /// One edition that governs everybody: published with `apply: now`, or never changed.
+    pub fn always(egress: Slot, lockdown: Option<Arc<LockdownPolicy>>) -> Self {
+        Self::new(vec![Edition {
+            since: Generation::default(),
+            egress,
+            lockdown,
+        }])
+    }
+
+    /// What governs a lease that began at this generation: the newest edition that was there by then. A lease
+    /// that began before all of them (its own version is no longer kept) gets the oldest: it is never without.
+    pub fn at(&self, began: Generation) -> &Edition {
+        let there = |edition: &&Edition| edition.since <= began;
+        self.newer.iter().rev().find(there).unwrap_or(&self.oldest)
+    }
+
+    /// Every edition, oldest first.
+    pub fn editions(&self) -> impl Iterator<Item = &Edition> {
+        std::iter::once(&self.oldest).chain(&self.newer)
+    }
 }
 
 /// What the configuration says for one network.
@@ -103,6 +169,52 @@ pub struct PolicySet {
     pub store: Store,
 }
 
+/// Who asks for a policy.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'a> {
+    /// Its job; `None` for a source without a lease.
+    pub job: Option<&'a JobIdentity>,
+    /// The policy that a static lease names itself; it decides alone.
+    pub pinned: Option<&'a str>,
+    /// Its network.
+    pub network: &'a Network,
+    /// Where the store's history stood when its lease began; [`Generation::NEWEST`] for static leases and for
+    /// sources without a lease.
+    pub began: Generation,
+}
+
+impl<'a> Asked<'a> {
+    /// A source without a lease.
+    pub const fn unleased(network: &'a Network) -> Self {
+        Self {
+            job: None,
+            pinned: None,
+            network,
+            began: Generation::NEWEST,
+        }
+    }
+
+    /// A static lease, with the policy that it may name itself.
+    pub const fn fixed(job: &'a JobIdentity, pinned: Option<&'a str>, network: &'a Network) -> Self {
+        Self {
+            job: Some(job),
+            pinned,
+            network,
+            began: Generation::NEWEST,
+        }
+    }
+
+    /// A lease that began at this generation.
+    pub const fn leased(job: &'a JobIdentity, began: Generation, network: &'a Network) -> Self {
+        Self {
+            job: Some(job),
+            pinned: None,
+            network,
+            began,
+        }
+    }
+}
+
 /// One place that was looked at, most specific first.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Considered {
@@ -124,37 +236,35 @@ pub struct Effective {
 }
 
 impl PolicySet {
-    /// The effective policy of a job (`None`: a source without a lease) in a network. `pinned` is the
-    /// policy that a static lease names itself; it decides alone.
-    pub fn effective(&self, job: Option<&JobIdentity>, pinned: Option<&str>, network: &Network) -> Effective {
-        let mut considered = Vec::new();
-        if let Some(key) = pinned {
+    /// The effective policy of whoever asks.
+    pub fn effective(&self, asked: &Asked<'_>) -> Effective {
+        if let Some(key) = asked.pinned {
             return self.pinned(key);
         }
-        let job = job.filter(|job| decides(job.assurance, network));
+        let network = asked.network;
+        let mut effective = Effective {
+            governing: Governing::DenyAll(Reason::PolicyUnknown),
+            considered: Vec::new(),
+            lockdown: None,
+        };
+        let job = asked.job.filter(|job| decides(job.assurance, network));
         if job.is_some() && self.store == Store::NeverRead {
-            let governing = Governing::DenyAll(Reason::PolicyUnknown);
-            return Effective {
-                governing,
-                considered,
-                lockdown: None,
-            };
+            return effective;
         }
-        let lockdown = job.and_then(|job| self.lockdown(job));
+        effective.lockdown = job.and_then(|job| self.lockdown(job, asked.began));
         for scope in job.iter().flat_map(|job| job.scopes()) {
             let slot = self
                 .attached
                 .get(&scope)
-                .map_or(&Slot::Vacant, |attached| &attached.egress);
-            considered.push(Considered {
+                .map_or(&Slot::Vacant, |attached| &attached.at(asked.began).egress);
+            effective.considered.push(Considered {
                 scope: scope.clone(),
                 policy: slot.meta().cloned(),
             });
             if let Some(governing) = slot.governing(scope) {
                 return Effective {
                     governing,
-                    considered,
-                    lockdown,
+                    ..effective
                 };
             }
         }
@@ -163,7 +273,7 @@ impl PolicySet {
         let slot = own
             .filter(|slot| !matches!(slot, Slot::Vacant))
             .unwrap_or(&self.default);
-        considered.push(Considered {
+        effective.considered.push(Considered {
             scope: scope.clone(),
             policy: slot.meta().cloned(),
         });
@@ -172,23 +282,17 @@ impl PolicySet {
             .unwrap_or(Governing::DenyAll(Reason::NoPolicy));
         Effective {
             governing,
-            considered,
-            lockdown,
+            ..effective
         }
     }
 
     /// The rulebook that follows from [`Self::effective`], with the network's always-allow list.
-    pub fn rulebook_for(
-        &self,
-        job: Option<&JobIdentity>,
-        pinned: Option<&str>,
-        network: &Network,
-    ) -> Arc<Rulebook> {
+    pub fn rulebook_for(&self, asked: &Asked<'_>) -> Arc<Rulebook> {
         let host = self
             .networks
-            .get(&network.name)
+            .get(&asked.network.name)
             .and_then(|known| known.always_allow.clone());
-        let governing = self.effective(job, pinned, network).governing;
+        let governing = self.effective(asked).governing;
         Arc::new(Rulebook {
             world: Arc::clone(&self.world),
             governing,
@@ -214,9 +318,9 @@ impl PolicySet {
         }
     }
 
-    fn lockdown(&self, job: &JobIdentity) -> Option<(Arc<LockdownPolicy>, Scope)> {
+    fn lockdown(&self, job: &JobIdentity, began: Generation) -> Option<(Arc<LockdownPolicy>, Scope)> {
         job.scopes().find_map(|scope| {
-            let lockdown = self.attached.get(&scope)?.lockdown.as_ref()?;
+            let lockdown = self.attached.get(&scope)?.at(began).lockdown.as_ref()?;
             Some((Arc::clone(lockdown), scope))
         })
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 
 use crate::Moment;
-use crate::compile::block::GlobalBlock;
+use crate::compile::block::{GlobalBlock, GlobalBlocks};
 use crate::compile::rules::RuleSource;
 use crate::document::blocklist::BlockList;
 use crate::document::{EndpointSet, ParseOptions, PolicyDocument, platform};
@@ -72,7 +72,7 @@ pub(crate) fn pack() -> Arc<RuleList> {
 pub(crate) fn world(blocked: &str) -> World {
     let entries = BlockList::parse(blocked).entries.into_iter().map(|one| one.entry);
     World {
-        global: Arc::new(GlobalBlock::build(entries)),
+        global: GlobalBlocks::new([Arc::new(GlobalBlock::build(entries))]),
         ..World::default()
     }
 }

@@ -31,7 +31,7 @@ use ipnet::IpNet;
 use parking_lot::Mutex;
 
 use crate::Moment;
-use crate::effective::PolicySet;
+use crate::effective::{Asked, Generation, PolicySet};
 use crate::event::JobRecord;
 use crate::job::{Assurance, JobIdentity};
 use crate::special;
@@ -64,6 +64,9 @@ pub struct Lease {
     pub network: CompactString,
     /// When it began.
     pub since: Moment,
+    /// Where the policy store's history stood when it began: policies that changed later for the next job only
+    /// govern it by the version that it began with. [`Generation::NEWEST`] for static leases.
+    pub began: Generation,
     /// When it ends by itself; never for static leases.
     pub expires: Option<Moment>,
     /// The policy that a static lease names itself.
@@ -76,6 +79,16 @@ impl Lease {
     /// How well the job is known.
     pub fn assurance(&self) -> Assurance {
         self.job.identity.assurance
+    }
+
+    /// What it asks of the policies.
+    fn asks<'a>(&'a self, network: &'a Network) -> Asked<'a> {
+        Asked {
+            job: Some(&self.job.identity),
+            pinned: self.pinned.as_deref(),
+            network,
+            began: self.began,
+        }
     }
 }
 

@@ -9,7 +9,7 @@ mod policy;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::compile::block::GlobalBlock;
+use crate::compile::block::GlobalBlocks;
 use crate::compile::rules::RuleRef;
 use crate::ech::EchLedger;
 use crate::endpoint::{NamePattern, Transport};
@@ -53,7 +53,7 @@ pub enum Destination {
 #[derive(Debug, Default)]
 pub struct World {
     /// Names and addresses refused for everyone, in audit too.
-    pub global: Arc<GlobalBlock>,
+    pub global: GlobalBlocks,
     /// Addresses that are never dialled.
     pub never_dial: NeverDial,
     /// Names that may have private addresses.
@@ -67,7 +67,7 @@ pub struct World {
 impl World {
     /// True when the same follows from both.
     pub fn is_same(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.global, &other.global)
+        self.global.is_same(&other.global)
             && self.never_dial == other.never_dial
             && self.internal == other.internal
             && Arc::ptr_eq(&self.ech, &other.ech)

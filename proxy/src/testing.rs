@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tidegate_dns::{Clock, Subjects};
-use tidegate_policy::compile::block::{BlockEntry, GlobalBlock};
+use tidegate_policy::compile::block::{BlockEntry, GlobalBlock, GlobalBlocks};
 use tidegate_policy::compile::rules::RuleRef;
 use tidegate_policy::document::{ParseOptions, PolicyDocument};
 use tidegate_policy::event::{EventId, EventIds, EventSink, NetworkEvent};
@@ -219,7 +219,7 @@ impl Bench {
             name: name(blocked),
             below: false,
         };
-        let global = Arc::new(GlobalBlock::build(blocked.iter().map(entry)));
+        let global = GlobalBlocks::new([Arc::new(GlobalBlock::build(blocked.iter().map(entry)))]);
         let world = Arc::new(World {
             global,
             ..World::default()

@@ -15,7 +15,7 @@ use tidegate_dns::resolver::{DEFAULT_CACHE_BYTES, Timing};
 use tidegate_dns::{
     Client, Clock, DnsHandler, HandlerConfig, Parts, Resolver, ResolverConfig, Subjects, Transport,
 };
-use tidegate_policy::compile::block::{BlockEntry, GlobalBlock};
+use tidegate_policy::compile::block::{BlockEntry, GlobalBlock, GlobalBlocks};
 use tidegate_policy::document::{ParseOptions, PolicyDocument};
 use tidegate_policy::endpoint::NamePattern;
 use tidegate_policy::event::{EventId, EventIds, EventSink, NetworkEvent};
@@ -192,7 +192,7 @@ impl Setup {
             .map(|text| NamePattern::exact(&name(text)))
             .collect();
         World {
-            global: Arc::new(GlobalBlock::build(entries)),
+            global: GlobalBlocks::new([Arc::new(GlobalBlock::build(entries))]),
             internal: InternalDomains::new(internal),
             ..World::default()
         }

@@ -1,12 +1,14 @@
 //! The global block list, compiled: a million names and address ranges, refused for everyone.
 //!
 //! Owns the leanest form of the label trie: no ports, no rule numbers, the entry's text is made again from the
-//! name that was asked. Built when the list changes, asked first of all, before any policy, in audit too.
+//! name that was asked. Built when the list changes, asked first of all, before any policy, in audit too. Lists
+//! that change apart are layers ([`GlobalBlocks`]): one more entry of an operator rebuilds no feed of a million.
 
 #[cfg(test)]
 mod tests;
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 
@@ -72,9 +74,17 @@ impl GlobalBlock {
         }
     }
 
+    /// True when it covers nothing.
+    pub fn is_empty(&self) -> bool {
+        self.names.len() == 0 && !self.names.is_exact(0) && !self.names.is_below(0) && self.nets.is_empty()
+    }
+
     /// The entry that covers this name: the exact one, else the deepest wildcard.
     pub fn find_name(&self, name: &DnsName) -> Option<BlockHit> {
-        let view = NameView::new(name);
+        self.find_view(name, &NameView::new(name))
+    }
+
+    fn find_view(&self, name: &DnsName, view: &NameView<'_>) -> Option<BlockHit> {
         let mut found = None;
         let arrive = |place: Place| {
             if place.left == 0 && self.names.is_exact(place.node)
@@ -83,7 +93,7 @@ impl GlobalBlock {
                 found = Some(place.left);
             }
         };
-        self.names.walk(&view, arrive, |_| ());
+        self.names.walk(view, arrive, |_| ());
         found.map(|left| BlockHit {
             text: entry_text(name, left),
         })
@@ -101,6 +111,46 @@ impl GlobalBlock {
     /// Heap memory in bytes.
     pub fn heap_bytes(&self) -> usize {
         self.names.heap_bytes() + self.nets.heap_bytes()
+    }
+}
+
+/// Layers that one gateway has at most; a lookup asks each of them.
+pub const MAX_LAYERS: usize = 8;
+
+/// The global block list of a gateway: a few lists that change apart. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct GlobalBlocks(Arc<[Arc<GlobalBlock>]>);
+
+impl GlobalBlocks {
+    /// The layers in the order in which they are asked; empty ones are left out. More than [`MAX_LAYERS`] do
+    /// not compile.
+    pub fn new<const N: usize>(layers: [Arc<GlobalBlock>; N]) -> Self {
+        const { assert!(N <= MAX_LAYERS, "a lookup asks every layer") };
+        Self(layers.into_iter().filter(|layer| !layer.is_empty()).collect())
+    }
+
+    /// The entry of the first layer that covers this name.
+    pub fn find_name(&self, name: &DnsName) -> Option<BlockHit> {
+        if self.0.is_empty() {
+            return None;
+        }
+        let view = NameView::new(name);
+        self.0.iter().find_map(|layer| layer.find_view(name, &view))
+    }
+
+    /// The entry of the first layer that covers this address, not unwrapped ([`GlobalBlock::find_address`]).
+    pub fn find_address(&self, address: IpAddr) -> Option<BlockHit> {
+        self.0.iter().find_map(|layer| layer.find_address(address))
+    }
+
+    /// True when both are the same compilations in the same order.
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.0.len() == other.0.len()
+            && self
+                .0
+                .iter()
+                .zip(&*other.0)
+                .all(|(one, two)| Arc::ptr_eq(one, two))
     }
 }
 

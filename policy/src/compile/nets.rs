@@ -83,6 +83,11 @@ impl<A: Copy + Ord> Tree<A> {
 }
 
 impl Ranges {
+    /// True when there is none.
+    pub(super) fn is_empty(&self) -> bool {
+        self.v4.firsts.is_empty() && self.v6.firsts.is_empty()
+    }
+
     /// From ranges that are masked, sorted and distinct.
     fn new(nets: &[IpNet]) -> Self {
         let v4 = nets.iter().filter_map(|net| match net {

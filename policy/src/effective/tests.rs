@@ -10,13 +10,16 @@ fn slot(name: &str) -> Slot {
 }
 
 fn egress(scope: &str, egress: Slot) -> (Scope, Attached) {
-    (
-        scope.parse().unwrap(),
-        Attached {
-            egress,
-            lockdown: None,
-        },
-    )
+    (scope.parse().unwrap(), Attached::always(egress, None))
+}
+
+fn asked<'a>(job: Option<&'a JobIdentity>, pinned: Option<&'a str>, network: &'a Network) -> Asked<'a> {
+    Asked {
+        job,
+        pinned,
+        network,
+        began: Generation::NEWEST,
+    }
 }
 
 fn declared(repo: &str) -> JobIdentity {
@@ -66,7 +69,7 @@ const SCOPES: [&str; 4] = [
 fn effective_row_workflow_else_repository_else_organization_else_cluster_else_network() {
     for (skip, scope) in SCOPES.iter().enumerate() {
         let attached = SCOPES.iter().skip(skip).map(|scope| egress(scope, slot(scope)));
-        let effective = set(attached).effective(Some(&declared("acme/web")), None, &runners());
+        let effective = set(attached).effective(&asked(Some(&declared("acme/web")), None, &runners()));
         assert_eq!(decided(&effective), format!("{scope}@{scope}"));
         let considered: Vec<String> = effective
             .considered
@@ -91,7 +94,7 @@ fn effective_row_workflow_else_repository_else_organization_else_cluster_else_ne
             *scope
         );
     }
-    let effective = set([]).effective(Some(&declared("acme/web")), None, &runners());
+    let effective = set([]).effective(&asked(Some(&declared("acme/web")), None, &runners()));
     assert_eq!(decided(&effective), "network@network:runners");
     assert_eq!(effective.considered.len(), 5);
 }
@@ -101,11 +104,14 @@ fn effective_row_the_gateways_default_where_the_network_names_none() {
     let mut set = set([]);
     set.networks.clear();
     assert_eq!(
-        decided(&set.effective(None, None, &runners())),
+        decided(&set.effective(&asked(None, None, &runners()))),
         "gateway@network:runners"
     );
     set.default = Slot::Vacant;
-    assert_eq!(decided(&set.effective(None, None, &runners())), "no-policy");
+    assert_eq!(
+        decided(&set.effective(&asked(None, None, &runners()))),
+        "no-policy"
+    );
 }
 
 #[test]
@@ -126,16 +132,13 @@ fn effective_row_a_document_with_lockdown_only_decides_only_that_facet() {
     }));
     let exemption = (
         "repo:acme/web".parse().unwrap(),
-        Attached {
-            egress: Slot::Vacant,
-            lockdown,
-        },
+        Attached::always(Slot::Vacant, lockdown),
     );
-    let effective = set([exemption, egress("org:acme", slot("org"))]).effective(
+    let effective = set([exemption, egress("org:acme", slot("org"))]).effective(&asked(
         Some(&declared("acme/web")),
         None,
         &runners(),
-    );
+    ));
     assert_eq!(decided(&effective), "org@org:acme");
     let (lockdown, scope) = effective.lockdown.unwrap();
     assert_eq!(
@@ -148,7 +151,7 @@ fn effective_row_a_document_with_lockdown_only_decides_only_that_facet() {
 fn effective_row_owner_and_repository_compare_without_case() {
     let set = set([egress("repo:Acme/Web", slot("repo"))]);
     assert_eq!(
-        decided(&set.effective(Some(&declared("ACME/weB")), None, &runners())),
+        decided(&set.effective(&asked(Some(&declared("ACME/weB")), None, &runners()))),
         "repo@repo:acme/web"
     );
 }
@@ -164,7 +167,7 @@ fn effective_row_a_workflow_without_a_file_has_no_workflow_scope() {
         ..declared("acme/web")
     };
     assert_eq!(
-        decided(&set.effective(Some(&dynamic), None, &runners())),
+        decided(&set.effective(&asked(Some(&dynamic), None, &runners()))),
         "repo@repo:acme/web"
     );
 }
@@ -196,12 +199,12 @@ fn effective_row_claimed_never_decides_and_min_assurance_sends_to_the_default() 
             ..declared("acme/web")
         };
         assert_eq!(
-            decided(&set.effective(Some(&job), None, &runners())),
+            decided(&set.effective(&asked(Some(&job), None, &runners()))),
             open,
             "{assurance:?}"
         );
         assert_eq!(
-            decided(&set.effective(Some(&job), None, &strict)),
+            decided(&set.effective(&asked(Some(&job), None, &strict))),
             wanting,
             "{assurance:?}"
         );
@@ -215,11 +218,11 @@ fn order_row_no_policy_known_yet_is_deny_all_never_a_looser_default() {
         ..set([])
     };
     assert_eq!(
-        decided(&unread.effective(Some(&declared("acme/web")), None, &runners())),
+        decided(&unread.effective(&asked(Some(&declared("acme/web")), None, &runners()))),
         "policy-unknown"
     );
     assert_eq!(
-        decided(&unread.effective(None, None, &runners())),
+        decided(&unread.effective(&asked(None, None, &runners()))),
         "network@network:runners",
         "nobody's own is missing"
     );
@@ -233,7 +236,7 @@ fn order_row_no_policy_known_yet_is_deny_all_never_a_looser_default() {
         egress("org:acme", slot("looser")),
     ]);
     assert_eq!(
-        decided(&broken.effective(Some(&declared("acme/web")), None, &runners())),
+        decided(&broken.effective(&asked(Some(&declared("acme/web")), None, &runners()))),
         "policy-unknown"
     );
     let networks = [(
@@ -248,7 +251,7 @@ fn order_row_no_policy_known_yet_is_deny_all_never_a_looser_default() {
         ..set([])
     };
     assert_eq!(
-        decided(&broken.effective(None, None, &runners())),
+        decided(&broken.effective(&asked(None, None, &runners()))),
         "policy-unknown"
     );
 }
@@ -262,11 +265,11 @@ fn effective_row_a_pinned_policy_decides_alone_and_a_missing_one_denies_all() {
     );
     let job = declared("acme/web");
     assert_eq!(
-        decided(&set.effective(Some(&job), Some("ci.yaml"), &runners())),
+        decided(&set.effective(&asked(Some(&job), Some("ci.yaml"), &runners()))),
         "ci.yaml@lease:ci.yaml"
     );
     assert_eq!(
-        decided(&set.effective(Some(&job), Some("gone.yaml"), &runners())),
+        decided(&set.effective(&asked(Some(&job), Some("gone.yaml"), &runners()))),
         "policy-unknown"
     );
 }
@@ -277,11 +280,14 @@ fn a_rulebook_carries_its_networks_always_allow_list() {
     let list = crate::fixture::pack();
     set.networks.get_mut("runners").unwrap().always_allow = Some(Arc::clone(&list));
     assert!(Arc::ptr_eq(
-        set.rulebook_for(None, None, &runners()).host.as_ref().unwrap(),
+        set.rulebook_for(&asked(None, None, &runners()))
+            .host
+            .as_ref()
+            .unwrap(),
         &list
     ));
     assert!(
-        set.rulebook_for(None, None, &network("other", &[]))
+        set.rulebook_for(&asked(None, None, &network("other", &[])))
             .host
             .is_none()
     );
@@ -290,7 +296,7 @@ fn a_rulebook_carries_its_networks_always_allow_list() {
 #[test]
 fn equal_rulebooks_are_the_same_and_each_part_counts() {
     let set = set([egress("repo:acme/web", slot("repo"))]);
-    let book = |set: &PolicySet| set.rulebook_for(Some(&declared("acme/web")), None, &runners());
+    let book = |set: &PolicySet| set.rulebook_for(&asked(Some(&declared("acme/web")), None, &runners()));
     assert!(book(&set).is_same(&book(&set)));
     let other_world = |change: &dyn Fn(&mut World)| {
         let World {
@@ -300,7 +306,7 @@ fn equal_rulebooks_are_the_same_and_each_part_counts() {
             ech,
             destination,
         } = &*set.world;
-        let (global, ech) = (Arc::clone(global), Arc::clone(ech));
+        let (global, ech) = (global.clone(), Arc::clone(ech));
         let (never_dial, internal) = (never_dial.clone(), internal.clone());
         let mut world = World {
             global,
@@ -320,13 +326,15 @@ fn equal_rulebooks_are_the_same_and_each_part_counts() {
         book(&set).is_same(&other_world(&|_| ())),
         "a rebuilt world that says the same"
     );
-    assert!(!book(&set).is_same(&other_world(&|world| world.global = Arc::default())));
+    assert!(!book(&set).is_same(&other_world(
+        &|world| world.global = crate::fixture::world("evil.test").global
+    )));
     assert!(!book(&set).is_same(&other_world(
         &|world| world.destination = crate::rulebook::Destination::TicketOnly
     )));
     let own = crate::special::NeverDial::new(["192.0.2.1".parse().unwrap()]);
     assert!(!book(&set).is_same(&other_world(&|world| world.never_dial = own.clone())));
-    assert!(!book(&set).is_same(&set.rulebook_for(None, None, &runners())));
+    assert!(!book(&set).is_same(&set.rulebook_for(&asked(None, None, &runners()))));
     let deny = |reason| Rulebook::deny_all(Arc::clone(&set.world), reason);
     assert!(deny(Reason::Quarantined).is_same(&deny(Reason::Quarantined)));
     assert!(!deny(Reason::Quarantined).is_same(&deny(Reason::NoPolicy)));

@@ -10,6 +10,7 @@ use super::pool::{Inserted, Origin, Pool};
 use super::shards::Cached;
 use super::state::{Hold, Place, State};
 use crate::Moment;
+use crate::effective::Asked;
 use crate::rulebook::Rulebook;
 use crate::subject::{Network, Standing, Subject};
 use crate::verdict::Reason;
@@ -78,7 +79,8 @@ impl State {
         };
         let identity = job.as_ref().map(|job| &job.identity);
         let pinned = range.and_then(|range| range.pinned.as_deref());
-        let book = self.policies.rulebook_for(identity, pinned, network);
+        let asked = identity.map_or(Asked::unleased(network), |job| Asked::fixed(job, pinned, network));
+        let book = self.policies.rulebook_for(&asked);
         Arc::new(Subject::new(Arc::clone(network), job, standing, book))
     }
 

@@ -13,6 +13,7 @@ use super::link::Machine;
 use super::register::{EndError, Party, Registered, Registration};
 use super::state::{Entry, Hold, Key, Source, State, canonical};
 use crate::Moment;
+use crate::effective::Asked;
 use crate::event::JobRecord;
 use crate::job::JobIdentity;
 use crate::subject::{Network, RunnerKind, Standing, Subject};
@@ -52,7 +53,9 @@ impl State {
             id: request.id.clone(),
             identity,
         });
-        let book = self.policies.rulebook_for(Some(&job.identity), None, network);
+        let began = heir.as_ref().map_or(request.began, |old| old.began);
+        let asked = Asked::leased(&job.identity, began, network);
+        let book = self.policies.rulebook_for(&asked);
         let (record, standing) = (Some(Arc::clone(&job)), Standing::Leased);
         let subject = match heir {
             Some(old) => old.subject.succeeded_by(record, standing, book),
@@ -63,6 +66,7 @@ impl State {
             job,
             network: network.name.clone(),
             since: now,
+            began,
             expires: Some(now.plus(request.lifetime)),
             pinned: None,
             subject: Arc::new(subject),

@@ -11,6 +11,7 @@ use thiserror::Error;
 
 use super::Lease;
 use super::mac::Mac;
+use crate::effective::Generation;
 use crate::job::{Assurance, JobIdentity};
 use crate::subject::{Network, RunnerKind};
 
@@ -112,6 +113,8 @@ pub struct Registration {
     pub mac: Option<Mac>,
     /// The job. Cluster and assurance are filled in by the table.
     pub identity: JobIdentity,
+    /// Where the policy store's history stands now, as far as the caller has followed it.
+    pub began: Generation,
     /// How long the lease lives when nobody ends it.
     pub lifetime: Duration,
     /// By what right.

@@ -16,7 +16,7 @@ use super::pool::Origin;
 use super::state::{Denied, Hold, Key, Range, Source, State, canonical, deny, static_identity};
 use super::{Lease, NetworksReport, StaticLease, SwapReport};
 use crate::Moment;
-use crate::effective::PolicySet;
+use crate::effective::{Asked, Generation, PolicySet};
 use crate::event::JobRecord;
 use crate::rulebook::Rulebook;
 use crate::subject::{Network, Standing, Subject};
@@ -237,7 +237,7 @@ impl State {
         });
         let book = self
             .policies
-            .rulebook_for(Some(&job.identity), spec.pinned.as_deref(), &network);
+            .rulebook_for(&Asked::fixed(&job.identity, spec.pinned.as_deref(), &network));
         let subject = Arc::new(Subject::new(
             Arc::clone(&network),
             Some(Arc::clone(&job)),
@@ -249,6 +249,7 @@ impl State {
             job,
             network: network.name.clone(),
             since: now,
+            began: Generation::NEWEST,
             expires: None,
             pinned: spec.pinned.clone(),
             subject,
@@ -326,18 +327,13 @@ impl State {
             let Some(network) = self.networks.iter().find(|network| network.name == lease.network) else {
                 continue;
             };
-            let identity = Some(&lease.job.identity);
-            report.apply(
-                &lease.subject,
-                self.policies
-                    .rulebook_for(identity, lease.pinned.as_deref(), network),
-            );
+            report.apply(&lease.subject, self.policies.rulebook_for(&lease.asks(network)));
         }
         for network in &self.networks {
             let Some(pool) = self.pools.get(&network.name) else {
                 continue;
             };
-            let default = self.policies.rulebook_for(None, None, network);
+            let default = self.policies.rulebook_for(&Asked::unleased(network));
             for (_, slot) in pool.iter() {
                 let range = match slot.origin {
                     Origin::Unleased => None,
@@ -348,7 +344,7 @@ impl State {
                     |range| {
                         let identity = static_identity(&range.identity, network);
                         self.policies
-                            .rulebook_for(Some(&identity), range.pinned.as_deref(), network)
+                            .rulebook_for(&Asked::fixed(&identity, range.pinned.as_deref(), network))
                     },
                 );
                 report.apply(&slot.subject, book);

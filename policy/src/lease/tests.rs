@@ -10,7 +10,7 @@ mod reload;
 use std::time::Duration;
 
 use super::*;
-use crate::effective::{Attached, NetworkPolicies, Slot};
+use crate::effective::{Attached, Generation, NetworkPolicies, Slot};
 use crate::fixture::{at, ip, job, network, policy_with};
 use crate::job::Scope;
 use crate::rulebook::Governing;
@@ -31,15 +31,7 @@ fn policies() -> Arc<PolicySet> {
             &[],
         ))
     };
-    let attach = |scope: Scope, name: &str| {
-        (
-            scope,
-            Attached {
-                egress: slot(name),
-                lockdown: None,
-            },
-        )
-    };
+    let attach = |scope: Scope, name: &str| (scope, Attached::always(slot(name), None));
     let attached = [
         attach(Scope::Organization("acme".into()), "acme"),
         attach(Scope::Repository("acme/web".into()), "web"),
@@ -97,6 +89,7 @@ fn request(source: &str, repo: &str, run: &str, credential: Credential) -> Regis
         sources: source.split_whitespace().map(ip).collect(),
         mac: None,
         identity: job(repo, run),
+        began: Generation::NEWEST,
         lifetime: HOUR,
         credential,
     }

@@ -24,16 +24,13 @@ fn invariant_8_a_policy_change_swaps_only_the_subjects_that_it_concerns() {
     let changed = Slot::Policy(policy_with("web-2", "egress-policy: audit", &[]));
     attached.insert(
         Scope::Repository("acme/web".into()),
-        Attached {
-            egress: changed,
-            lockdown: None,
-        },
+        Attached::always(changed, None),
     );
     let next = PolicySet {
         attached,
         networks: old.networks.clone(),
         world: Arc::new(crate::rulebook::World {
-            global: Arc::clone(&old.world.global),
+            global: old.world.global.clone(),
             ech: Arc::clone(&old.world.ech),
             ..Default::default()
         }),
