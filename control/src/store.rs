@@ -1,0 +1,36 @@
+//! The store: policies, sets, attachments, history, identities, leases, tokens, the block list. SQLite or PostgreSQL.
+//!
+//! Owns all SQL. Rules that need a look at what is stored (a name that is taken, a scope that is held, a version that
+//! moved on) are kept here, inside of the transaction; who may do what is the API's to ask. Every change of something
+//! that gateways know is entered in `changes`, every change by anybody in the audit log.
+
+mod db;
+mod error;
+mod time;
+mod tx;
+
+pub use db::{Backend, Boxed, Db};
+pub use error::StoreError;
+pub use time::Micros;
+pub use tx::{ChangeKind, Tx};
+
+/// The store. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Store {
+    db: Db,
+}
+
+impl Store {
+    /// Opens the store at a URL: `sqlite:///path/control.db` or `postgres://user@host/database`. Tables are brought up
+    /// to date.
+    pub async fn open(url: &str) -> Result<Self, StoreError> {
+        Ok(Self {
+            db: Db::open(url).await?,
+        })
+    }
+
+    /// The database below, for the newest generation and for what it is.
+    pub fn db(&self) -> &Db {
+        &self.db
+    }
+}

@@ -1,0 +1,117 @@
+//! One operation's view of the open transaction: its connection, its time, and the two books that every change is
+//! entered in (what gateways have to hear of, and the history).
+
+use sqlx::{AnyConnection, Row};
+use tidegate_policy::effective::Generation;
+
+use super::StoreError;
+use super::time::Micros;
+
+/// The open transaction.
+#[derive(Debug)]
+pub struct Tx<'c> {
+    connection: &'c mut AnyConnection,
+    now: Micros,
+    /// Newest change of operations that stay.
+    kept: Option<Generation>,
+    /// Newest change of the operation at work.
+    newest: Option<Generation>,
+}
+
+impl<'c> Tx<'c> {
+    pub(super) fn new(connection: &'c mut AnyConnection) -> Self {
+        Self {
+            connection,
+            now: Micros::now(),
+            kept: None,
+            newest: None,
+        }
+    }
+
+    /// The connection, for queries.
+    pub fn connection(&mut self) -> &mut AnyConnection {
+        self.connection
+    }
+
+    /// The time of everything that this transaction writes.
+    pub fn now(&self) -> Micros {
+        self.now
+    }
+
+    /// Enters that something which gateways know became another. `key` names it; see [`super::changes`].
+    pub async fn change(&mut self, kind: ChangeKind, key: &str) -> Result<Generation, StoreError> {
+        let row = sqlx::query("INSERT INTO changes (kind, key, at) VALUES ($1, $2, $3) RETURNING generation")
+            .bind(kind.as_str())
+            .bind(key)
+            .bind(self.now.0)
+            .fetch_one(&mut *self.connection)
+            .await?;
+        let generation = Generation(row.try_get::<i64, _>(0)?.unsigned_abs());
+        self.newest = Some(generation);
+        Ok(generation)
+    }
+
+    /// The operation stays.
+    pub(super) fn keep(&mut self) {
+        self.kept = self.newest.take().or(self.kept);
+    }
+
+    /// The operation is undone.
+    pub(super) fn undo(&mut self) {
+        self.newest = None;
+    }
+
+    /// The newest change of everything that stays.
+    pub(super) fn newest(&self) -> Option<Generation> {
+        self.kept
+    }
+}
+
+/// What a row of `changes` is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ChangeKind {
+    /// A policy; the key is its id.
+    Policy,
+    /// An endpoint set; `owner/name`.
+    Set,
+    /// A scope's attachment; the scope.
+    Attachment,
+    /// A runner's or provisioner's token; its id.
+    Token,
+    /// An OIDC issuer; its URL.
+    Issuer,
+    /// The global block list; the layer. Which entries is told by their own `changed`.
+    Block,
+    /// A lease; its id.
+    Lease,
+}
+
+impl ChangeKind {
+    const ALL: [Self; 7] = [
+        Self::Policy,
+        Self::Set,
+        Self::Attachment,
+        Self::Token,
+        Self::Issuer,
+        Self::Block,
+        Self::Lease,
+    ];
+
+    /// The spelling in the store.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Policy => "policy",
+            Self::Set => "set",
+            Self::Attachment => "attachment",
+            Self::Token => "token",
+            Self::Issuer => "issuer",
+            Self::Block => "block",
+            Self::Lease => "lease",
+        }
+    }
+
+    /// From that spelling; `None` for one of a newer program.
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == text)
+    }
+}
