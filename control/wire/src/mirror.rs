@@ -1,0 +1,384 @@
+//! The mirror: every synced record, and what follows from them: compiled policies by scope, block lists, credentials.
+//!
+//! Gateway and control run the same one, so that both mean the same by the same records. It does no I/O and reads no
+//! clock; whoever follows the stream hands it the batches. What it can't use (a policy that does not compile, an
+//! attachment of a policy that never came) is never left out in silence: its place is taken and refuses everything.
+
+mod blocks;
+mod policies;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use compact_str::CompactString;
+use hashbrown::HashMap;
+use tidegate_policy::compile::block::GlobalBlock;
+use tidegate_policy::effective::{Attached, Generation, Slot};
+use tidegate_policy::job::Scope;
+use tidegate_policy::rulebook::PolicyMeta;
+
+use crate::frame::{Batch, Resume};
+use crate::oidc::Issuer;
+use crate::record::{BlockLayer, Change, Ending, LeaseRecord, PolicyRecord, TokenRecord};
+use crate::secret::TokenDigest;
+
+use blocks::Blocks;
+pub use policies::CompiledEdition;
+use policies::Policies;
+
+/// What a request is authenticated by.
+#[derive(Clone, Debug, Default)]
+pub struct Credentials {
+    tokens: HashMap<TokenDigest, Arc<TokenRecord>>,
+    /// Digests by the token's id: the stream revokes by id.
+    ids: HashMap<CompactString, TokenDigest>,
+    issuers: BTreeMap<String, Arc<Issuer>>,
+}
+
+impl Credentials {
+    /// The token whose text has this digest. Whether it has expired is the caller's to look at.
+    pub fn token(&self, digest: &TokenDigest) -> Option<&Arc<TokenRecord>> {
+        self.tokens.get(digest)
+    }
+
+    /// Every token.
+    pub fn tokens(&self) -> impl Iterator<Item = &Arc<TokenRecord>> {
+        self.tokens.values()
+    }
+
+    /// The issuer with this URL.
+    pub fn issuer(&self, url: &str) -> Option<&Arc<Issuer>> {
+        self.issuers.get(url)
+    }
+
+    /// Every trusted issuer, by URL.
+    pub fn issuers(&self) -> impl Iterator<Item = &Arc<Issuer>> {
+        self.issuers.values()
+    }
+
+    fn put_token(&mut self, token: TokenRecord) -> bool {
+        if self
+            .tokens
+            .get(&token.digest)
+            .is_some_and(|known| **known == token)
+        {
+            return false;
+        }
+        self.remove_token(&token.id);
+        self.ids.insert(token.id.clone(), token.digest);
+        self.tokens.insert(token.digest, Arc::new(token));
+        true
+    }
+
+    fn remove_token(&mut self, id: &str) -> bool {
+        let digest = self.ids.remove(id);
+        digest.is_some_and(|digest| self.tokens.remove(&digest).is_some())
+    }
+
+    fn put_issuer(&mut self, issuer: Issuer) -> bool {
+        if self.issuer(&issuer.issuer).is_some_and(|known| **known == issuer) {
+            return false;
+        }
+        self.issuers.insert(issuer.issuer.clone(), Arc::new(issuer));
+        true
+    }
+}
+
+/// What became of a lease.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LeaseTouch {
+    /// It began, or its record changed.
+    New(LeaseRecord),
+    /// It ended.
+    Gone {
+        /// Its id; perhaps of a lease that was never said to be there.
+        id: CompactString,
+        /// What becomes of its sources.
+        ending: Ending,
+    },
+}
+
+impl LeaseTouch {
+    fn id(&self) -> &CompactString {
+        match self {
+            Self::New(lease) => &lease.id,
+            Self::Gone { id, .. } => id,
+        }
+    }
+}
+
+/// What a batch changed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Touched {
+    /// What is attached, or what an attached policy means: [`Mirror::attached`] gives something else now.
+    pub policies: bool,
+    /// [`Mirror::block_layers`] gives something else now.
+    pub blocks: bool,
+    /// [`Mirror::credentials`] gives something else now.
+    pub credentials: bool,
+    /// Leases, in the order in which it happened, each once.
+    pub leases: Vec<LeaseTouch>,
+}
+
+impl Touched {
+    /// Takes in what a later batch changed.
+    pub fn merge(&mut self, later: Self) {
+        self.policies |= later.policies;
+        self.blocks |= later.blocks;
+        self.credentials |= later.credentials;
+        let mut touches = LeaseTouches::from(std::mem::take(&mut self.leases));
+        later.leases.into_iter().for_each(|touch| touches.push(touch));
+        self.leases = touches.into_vec();
+    }
+}
+
+/// Every synced record, and what follows from them.
+#[derive(Debug, Default)]
+pub struct Mirror {
+    epoch: String,
+    generation: Generation,
+    policies: Policies,
+    attachments: BTreeMap<Scope, CompactString>,
+    credentials: Arc<Credentials>,
+    blocks: Blocks,
+    leases: BTreeMap<CompactString, LeaseRecord>,
+}
+
+impl Mirror {
+    /// Nothing synced yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// True when the batch can follow on what is held: it is a whole snapshot, or of the same store.
+    pub fn accepts(&self, batch: &Batch) -> bool {
+        batch.reset || batch.epoch == self.epoch
+    }
+
+    /// Takes in a batch. One that it does not [accept](Self::accepts), or that is held already, changes nothing.
+    pub fn apply(&mut self, batch: Batch) -> Touched {
+        if !self.accepts(&batch) || (!batch.reset && batch.generation <= self.generation) {
+            return Touched::default();
+        }
+        let before = batch.reset.then(|| self.forget());
+        let mut touches = LeaseTouches::default();
+        let mut work = Work::default();
+        for change in batch.changes {
+            self.change(change, &mut work, &mut touches);
+        }
+        if let Some(before) = before {
+            self.compare(&before, &mut work, &mut touches);
+        }
+        self.epoch = batch.epoch;
+        self.generation = batch.generation;
+        Touched {
+            policies: self.policies.compile() | work.attachments,
+            blocks: self.blocks.settle(),
+            credentials: work.credentials,
+            leases: touches.into_vec(),
+        }
+    }
+
+    fn change(&mut self, change: Change, work: &mut Work, touches: &mut LeaseTouches) {
+        match change {
+            Change::Policy(record) => self.policies.put(record),
+            Change::PolicyGone { id } => self.policies.remove(&id),
+            Change::Set(record) => self.policies.put_set(record),
+            Change::SetGone { owner, name } => self.policies.remove_set(&owner, &name),
+            Change::Attachment { scope, policy } => {
+                let before = match policy.clone() {
+                    Some(policy) => self.attachments.insert(scope, policy),
+                    None => self.attachments.remove(&scope),
+                };
+                work.attachments |= before != policy;
+            }
+            Change::Token(token) => work.credentials |= self.credentials_mut().put_token(token),
+            Change::TokenGone { id } => work.credentials |= self.credentials_mut().remove_token(&id),
+            Change::Issuer(issuer) => work.credentials |= self.credentials_mut().put_issuer(issuer),
+            Change::IssuerGone { issuer } => {
+                work.credentials |= self.credentials_mut().issuers.remove(&issuer).is_some();
+            }
+            Change::Block(change) => self.blocks.change(change),
+            Change::Lease(lease) => {
+                if self.leases.get(&lease.id) != Some(&lease) {
+                    self.leases.insert(lease.id.clone(), lease.clone());
+                    touches.push(LeaseTouch::New(lease));
+                }
+            }
+            Change::LeaseGone { id, ending } => {
+                self.leases.remove(&id);
+                touches.push(LeaseTouch::Gone { id, ending });
+            }
+        }
+    }
+
+    fn credentials_mut(&mut self) -> &mut Credentials {
+        Arc::make_mut(&mut self.credentials)
+    }
+
+    /// Empties everything for a snapshot, and gives back what the snapshot is compared with.
+    fn forget(&mut self) -> Before {
+        self.policies.forget();
+        self.blocks.forget();
+        Before {
+            attachments: std::mem::take(&mut self.attachments),
+            credentials: std::mem::take(&mut self.credentials),
+            leases: std::mem::take(&mut self.leases),
+        }
+    }
+
+    /// What a snapshot changed: only what differs from before.
+    fn compare(&mut self, before: &Before, work: &mut Work, touches: &mut LeaseTouches) {
+        work.attachments = before.attachments != self.attachments;
+        let (old, new) = (&before.credentials, &self.credentials);
+        work.credentials = old.tokens != new.tokens || old.issuers != new.issuers;
+        let known = |touch: &LeaseTouch| match touch {
+            LeaseTouch::New(lease) => before.leases.get(&lease.id) == Some(lease),
+            LeaseTouch::Gone { .. } => false,
+        };
+        let mut fresh = std::mem::take(touches).into_vec();
+        fresh.retain(|touch| !known(touch));
+        // First those that are not there any more: their sources may be held by others now.
+        let gone = before.leases.keys().filter(|id| !self.leases.contains_key(*id));
+        for id in gone {
+            touches.push(LeaseTouch::Gone {
+                id: id.clone(),
+                ending: Ending::Quarantine,
+            });
+        }
+        fresh.into_iter().for_each(|touch| touches.push(touch));
+    }
+
+    /// What is attached to every scope that something is attached to. An attachment of a policy that is not there
+    /// refuses everything.
+    pub fn attached(&self) -> HashMap<Scope, Attached> {
+        let of = |(scope, id): (&Scope, &CompactString)| {
+            let attached = self.policies.attached(id).unwrap_or_else(|| {
+                let meta = PolicyMeta {
+                    id: id.clone(),
+                    name: id.clone(),
+                    version: 0,
+                };
+                Attached::always(Slot::Unknown(meta), None)
+            });
+            (scope.clone(), attached)
+        };
+        self.attachments.iter().map(of).collect()
+    }
+
+    /// Scopes and the ids of the policies attached to them.
+    pub fn attachments(&self) -> impl Iterator<Item = (&Scope, &CompactString)> {
+        self.attachments.iter()
+    }
+
+    /// The layers of the global block list, in the order of [`BlockLayer::ALL`]. Compiles those that changed since the
+    /// last call: a million entries take a second.
+    pub fn block_layers(&mut self) -> [Arc<GlobalBlock>; BlockLayer::ALL.len()] {
+        self.blocks.layers()
+    }
+
+    /// Block list patterns that are not understood, and so block nothing.
+    pub fn unread_patterns(&self) -> usize {
+        self.blocks.unread()
+    }
+
+    /// Tokens and issuers, as one pointer that changes when they do.
+    pub fn credentials(&self) -> &Arc<Credentials> {
+        &self.credentials
+    }
+
+    /// Living leases, by id.
+    pub fn leases(&self) -> impl Iterator<Item = &LeaseRecord> {
+        self.leases.values()
+    }
+
+    /// Every policy with its compiled editions, oldest first, by id.
+    pub fn policies(&self) -> impl Iterator<Item = (&PolicyRecord, &[CompiledEdition])> {
+        self.policies.iter()
+    }
+
+    /// Position of the newest batch.
+    pub fn generation(&self) -> Generation {
+        self.generation
+    }
+
+    /// The store that all of this is from; empty before the first batch.
+    pub fn epoch(&self) -> &str {
+        &self.epoch
+    }
+
+    /// True when anything was ever taken in.
+    pub fn is_synced(&self) -> bool {
+        !self.epoch.is_empty()
+    }
+
+    /// What to go on from; `None` before the first batch.
+    pub fn resume(&self) -> Option<Resume> {
+        self.is_synced().then(|| Resume {
+            epoch: self.epoch.clone(),
+            generation: self.generation,
+        })
+    }
+
+    /// Everything, as the changes of a snapshot.
+    pub fn snapshot(&self) -> impl Iterator<Item = Change> + '_ {
+        let attachments = self.attachments.iter().map(|(scope, policy)| Change::Attachment {
+            scope: scope.clone(),
+            policy: Some(policy.clone()),
+        });
+        let tokens = self.credentials.tokens();
+        let issuers = self.credentials.issuers();
+        self.policies
+            .snapshot()
+            .chain(attachments)
+            .chain(tokens.map(|token| Change::Token(TokenRecord::clone(token))))
+            .chain(issuers.map(|issuer| Change::Issuer(Issuer::clone(issuer))))
+            .chain(self.blocks.snapshot().map(Change::Block))
+            .chain(self.leases.values().cloned().map(Change::Lease))
+    }
+}
+
+/// What a batch changed, as far as it is seen change by change.
+#[derive(Default)]
+struct Work {
+    attachments: bool,
+    credentials: bool,
+}
+
+/// What was held before a snapshot.
+struct Before {
+    attachments: BTreeMap<Scope, CompactString>,
+    credentials: Arc<Credentials>,
+    leases: BTreeMap<CompactString, LeaseRecord>,
+}
+
+/// Touches in their order; a later one of the same lease takes the place of the earlier.
+#[derive(Default)]
+struct LeaseTouches {
+    order: Vec<Option<LeaseTouch>>,
+    last: HashMap<CompactString, usize>,
+}
+
+impl LeaseTouches {
+    fn push(&mut self, touch: LeaseTouch) {
+        if let Some(earlier) = self.last.insert(touch.id().clone(), self.order.len()) {
+            self.order[earlier] = None;
+        }
+        self.order.push(Some(touch));
+    }
+
+    fn into_vec(self) -> Vec<LeaseTouch> {
+        self.order.into_iter().flatten().collect()
+    }
+}
+
+impl From<Vec<LeaseTouch>> for LeaseTouches {
+    fn from(touches: Vec<LeaseTouch>) -> Self {
+        let mut all = Self::default();
+        touches.into_iter().for_each(|touch| all.push(touch));
+        all
+    }
+}
+
+#[cfg(test)]
+mod tests;
