@@ -83,7 +83,7 @@ pub(crate) fn start_sshd(net: &Machine, lab_dir: &Path) -> Result<Daemon, LabErr
     fs::create_dir_all("/run/sshd").during("make /run/sshd")?;
     let sshd = net.command("/usr/sbin/sshd").arg("-D").arg("-e");
     let sshd = sshd.arg("-f").arg(dir.join("sshd_config"));
-    let mut daemon = Daemon::start(sshd, dir.join("log"))?;
+    let mut daemon = Daemon::start(sshd.into_std(), dir.join("log"))?;
     let doors = addresses.map(|address| SocketAddr::new(address, 22));
     daemon.wait("sshd", || doors.iter().all(|door| accepts(net, *door)))?;
     Ok(daemon)

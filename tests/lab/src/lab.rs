@@ -16,6 +16,7 @@ use crate::internet::Internet;
 use crate::leaks::{self, Leaks};
 use crate::machine::{Machine, ca_path};
 use crate::origin::{Origins, Site, TlsMode};
+use crate::postgres::Cluster;
 use crate::raw::{RawServer, Script};
 use crate::topology::Topology;
 use crate::{git, index, plan, postgres};
@@ -121,6 +122,7 @@ impl Builder {
         let origins = Origins::new(internet.ground(), Arc::clone(&ca), rogue);
         let mut lab = Lab {
             daemons: Vec::new(),
+            database: None,
             dns: DnsServer::default(),
             foreign_dns: DnsServer::default(),
             origins,
@@ -145,7 +147,7 @@ impl Builder {
             lab.daemons.push(git::start_sshd(lab.net(), &dir)?);
         }
         if self.postgres {
-            lab.daemons.push(postgres::start(lab.net(), &dir)?);
+            lab.database = Some(postgres::start(lab.net(), &dir)?);
             lab.name(postgres::NAME, &plan::site(40))?;
         }
         Ok(lab)
@@ -160,6 +162,7 @@ pub struct Lab {
     origins: Origins,
     ca: Arc<Authority>,
     daemons: Vec<Daemon>,
+    database: Option<Cluster>,
     /// Before the claim: its threads must have left the namespaces.
     internet: Internet,
     topology: Topology,
@@ -314,9 +317,10 @@ impl Lab {
             mut claim,
             internet,
             daemons,
+            database,
             ..
         } = self;
-        drop((internet, daemons));
+        drop((internet, daemons, database));
         claim.release()
     }
 

@@ -84,5 +84,6 @@ pub use leaks::Leaks;
 pub use machine::Machine;
 pub use nix::sys::signal::Signal;
 pub use origin::{LoggedConnection, LoggedRequest, Origins, Site, TlsMode};
+pub use postgres::PostgresServer;
 pub use raw::{Ending, RawConnection, RawServer, Script};
 pub use wait::{WaitError, wait_until};
