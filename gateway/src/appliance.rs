@@ -291,6 +291,7 @@ fn check_reload(core: &Core, config: GatewayConfig) -> Result<(GatewayConfig, Re
         ("gateway.networks", networks(&old) == networks(&config)),
         ("gateway.dns.tls", old.dns.tls == config.dns.tls),
         ("gateway.proxy", old.proxy == config.proxy),
+        ("gateway.runner-api", old.runner_api == config.runner_api),
         ("gateway.events", old.events == config.events),
         ("gateway.metrics", old.metrics == config.metrics),
     ];

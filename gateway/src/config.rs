@@ -76,6 +76,8 @@ pub struct GatewayConfig {
     pub global_block: Vec<PathBuf>,
     /// Leases from the file.
     pub static_leases: Vec<StaticLeaseConfig>,
+    /// Where runners register their jobs; `None` serves none.
+    pub runner_api: Option<RunnerApiConfig>,
     /// The event log; `None` keeps none.
     pub events: Option<EventLogConfig>,
     /// Where Prometheus scrapes.
@@ -151,6 +153,17 @@ pub struct StaticLeaseConfig {
     pub identity: JobIdentity,
     /// Its policy file; without one, precedence picks.
     pub policy: Option<PathBuf>,
+}
+
+/// The runner API.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunnerApiConfig {
+    /// Where it listens: 1 to 16 of the gateway's own runner-facing addresses, each with a port.
+    pub listen: Vec<SocketAddr>,
+    /// Certificate chain (PEM), sent whatever name a client asks for.
+    pub cert: PathBuf,
+    /// Its key (PEM).
+    pub key: PathBuf,
 }
 
 /// The event log.

@@ -45,7 +45,7 @@ pub(super) struct Gateway {
     pub(super) global_block: Vec<PathBuf>,
     #[serde(default)]
     pub(super) static_leases: Vec<StaticLease>,
-    pub(super) runner_api: Option<serde_yaml::Value>,
+    pub(super) runner_api: Option<RunnerApi>,
     #[serde(default)]
     pub(super) events: Events,
     #[serde(default)]
@@ -104,6 +104,14 @@ pub(super) struct Dns {
 pub(super) struct Tls {
     pub(super) cert: PathBuf,
     pub(super) key: PathBuf,
+}
+
+/// `runner-api:`. TLS is not optional: runners show their tokens here.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RunnerApi {
+    pub(super) listen: Vec<SocketAddr>,
+    pub(super) tls: Tls,
 }
 
 /// `proxy:`.

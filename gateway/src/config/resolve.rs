@@ -1,5 +1,6 @@
 //! From what was written to what it means: paths, names, spans, and the rules between keys.
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -14,13 +15,15 @@ use tidegate_policy::subject::RunnerKind;
 
 use super::{
     ConfigError, DnsConfig, Egress, EventLogConfig, GatewayConfig, NetworkConfig, ProxyConfig,
-    StaticLeaseConfig, raw,
+    RunnerApiConfig, StaticLeaseConfig, raw,
 };
 
 /// Rotation when the file names no size.
 const DEFAULT_ROTATE: u64 = 64 << 20;
 /// Rotated files kept when the file names no number.
 const DEFAULT_KEEP: u32 = 4;
+/// Addresses that the runner API listens on, at most.
+const MAX_LISTENERS: usize = 16;
 /// A configuration larger than this is not one.
 const MAX_BYTES: usize = 4 << 20;
 
@@ -88,7 +91,6 @@ impl At<'_> {
     fn gateway(self, raw: raw::Gateway) -> Result<GatewayConfig, ConfigError> {
         for (key, given) in [
             ("gateway.group", raw.group.is_some()),
-            ("gateway.runner-api", raw.runner_api.is_some()),
             ("gateway.control-plane", raw.control_plane.is_some()),
         ] {
             if given {
@@ -119,6 +121,7 @@ impl At<'_> {
             proxy: self.proxy(&raw.proxy, raw.egress)?,
             global_block: raw.global_block.into_iter().map(|file| self.join(file)).collect(),
             static_leases: self.leases(raw.static_leases)?,
+            runner_api: raw.runner_api.map(|api| self.runner_api(api)).transpose()?,
             events: raw.events.file.map(|file| EventLogConfig {
                 file: self.join(file),
                 rotate_bytes: raw.events.rotate_bytes.unwrap_or(DEFAULT_ROTATE).max(4096),
@@ -266,6 +269,37 @@ impl At<'_> {
             });
         }
         Ok(leases)
+    }
+
+    fn runner_api(self, raw: raw::RunnerApi) -> Result<RunnerApiConfig, ConfigError> {
+        let key = "gateway.runner-api.listen";
+        if raw.listen.is_empty() || raw.listen.len() > MAX_LISTENERS {
+            let message =
+                format!("write 1 to {MAX_LISTENERS} of the gateway's own addresses, such as 10.77.1.1:443");
+            return Err(self.value(key, message));
+        }
+        for (index, address) in raw.listen.iter().enumerate() {
+            let key = format!("{key}[{index}]");
+            if raw.listen[..index].contains(address) {
+                return Err(self.value(&key, format!("{address} is named twice")));
+            }
+            if address.port() == 0 {
+                return Err(self.value(&key, format!("{address} has no port; 443 is usual")));
+            }
+            // Every address would be one of the upstream side too, and a link-local one needs a scope.
+            let ip = address.ip();
+            let scoped = matches!(ip, IpAddr::V6(v6) if v6.is_unicast_link_local());
+            if ip.is_unspecified() || ip.is_loopback() || ip.is_multicast() || scoped {
+                let message =
+                    format!("{ip} can't be listened on; write a runner-facing address of this gateway");
+                return Err(self.value(&key, message));
+            }
+        }
+        Ok(RunnerApiConfig {
+            listen: raw.listen,
+            cert: self.join(raw.tls.cert),
+            key: self.join(raw.tls.key),
+        })
     }
 
     fn name(self, key: &str, text: &str) -> Result<DnsName, ConfigError> {

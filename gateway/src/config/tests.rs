@@ -52,6 +52,9 @@ gateway:
   static-leases:
     - {sources: [10.77.1.2, \"fd77:1::2\"], owner: Acme, repo: acme/Web, workflow: ci.yml, job: build, policy: ci.yaml}
     - {sources: [10.77.3.0/24], owner: acme, repo: acme/api}
+  runner-api:
+    listen: [\"10.77.1.1:443\", \"[fd77:1::1]:443\"]
+    tls: {cert: runner.pem, key: runner.key}
   events: {file: /var/log/tidegate/events.ndjson}
   metrics: {listen: \"127.0.0.1:9464\"}
 control:
@@ -61,6 +64,9 @@ control:
     assert_eq!(config.static_leases[0].identity.repo, "acme/web");
     assert_eq!(config.static_leases[0].sources.len(), 2);
     assert!(config.dns.internal_domains[0].as_exact().is_some());
+    let api = config.runner_api.expect("is read");
+    assert_eq!(api.listen.len(), 2);
+    assert_eq!(api.cert, Path::new("/etc/tidegate/runner.pem"));
 }
 
 #[test]
@@ -93,6 +99,31 @@ fn wrong_values_name_their_key_and_what_to_write() {
         ),
         ("  dns:", "  proxy: {quic: inspect}\n  dns:", "gateway.proxy.quic"),
         ("  dns:", "  name: twice\n  dns:", "duplicate"),
+        (
+            "  dns:",
+            "  runner-api: {listen: [\"10.77.1.1:443\"]}\n  dns:",
+            "missing field `tls`",
+        ),
+        (
+            "  dns:",
+            "  runner-api: {listen: [], tls: {cert: c, key: k}}\n  dns:",
+            "gateway.runner-api.listen: write 1 to 16",
+        ),
+        (
+            "  dns:",
+            "  runner-api: {listen: [\"0.0.0.0:443\"], tls: {cert: c, key: k}}\n  dns:",
+            "gateway.runner-api.listen[0]: 0.0.0.0 can't be listened on",
+        ),
+        (
+            "  dns:",
+            "  runner-api: {listen: [\"10.77.1.1:443\", \"10.77.1.1:443\"], tls: {cert: c, key: k}}\n  dns:",
+            "gateway.runner-api.listen[1]: 10.77.1.1:443 is named twice",
+        ),
+        (
+            "  dns:",
+            "  runner-api: {listen: [\"10.77.1.1:0\"], tls: {cert: c, key: k}}\n  dns:",
+            "has no port",
+        ),
     ] {
         let error = parse(&SMALL.replacen(from, to, 1)).expect_err(to);
         assert!(error.contains(want), "{to}: {error}");
