@@ -5,132 +5,21 @@
 //! is decided here and nowhere else: workflow, repository, organization, cluster, the network's default,
 //! the gateway's default. The most specific policy wins whole; nothing is merged.
 
-use std::fmt;
+mod attached;
+mod facets;
+
 use std::sync::Arc;
 
 use compact_str::CompactString;
 use hashbrown::HashMap;
 
-use crate::document::Lockdown;
 use crate::job::{Assurance, JobIdentity, Scope};
 use crate::rulebook::{CompiledPolicy, Governing, PolicyMeta, RuleList, Rulebook, World};
 use crate::subject::Network;
 use crate::verdict::Reason;
 
-/// What stands in a place where a policy may stand.
-#[derive(Clone, Debug, Default)]
-pub enum Slot {
-    /// Nothing: the next place decides.
-    #[default]
-    Vacant,
-    /// A policy that is named but can't be used (unreadable at first start, a missing endpoint set): the
-    /// place is taken, so everything is refused as `policy-unknown` instead of falling to a looser one.
-    Unknown(PolicyMeta),
-    /// A policy.
-    Policy(Arc<CompiledPolicy>),
-}
-
-impl Slot {
-    /// Who stands here.
-    pub fn meta(&self) -> Option<&PolicyMeta> {
-        match self {
-            Self::Vacant => None,
-            Self::Unknown(meta) => Some(meta),
-            Self::Policy(policy) => Some(&policy.meta),
-        }
-    }
-
-    fn governing(&self, scope: Scope) -> Option<Governing> {
-        match self {
-            Self::Vacant => None,
-            Self::Unknown(_) => Some(Governing::DenyAll(Reason::PolicyUnknown)),
-            Self::Policy(policy) => Some(Governing::Policy(Arc::clone(policy), scope)),
-        }
-    }
-}
-
-/// The lockdown facet of a document, for host agents; the gateway hands it on.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LockdownPolicy {
-    /// The document that decides it.
-    pub meta: PolicyMeta,
-    /// What it decides.
-    pub lockdown: Lockdown,
-}
-
-/// Position in the policy store's history of changes: 0 before the first, then one more with each.
-///
-/// A lease remembers where the history stood when it began, a policy's editions where they were published, and
-/// so `apply: next-job` needs no clock ([`Attached::at`]).
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
-)]
-#[serde(transparent)]
-pub struct Generation(pub u64);
-
-impl Generation {
-    /// After every change: what static leases and sources without a lease are judged by.
-    pub const NEWEST: Self = Self(u64::MAX);
-}
-
-impl fmt::Display for Generation {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(out)
-    }
-}
-
-/// One version of what is attached to a scope, by facet.
-#[derive(Clone, Debug, Default)]
-pub struct Edition {
-    /// Leases that began at this generation or later are judged by it.
-    pub since: Generation,
-    /// The egress facet.
-    pub egress: Slot,
-    /// The lockdown facet.
-    pub lockdown: Option<Arc<LockdownPolicy>>,
-}
-
-/// What is attached to one scope: the editions that still govern somebody, at least one.
-#[derive(Clone, Debug, Default)]
-pub struct Attached {
-    oldest: Edition,
-    /// The others, by `since`, ascending.
-    newer: Vec<Edition>,
-}
-
-impl Attached {
-    /// From editions in any order; of two with the same `since` the later one in `editions` is the newer. From
-    /// none, one that decides nothing.
-    pub fn new(mut editions: Vec<Edition>) -> Self {
-        editions.sort_by_key(|edition| edition.since);
-        let mut editions = editions.into_iter();
-        Self {
-            oldest: editions.next().unwrap_or_default(),
-            newer: editions.collect(),
-        }
-    }
-
-    /// One edition that governs everybody: published with `apply: now`, or never changed.
-    pub fn always(egress: Slot, lockdown: Option<Arc<LockdownPolicy>>) -> Self {
-        Self::new(vec![Edition {
-            since: Generation::default(),
-            egress,
-            lockdown,
-        }])
-    }
-
-    /// What governs a lease that began at this generation: the newest edition that was there by then. A lease
-    /// that began before all of them (its own version is no longer kept) gets the oldest: it is never without.
-    pub fn at(&self, began: Generation) -> &Edition {
-        let there = |edition: &&Edition| edition.since <= began;
-        self.newer.iter().rev().find(there).unwrap_or(&self.oldest)
-    }
-
-    /// Every edition, oldest first.
-    pub fn editions(&self) -> impl Iterator<Item = &Edition> {
-        std::iter::once(&self.oldest).chain(&self.newer)
-    }
-}
+pub use attached::{Attached, Edition, Generation, LockdownPolicy, Slot};
+pub use facets::{Decider, Facets, Named};
 
 /// What the configuration says for one network.
 #[derive(Clone, Debug, Default)]
@@ -213,6 +102,16 @@ impl<'a> Asked<'a> {
             began,
         }
     }
+
+    /// True when there is a job and its identity is known well enough to choose a policy: never a claimed one,
+    /// none below the network's `min-assurance`.
+    fn decides(&self) -> bool {
+        let well = |assurance: Assurance| {
+            assurance > Assurance::Claimed
+                && self.network.min_assurance.is_none_or(|least| assurance >= least)
+        };
+        self.job.is_some_and(|job| well(job.assurance))
+    }
 }
 
 /// One place that was looked at, most specific first.
@@ -238,98 +137,83 @@ pub struct Effective {
 impl PolicySet {
     /// The effective policy of whoever asks.
     pub fn effective(&self, asked: &Asked<'_>) -> Effective {
-        if let Some(key) = asked.pinned {
-            return self.pinned(key);
-        }
-        let network = asked.network;
-        let mut effective = Effective {
-            governing: Governing::DenyAll(Reason::PolicyUnknown),
-            considered: Vec::new(),
-            lockdown: None,
-        };
-        let job = asked.job.filter(|job| decides(job.assurance, network));
-        if job.is_some() && self.store == Store::NeverRead {
-            return effective;
-        }
-        effective.lockdown = job.and_then(|job| self.lockdown(job, asked.began));
-        for scope in job.iter().flat_map(|job| job.scopes()) {
-            let slot = self
-                .attached
-                .get(&scope)
-                .map_or(&Slot::Vacant, |attached| &attached.at(asked.began).egress);
-            effective.considered.push(Considered {
+        let mut considered = Vec::new();
+        let governing = self.governing(asked, |scope, meta| {
+            considered.push(Considered {
                 scope: scope.clone(),
-                policy: slot.meta().cloned(),
+                policy: meta.cloned(),
             });
-            if let Some(governing) = slot.governing(scope) {
-                return Effective {
-                    governing,
-                    ..effective
-                };
-            }
-        }
-        let scope = Scope::Network(network.name.clone());
-        let own = self.networks.get(&network.name).map(|known| &known.default);
-        let slot = own
-            .filter(|slot| !matches!(slot, Slot::Vacant))
-            .unwrap_or(&self.default);
-        effective.considered.push(Considered {
-            scope: scope.clone(),
-            policy: slot.meta().cloned(),
         });
-        let governing = slot
-            .governing(scope)
-            .unwrap_or(Governing::DenyAll(Reason::NoPolicy));
-        Effective {
-            governing,
-            ..effective
-        }
-    }
-
-    /// The rulebook that follows from [`Self::effective`], with the network's always-allow list.
-    pub fn rulebook_for(&self, asked: &Asked<'_>) -> Arc<Rulebook> {
-        let host = self
-            .networks
-            .get(&asked.network.name)
-            .and_then(|known| known.always_allow.clone());
-        let governing = self.effective(asked).governing;
-        Arc::new(Rulebook {
-            world: Arc::clone(&self.world),
-            governing,
-            host,
-        })
-    }
-
-    fn pinned(&self, key: &str) -> Effective {
-        let scope = Scope::Lease(key.into());
-        let policy = self.pinned.get(key);
-        let considered = vec![Considered {
-            scope: scope.clone(),
-            policy: policy.map(|policy| policy.meta.clone()),
-        }];
-        let governing = match policy {
-            Some(policy) => Governing::Policy(Arc::clone(policy), scope),
-            None => Governing::DenyAll(Reason::PolicyUnknown),
-        };
+        let lockdown = asked.job.filter(|_| self.is_heard(asked)).and_then(|job| {
+            let at = |scope: Scope| {
+                let edition = self.attached.get(&scope)?.at(asked.began);
+                Some((Arc::clone(edition.lockdown.as_ref()?), scope))
+            };
+            job.scopes().find_map(at)
+        });
         Effective {
             governing,
             considered,
-            lockdown: None,
+            lockdown,
         }
     }
 
-    fn lockdown(&self, job: &JobIdentity, began: Generation) -> Option<(Arc<LockdownPolicy>, Scope)> {
-        job.scopes().find_map(|scope| {
-            let lockdown = self.attached.get(&scope)?.at(began).lockdown.as_ref()?;
-            Some((Arc::clone(lockdown), scope))
+    /// What governs egress for whoever asks; `look` is shown every place on the way, the deciding one last.
+    pub(crate) fn governing(
+        &self,
+        asked: &Asked<'_>,
+        mut look: impl FnMut(&Scope, Option<&PolicyMeta>),
+    ) -> Governing {
+        if let Some(key) = asked.pinned {
+            let (scope, policy) = (Scope::Lease(key.into()), self.pinned.get(key));
+            look(&scope, policy.map(|policy| &policy.meta));
+            return policy.map_or(Governing::DenyAll(Reason::PolicyUnknown), |policy| {
+                Governing::Policy(Arc::clone(policy), scope)
+            });
+        }
+        if asked.decides() && self.store == Store::NeverRead {
+            return Governing::DenyAll(Reason::PolicyUnknown);
+        }
+        let job = asked.job.filter(|_| self.is_heard(asked));
+        for scope in job.iter().flat_map(|job| job.scopes()) {
+            let attached = self.attached.get(&scope);
+            let slot = attached.map_or(&Slot::Vacant, |attached| &attached.at(asked.began).egress);
+            look(&scope, slot.meta());
+            if let Some(governing) = slot.governing(scope) {
+                return governing;
+            }
+        }
+        let name = &asked.network.name;
+        let (scope, own) = (Scope::Network(name.clone()), self.networks.get(name));
+        let own = own
+            .map(|known| &known.default)
+            .filter(|slot| !matches!(slot, Slot::Vacant));
+        let slot = own.unwrap_or(&self.default);
+        look(&scope, slot.meta());
+        slot.governing(scope)
+            .unwrap_or(Governing::DenyAll(Reason::NoPolicy))
+    }
+
+    /// True when the asker's own scopes are looked at.
+    fn is_heard(&self, asked: &Asked<'_>) -> bool {
+        asked.pinned.is_none() && asked.decides() && self.store == Store::Known
+    }
+
+    /// The rulebook that follows from what governs somebody in a network, with that network's always-allow
+    /// list.
+    pub(crate) fn rulebook(&self, governing: Governing, network: &str) -> Arc<Rulebook> {
+        let known = self.networks.get(network);
+        Arc::new(Rulebook {
+            world: Arc::clone(&self.world),
+            governing,
+            host: known.and_then(|known| known.always_allow.clone()),
         })
     }
-}
 
-/// True when an identity known this well may choose its policy: never a claimed one, none below the
-/// network's `min-assurance`.
-fn decides(assurance: Assurance, network: &Network) -> bool {
-    assurance > Assurance::Claimed && network.min_assurance.is_none_or(|least| assurance >= least)
+    /// The rulebook that follows from [`Self::effective`].
+    pub fn rulebook_for(&self, asked: &Asked<'_>) -> Arc<Rulebook> {
+        self.rulebook(self.governing(asked, |_, _| ()), &asked.network.name)
+    }
 }
 
 #[cfg(test)]

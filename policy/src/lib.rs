@@ -23,6 +23,7 @@ pub mod judge;
 pub mod lease;
 pub mod name;
 pub mod rulebook;
+pub mod settings;
 pub mod special;
 pub mod subject;
 pub mod ticket;

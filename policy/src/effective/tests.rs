@@ -1,6 +1,9 @@
 //! Rows of "Effective policy" (policy-semantics.md): what precedence yields.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod editions;
+mod precedence;
+
 use super::*;
 use crate::document::{ParseOptions, PolicyDocument};
 use crate::fixture::{job, network, policy_with};

@@ -114,3 +114,53 @@ proptest! {
         }
     }
 }
+
+fn layer(entries: &[&str]) -> Arc<GlobalBlock> {
+    Arc::new(GlobalBlock::build(entries.iter().map(|text| entry(text))))
+}
+
+#[test]
+fn layers_are_asked_in_order_and_the_first_hit_names_its_entry() {
+    let blocks = GlobalBlocks::new([
+        layer(&["*.evil.test", "203.0.113.0/24"]),
+        layer(&["a.evil.test", "own.test", "203.0.113.9", "2001:db8::/32"]),
+    ]);
+    let name = |text: &str| {
+        blocks
+            .find_name(&DnsName::parse(text).unwrap())
+            .map(|hit| hit.text)
+    };
+    assert_eq!(name("a.evil.test").as_deref(), Some("*.evil.test"));
+    assert_eq!(name("own.test").as_deref(), Some("own.test"));
+    assert_eq!(name("evil.test"), None);
+    let address = |text: &str| blocks.find_address(text.parse().unwrap()).map(|hit| hit.text);
+    assert_eq!(address("203.0.113.9").as_deref(), Some("203.0.113.0/24"));
+    assert_eq!(address("2001:db8::1").as_deref(), Some("2001:db8::/32"));
+    assert_eq!(address("192.0.2.1"), None);
+}
+
+#[test]
+fn layers_are_the_same_when_each_is_the_same_compilation() {
+    let (feed, own) = (layer(&["evil.test"]), layer(&["own.test"]));
+    let blocks = GlobalBlocks::new([Arc::clone(&feed), Arc::clone(&own)]);
+    assert!(blocks.is_same(&GlobalBlocks::new([Arc::clone(&feed), Arc::clone(&own)])));
+    let empty = layer(&[]);
+    assert!(
+        blocks.is_same(&GlobalBlocks::new([empty, Arc::clone(&feed), Arc::clone(&own)])),
+        "an empty layer says nothing"
+    );
+    assert!(!blocks.is_same(&GlobalBlocks::new([Arc::clone(&feed), layer(&["own.test"])])));
+    assert!(
+        !blocks.is_same(&GlobalBlocks::new([own, feed])),
+        "another order names other entries"
+    );
+    assert!(!blocks.is_same(&GlobalBlocks::default()));
+}
+
+#[test]
+fn a_layer_is_empty_only_when_it_covers_nothing() {
+    assert!(layer(&[]).is_empty());
+    for one in ["evil.test", "*.evil.test", "*", "203.0.113.0/24", "::/0"] {
+        assert!(!layer(&[one]).is_empty(), "{one}");
+    }
+}
