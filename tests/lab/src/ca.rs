@@ -10,9 +10,11 @@ use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose,
 };
+use rustls::ServerConfig;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
-use rustls::sign::CertifiedKey;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use tokio_rustls::TlsAcceptor;
 
 use crate::error::{During, LabError};
 
@@ -65,6 +67,19 @@ impl Authority {
         let chain = vec![certificate.der().clone(), self.certificate()];
         let provider = provider();
         Ok(Arc::new(CertifiedKey::from_der(chain, key, &provider)?))
+    }
+
+    /// A TLS server's configuration with a certificate for names and addresses
+    /// and these ALPN protocols.
+    pub(crate) fn acceptor(&self, names: &[String], protocols: &[&str]) -> Result<TlsAcceptor, LabError> {
+        let resolver = SingleCertAndKey::from(self.issue(names)?);
+        let mut config = ServerConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()?
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::new(resolver));
+        let protocols = protocols.iter().map(|name| name.as_bytes().to_vec());
+        config.alpn_protocols = protocols.collect();
+        Ok(TlsAcceptor::from(Arc::new(config)))
     }
 
     /// A server certificate for names and addresses, written to `STEM.pem` and

@@ -1,5 +1,5 @@
 //! Owns the threads of the fake internet: a runtime whose every thread is in
-//! the `net` namespace, and the opening of listeners there.
+//! one namespace, and the opening of listeners there.
 //! Never knows what its servers say. The server modules and `Lab` drive it.
 
 use std::future::Future;
@@ -15,7 +15,7 @@ use crate::netns;
 /// How many threads serve: enough to keep a gateway on two cores busy.
 const THREADS: usize = 2;
 
-/// The runtime of the fake internet.
+/// The runtime of the fake internet, or of one server without a lab.
 #[derive(Debug)]
 pub(crate) struct Internet {
     /// `None` only while being dropped.
@@ -30,17 +30,23 @@ impl Internet {
     /// Starts the threads inside `namespace`.
     pub(crate) fn start(namespace: &str) -> Result<Self, LabError> {
         let name = namespace.to_owned();
-        let runtime = Builder::new_multi_thread()
-            .worker_threads(THREADS)
-            .thread_name("lab-internet")
-            .enable_all()
-            .on_thread_start(move || {
-                netns::join(&name).expect("a thread enters the namespace that its lab just made");
-            })
-            .build()
-            .during("start the internet's threads")?;
+        let mut threads = Builder::new_multi_thread();
+        threads.worker_threads(THREADS).on_thread_start(move || {
+            netns::join(&name).expect("a thread enters the namespace that its lab just made");
+        });
+        Self::run(&mut threads)
+    }
+
+    /// Starts one thread in the network of this program, for servers on its
+    /// loopback.
+    pub(crate) fn here() -> Result<Self, LabError> {
+        Self::run(Builder::new_multi_thread().worker_threads(1))
+    }
+
+    fn run(threads: &mut Builder) -> Result<Self, LabError> {
+        let runtime = threads.thread_name("lab-internet").enable_all().build();
         Ok(Self {
-            runtime: Some(runtime),
+            runtime: Some(runtime.during("start the internet's threads")?),
         })
     }
 

@@ -15,6 +15,7 @@ use crate::error::{During, LabError};
 use crate::internet::Internet;
 use crate::leaks::{self, Leaks};
 use crate::machine::{Machine, ca_path};
+use crate::oidc::OidcIssuer;
 use crate::origin::{Origins, Site, TlsMode};
 use crate::postgres::Cluster;
 use crate::raw::{RawServer, Script};
@@ -268,6 +269,19 @@ impl Lab {
     /// Starts a UDP server; addresses as for [`raw`](Self::raw).
     pub fn udp(&self, address: SocketAddr, reply: UdpReply) -> Result<UdpServer, LabError> {
         UdpServer::start(&self.internet.ground(), address, reply)
+    }
+
+    /// Opens an OpenID Connect issuer at `https://NAME`, with a certificate of
+    /// the lab's CA, and gives its name to the resolver. It is there as long
+    /// as the lab. Usually `issuer.test` at [`plan::site`]`(60)`.
+    pub fn oidc_issuer(
+        &self,
+        name: &str,
+        addresses: impl IntoIterator<Item = IpAddr>,
+    ) -> Result<OidcIssuer, LabError> {
+        let addresses: Vec<_> = addresses.into_iter().collect();
+        self.name(name, &addresses)?;
+        OidcIssuer::open(&self.internet.ground(), &self.ca, name, &addresses)
     }
 
     /// The repository of `git.test` by HTTPS: clone, fetch and push.

@@ -4,7 +4,6 @@
 
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
@@ -13,7 +12,6 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
-use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -21,7 +19,7 @@ use tokio_rustls::server::TlsStream;
 use super::DnsServer;
 use super::listen::serve_stream;
 use super::log::{Origin, Transport};
-use crate::ca::{Authority, provider};
+use crate::ca::Authority;
 use crate::error::LabError;
 use crate::internet::Ground;
 
@@ -37,26 +35,14 @@ pub(crate) fn serve_secure(
     let mut names = vec![name.to_owned()];
     names.extend(addresses.iter().map(ToString::to_string));
     for address in addresses {
-        let tls = acceptor(authority, &names, &["dot"])?;
+        let tls = authority.acceptor(&names, &["dot"])?;
         let dot = ground.tcp(SocketAddr::new(*address, 853))?;
         ground.spawn(serve_tls(server.clone(), dot, tls, serve_dot));
-        let tls = acceptor(authority, &names, &["h2", "http/1.1"])?;
+        let tls = authority.acceptor(&names, &["h2", "http/1.1"])?;
         let doh = ground.tcp(SocketAddr::new(*address, 443))?;
         ground.spawn(serve_tls(server.clone(), doh, tls, serve_doh));
     }
     Ok(())
-}
-
-fn acceptor(authority: &Authority, names: &[String], protocols: &[&str]) -> Result<TlsAcceptor, LabError> {
-    let certificate = authority.issue(names)?;
-    let resolver = rustls::sign::SingleCertAndKey::from(certificate);
-    let mut config = ServerConfig::builder_with_provider(provider())
-        .with_safe_default_protocol_versions()?
-        .with_no_client_auth()
-        .with_cert_resolver(Arc::new(resolver));
-    let protocols = protocols.iter().map(|name| name.as_bytes().to_vec());
-    config.alpn_protocols = protocols.collect();
-    Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
 async fn serve_tls<F>(
