@@ -1,0 +1,430 @@
+//! What the store holds and the API shows: plain data, named as interface.md names it.
+//!
+//! Owns shapes only. The store fills them in, the API and the CLI (de)serialize them, the web UI will show them.
+//! Times are RFC 3339 in JSON. What people write refuses unknown fields; what programs read tolerates them.
+
+use std::net::IpAddr;
+
+use compact_str::CompactString;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use tidegate_control_wire::claim::EndedBy;
+use tidegate_control_wire::frame::ServedNetwork;
+use tidegate_control_wire::record::{BlockLayer, LeaseRecord, scope_text};
+use tidegate_policy::job::Scope;
+use utoipa::ToSchema;
+
+/// Who did something: in every history.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Actor {
+    /// A person or a program: the token's name, or who logged in.
+    pub subject: String,
+    /// The token that was shown.
+    pub token_id: Option<String>,
+    /// By which way: `api`, `cli`, `ui`, `sync`, `system`.
+    pub via: String,
+}
+
+/// The mode of a policy's egress facet, or that it leaves egress to the next scope.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum PolicyMode {
+    /// What is not allowed is refused.
+    Block,
+    /// What is not allowed is recorded.
+    Audit,
+    /// It decides the lockdown facet only.
+    None,
+}
+
+/// When a change of a policy is put in force.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Apply {
+    /// For every job, those that run included.
+    #[default]
+    Now,
+    /// For jobs that begin afterwards; those that run keep the version they began with.
+    NextJob,
+}
+
+/// One thing that a document's reader has to say, as `tidegate check` says it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct DiagnosticView {
+    /// `error`, `warning` or `note`.
+    pub severity: String,
+    /// Line, from 1.
+    pub line: u32,
+    /// Column, from 1.
+    pub column: u32,
+    /// Characters that it is about.
+    pub length: u32,
+    /// What is wrong.
+    pub message: String,
+    /// What to do.
+    pub hint: Option<String>,
+}
+
+/// A policy.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Policy {
+    /// Immutable; a re-created name is another policy.
+    pub id: String,
+    /// Unique among the owner's.
+    pub name: String,
+    /// Organization.
+    pub owner: String,
+    /// Of the newest version; from 1. Also the `ETag`.
+    pub version: u32,
+    /// Of the newest version.
+    pub mode: PolicyMode,
+    /// Whether it decides the lockdown facet.
+    pub lockdown: bool,
+    /// The document as written.
+    pub yaml: String,
+    /// How many endpoints it lists itself, denied ones included.
+    pub endpoints: u32,
+    /// Its parsed form.
+    #[schema(value_type = Object)]
+    pub parsed: serde_json::Value,
+    /// Where it is attached, sorted.
+    #[schema(value_type = Vec<String>)]
+    pub attachments: Vec<String>,
+    /// When the name was created.
+    #[schema(value_type = String, format = DateTime)]
+    pub created_at: Timestamp,
+    /// When the newest version was.
+    #[schema(value_type = String, format = DateTime)]
+    pub updated_at: Timestamp,
+    /// By whom.
+    pub updated_by: String,
+    /// Warnings and notes about the newest version. Filled in where a document was written.
+    #[serde(default)]
+    pub diagnostics: Vec<DiagnosticView>,
+}
+
+/// One version of a policy.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PolicyVersion {
+    /// From 1.
+    pub version: u32,
+    /// The document as written.
+    pub yaml: String,
+    /// When it was put in force.
+    pub apply: Apply,
+    /// When it was written.
+    #[schema(value_type = String, format = DateTime)]
+    pub created_at: Timestamp,
+    /// By whom.
+    pub created_by: String,
+}
+
+/// How many policies there are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Counters {
+    /// All.
+    pub total: u64,
+    /// In block mode.
+    pub block: u64,
+    /// In audit mode.
+    pub audit: u64,
+    /// Attached nowhere.
+    pub unattached: u64,
+}
+
+/// An endpoint set, for `use:`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Set {
+    /// Organization.
+    pub owner: String,
+    /// Unique among the owner's.
+    pub name: String,
+    /// From 1. Also the `ETag`.
+    pub version: u32,
+    /// The document as written.
+    pub yaml: String,
+    /// How many endpoints it lists.
+    pub endpoints: u32,
+    /// Names of the owner's policies that use it, sorted.
+    pub used_by: Vec<String>,
+    /// When it was last written.
+    #[schema(value_type = String, format = DateTime)]
+    pub updated_at: Timestamp,
+    /// By whom.
+    pub updated_by: String,
+    /// Warnings and notes. Filled in where a document was written.
+    #[serde(default)]
+    pub diagnostics: Vec<DiagnosticView>,
+}
+
+/// What came of attaching.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Attachment {
+    /// The policy with its attachments as they are now.
+    pub policy: Policy,
+    /// Policies that lost a scope to it.
+    pub displaced: Vec<Displaced>,
+    /// What somebody should know: `workflow:acme/web/ci.yml is stricter than repo:acme/web …`.
+    pub warnings: Vec<String>,
+}
+
+/// A policy that lost a scope to another.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Displaced {
+    /// The scope.
+    pub scope: String,
+    /// Name of the policy that held it.
+    pub policy: String,
+    /// Its owner.
+    pub owner: String,
+}
+
+/// One entry of the history.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct AuditEntry {
+    /// Its number in the chain, from 1, without gaps.
+    pub seq: u64,
+    /// When, in microseconds as it was hashed.
+    #[schema(value_type = String, format = DateTime)]
+    pub at: Timestamp,
+    /// Who.
+    pub actor: Actor,
+    /// `policy.created`, `policy.updated`, `policy.attached`, `policy.detached`, `policy.deleted`, `set.written` …
+    pub action: String,
+    /// Organization concerned; empty when none is.
+    pub owner: String,
+    /// What: `policy acme/base`, `token tok_…`.
+    pub target: String,
+    /// The policy, by its immutable id.
+    pub policy_id: Option<String>,
+    /// What changed: versions, scopes, texts. Secrets never.
+    #[schema(value_type = Object)]
+    pub detail: serde_json::Value,
+    /// Hash of the entry before; 64 zeros for the first.
+    pub previous: String,
+    /// SHA-256 over the entry and `previous`.
+    pub hash: String,
+}
+
+/// What a token may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Role {
+    /// Everything.
+    Admin,
+    /// Policies, sets and attachments of its owners; sees what a viewer sees.
+    Editor,
+    /// Reads what belongs to its owners.
+    Viewer,
+    /// A gateway's own.
+    Gateway,
+    /// Registers and ends any source in its networks.
+    Provisioner,
+    /// Its own job's start, fetch, why and end, by the gateway.
+    Runner,
+}
+
+impl Role {
+    /// Every role.
+    pub const ALL: [Self; 6] = [
+        Self::Admin,
+        Self::Editor,
+        Self::Viewer,
+        Self::Gateway,
+        Self::Provisioner,
+        Self::Runner,
+    ];
+
+    /// The spelling in the API and the store.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Admin => "admin",
+            Self::Editor => "editor",
+            Self::Viewer => "viewer",
+            Self::Gateway => "gateway",
+            Self::Provisioner => "provisioner",
+            Self::Runner => "runner",
+        }
+    }
+}
+
+/// A token as it is asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewToken {
+    /// What it may do.
+    pub role: Role,
+    /// For people; a gateway's is the gateway's name.
+    pub name: String,
+    /// Owners that it is limited to; empty limits nothing, but a runner token needs owners or repos.
+    #[serde(default)]
+    pub owners: Vec<String>,
+    /// Repositories (`owner/name`) that a runner token is limited to.
+    #[serde(default)]
+    pub repos: Vec<String>,
+    /// Networks that a runner's or provisioner's token is limited to.
+    #[serde(default)]
+    pub networks: Vec<String>,
+    /// The cluster that a runner's or provisioner's token stands for.
+    #[serde(default)]
+    pub cluster: Option<String>,
+    /// When it stops being good.
+    #[serde(default)]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub expires_at: Option<Timestamp>,
+}
+
+/// A token without its text.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Token {
+    /// Its id, named in histories.
+    pub id: String,
+    /// What it may do.
+    pub role: Role,
+    /// For people.
+    pub name: String,
+    /// Owners that it is limited to; empty limits nothing.
+    pub owners: Vec<String>,
+    /// Repositories that it is limited to.
+    pub repos: Vec<String>,
+    /// Networks that it is limited to.
+    pub networks: Vec<String>,
+    /// The cluster that it stands for.
+    pub cluster: Option<String>,
+    /// When it was made.
+    #[schema(value_type = String, format = DateTime)]
+    pub created_at: Timestamp,
+    /// By whom.
+    pub created_by: String,
+    /// When it stops being good.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub expires_at: Option<Timestamp>,
+    /// When it was taken back.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub revoked_at: Option<Timestamp>,
+    /// When it was last shown, to the minute.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub last_used_at: Option<Timestamp>,
+}
+
+/// A gateway that was seen.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct GatewayView {
+    /// Its name.
+    pub name: String,
+    /// Gateways of one group share their leases.
+    pub group: String,
+    /// Networks that it serves.
+    #[schema(value_type = Vec<Object>)]
+    pub networks: Vec<ServedNetwork>,
+    /// Version of its program.
+    pub version: String,
+    /// First connection.
+    #[schema(value_type = String, format = DateTime)]
+    pub first_seen_at: Timestamp,
+    /// Last word.
+    #[schema(value_type = String, format = DateTime)]
+    pub last_seen_at: Timestamp,
+    /// What it has put in force.
+    pub generation: u64,
+    /// It is connected to this control plane.
+    pub connected: bool,
+}
+
+/// A job and its lease.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Job {
+    /// The lease as gateways know it.
+    #[serde(flatten)]
+    #[schema(value_type = Object)]
+    pub lease: LeaseRecord,
+    /// Gateways that share it.
+    pub group: String,
+    /// When it ended; absent while it runs.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub ended_at: Option<Timestamp>,
+    /// Who ended it.
+    #[schema(value_type = Option<String>)]
+    pub ended_by: Option<EndedBy>,
+}
+
+/// A living lease, as `GET /leases` lists it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct LeaseView {
+    /// The source.
+    #[schema(value_type = String)]
+    pub source: IpAddr,
+    /// The job that holds it.
+    pub job_id: String,
+    /// `owner/name`.
+    pub repo: String,
+    /// Name of the network.
+    pub network: String,
+    /// Gateways that share it.
+    pub group: String,
+    /// When it ends by itself.
+    #[schema(value_type = String, format = DateTime)]
+    pub expires_at: Timestamp,
+}
+
+/// An entry of the global block list.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct BlockEntryView {
+    /// Its id, for removing it.
+    pub id: String,
+    /// Name, wildcard, address or range.
+    pub pattern: String,
+    /// Why.
+    pub reason: String,
+    /// `builtin`, `feed` or `deployment`; only the last can be removed.
+    #[schema(value_type = String)]
+    pub layer: BlockLayer,
+    /// When it ends by itself.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub expires_at: Option<Timestamp>,
+    /// When it was added.
+    #[schema(value_type = String, format = DateTime)]
+    pub created_at: Timestamp,
+    /// By whom.
+    pub created_by: String,
+}
+
+/// A scope with its policy, of one policy's name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Held {
+    /// The scope.
+    #[serde(with = "scope_text")]
+    pub scope: Scope,
+    /// Id of the policy.
+    pub policy: CompactString,
+}
+
+/// One page of a list.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Page<T> {
+    /// At most as many as were asked for.
+    pub items: Vec<T>,
+    /// Where the next page begins; absent on the last.
+    pub next: Option<String>,
+}
+
+/// Which part of a list is wanted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PageRequest {
+    /// [`Page::next`] of the page before.
+    pub after: Option<String>,
+    /// Items at most; 1 to [`PageRequest::MOST`], 0 for the default.
+    pub limit: u32,
+}
+
+impl PageRequest {
+    /// Items of a page when nothing is said.
+    pub const DEFAULT: u32 = 100;
+    /// Items of a page at most.
+    pub const MOST: u32 = 1_000;
+
+    /// The limit in force.
+    pub fn size(&self) -> u32 {
+        if self.limit == 0 { Self::DEFAULT } else { self.limit.min(Self::MOST) }
+    }
+}
