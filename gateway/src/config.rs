@@ -60,6 +60,10 @@ pub enum ConfigError {
 pub struct GatewayConfig {
     /// Name of the gateway, in every event.
     pub name: CompactString,
+    /// Gateways of one group share their leases.
+    pub group: Option<CompactString>,
+    /// The control plane in another process.
+    pub control_plane: Option<ControlPlaneConfig>,
     /// Where it keeps its state: the status socket, the last known policies.
     pub state_dir: PathBuf,
     /// Runner-facing networks, at least one.
@@ -82,6 +86,21 @@ pub struct GatewayConfig {
     pub events: Option<EventLogConfig>,
     /// Where Prometheus scrapes.
     pub metrics: Option<SocketAddr>,
+}
+
+/// `control-plane:` resolved.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ControlPlaneConfig {
+    /// Whether it is reached by TLS; without, only on loopback.
+    pub tls: bool,
+    /// Its host: a name, or an address without brackets.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+    /// The gateway's token, read anew at each connect.
+    pub token_file: PathBuf,
+    /// Roots that its certificate must chain to (PEM); `None` means the system's.
+    pub ca: Option<PathBuf>,
 }
 
 /// One runner-facing network.

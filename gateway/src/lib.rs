@@ -23,5 +23,6 @@ mod pings;
 pub mod policies;
 pub mod raw;
 pub mod status;
+pub mod sync;
 mod sys;
 mod watch;

@@ -50,7 +50,7 @@ pub(super) struct Gateway {
     pub(super) events: Events,
     #[serde(default)]
     pub(super) metrics: Metrics,
-    pub(super) control_plane: Option<serde_yaml::Value>,
+    pub(super) control_plane: Option<ControlPlane>,
 }
 
 fn default_state_dir() -> PathBuf {
@@ -205,6 +205,16 @@ pub(super) struct StaticLease {
 pub(super) enum Source {
     Net(IpNet),
     Address(IpAddr),
+}
+
+/// `control-plane:`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct ControlPlane {
+    pub(super) url: String,
+    pub(super) token_file: PathBuf,
+    /// PEM file of the roots that its certificate must chain to; without it, the system's.
+    pub(super) ca: Option<PathBuf>,
 }
 
 /// `events:`.

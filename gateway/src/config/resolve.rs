@@ -1,5 +1,7 @@
 //! From what was written to what it means: paths, names, spans, and the rules between keys.
 
+mod plane;
+
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -89,15 +91,6 @@ impl At<'_> {
     }
 
     fn gateway(self, raw: raw::Gateway) -> Result<GatewayConfig, ConfigError> {
-        for (key, given) in [
-            ("gateway.group", raw.group.is_some()),
-            ("gateway.control-plane", raw.control_plane.is_some()),
-        ] {
-            if given {
-                let message = "this version has no control plane yet; remove the key".to_owned();
-                return Err(self.value(key, message));
-            }
-        }
         if raw.name.is_empty() {
             return Err(self.value("gateway.name", "write a name for this gateway".into()));
         }
@@ -109,6 +102,11 @@ impl At<'_> {
         }
         Ok(GatewayConfig {
             name: raw.name.into(),
+            group: raw.group.map(|group| self.group(group)).transpose()?,
+            control_plane: raw
+                .control_plane
+                .map(|plane| self.control_plane(plane))
+                .transpose()?,
             state_dir: self.join(raw.state_dir),
             networks: self.networks(raw.networks)?,
             default_policy: raw.default_policy.map(|file| self.join(file)),

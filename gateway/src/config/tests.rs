@@ -89,11 +89,6 @@ fn wrong_values_name_their_key_and_what_to_write() {
         ("name: gw-1", "name: ''", "gateway.name: write a name"),
         (
             "  dns:",
-            "  control-plane: {url: x}\n  dns:",
-            "gateway.control-plane: this version",
-        ),
-        (
-            "  dns:",
             "  proxy: {detect-timeout: soon}\n  dns:",
             "gateway.proxy.detect-timeout: \"soon\" is not a time span",
         ),
@@ -128,4 +123,55 @@ fn wrong_values_name_their_key_and_what_to_write() {
         let error = parse(&SMALL.replacen(from, to, 1)).expect_err(to);
         assert!(error.contains(want), "{to}: {error}");
     }
+}
+
+fn control_plane(line: &str) -> Result<GatewayConfig, String> {
+    parse(&SMALL.replacen(
+        "  dns:",
+        &format!("  group: zone-a\n  control-plane: {line}\n  dns:"),
+        1,
+    ))
+}
+
+#[test]
+fn the_control_planes_url_is_taken_apart() {
+    for (url, want) in [
+        ("https://control.example:8443", (true, "control.example", 8443)),
+        ("https://control.example/", (true, "control.example", 443)),
+        ("https://[2001:db8::1]:8443", (true, "2001:db8::1", 8443)),
+        ("http://127.0.0.1:8443", (false, "127.0.0.1", 8443)),
+        ("http://[::1]:8443", (false, "::1", 8443)),
+        ("http://localhost", (false, "localhost", 80)),
+    ] {
+        let config = control_plane(&format!("{{url: \"{url}\", token-file: token, ca: ca.pem}}"));
+        let config = config.unwrap_or_else(|error| panic!("{url}: {error}"));
+        assert_eq!(config.group.as_deref(), Some("zone-a"));
+        let plane = config.control_plane.expect("there is one");
+        assert_eq!((plane.tls, plane.host.as_str(), plane.port), want, "{url}");
+        assert_eq!(plane.token_file, Path::new("/etc/tidegate/token"));
+        assert_eq!(plane.ca.as_deref(), Some(Path::new("/etc/tidegate/ca.pem")));
+    }
+}
+
+#[test]
+fn a_url_that_would_show_the_token_or_means_nothing_is_refused() {
+    for (url, want) in [
+        ("http://control.example:8443", "plain http is for loopback only"),
+        ("http://127.0.0.1.example:8443", "plain http is for loopback only"),
+        ("https://control.example/sync", "scheme, host and port only"),
+        ("https://me:secret@control.example", "scheme, host and port only"),
+        ("https://control.example?x=1", "scheme, host and port only"),
+        ("control.example:8443", "is not a URL"),
+        ("ftp://control.example", "is not a URL"),
+        ("https://", "is not a URL"),
+        ("/var/run/control", "is not a URL"),
+    ] {
+        let error = control_plane(&format!("{{url: \"{url}\", token-file: token}}")).expect_err(url);
+        assert!(
+            error.contains("gateway.control-plane.url") && error.contains(want),
+            "{url}: {error}"
+        );
+    }
+    let error = control_plane("{url: \"https://control.example\"}").expect_err("no token");
+    assert!(error.contains("token-file"), "{error}");
 }
