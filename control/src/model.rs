@@ -12,6 +12,7 @@ use tidegate_control_wire::claim::EndedBy;
 use tidegate_control_wire::frame::ServedNetwork;
 use tidegate_control_wire::record::{BlockLayer, LeaseRecord, scope_text};
 use tidegate_policy::job::Scope;
+pub use tidegate_control_wire::secret::Role;
 use utoipa::ToSchema;
 
 /// Who did something: in every history.
@@ -206,53 +207,12 @@ pub struct AuditEntry {
     pub hash: String,
 }
 
-/// What a token may do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum Role {
-    /// Everything.
-    Admin,
-    /// Policies, sets and attachments of its owners; sees what a viewer sees.
-    Editor,
-    /// Reads what belongs to its owners.
-    Viewer,
-    /// A gateway's own.
-    Gateway,
-    /// Registers and ends any source in its networks.
-    Provisioner,
-    /// Its own job's start, fetch, why and end, by the gateway.
-    Runner,
-}
-
-impl Role {
-    /// Every role.
-    pub const ALL: [Self; 6] = [
-        Self::Admin,
-        Self::Editor,
-        Self::Viewer,
-        Self::Gateway,
-        Self::Provisioner,
-        Self::Runner,
-    ];
-
-    /// The spelling in the API and the store.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Admin => "admin",
-            Self::Editor => "editor",
-            Self::Viewer => "viewer",
-            Self::Gateway => "gateway",
-            Self::Provisioner => "provisioner",
-            Self::Runner => "runner",
-        }
-    }
-}
-
 /// A token as it is asked for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewToken {
     /// What it may do.
+    #[schema(value_type = String)]
     pub role: Role,
     /// For people; a gateway's is the gateway's name.
     pub name: String,
@@ -280,6 +240,7 @@ pub struct Token {
     /// Its id, named in histories.
     pub id: String,
     /// What it may do.
+    #[schema(value_type = String)]
     pub role: Role,
     /// For people.
     pub name: String,

@@ -1,0 +1,166 @@
+//! The control plane as a whole: put together, kept in step, ended.
+//!
+//! Owns the order of things: the store first, then the first admin token, the mirror, the listener; then the tasks that
+//! let time pass (leases and entries that expire, what may be forgotten) and that bring the world in (issuers' keys, the
+//! block list's feed). `cli` runs it alone (`tidegate control`) or beside a gateway (`tidegate up`).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use tokio::runtime::Builder;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
+
+use crate::api::{self, ApiState};
+use crate::bootstrap::{self, BootstrapError};
+use crate::config::ControlConfig;
+use crate::feed::{self, FeedError};
+use crate::oidc::{self, OidcSetupError};
+use crate::server::{Link, Listener, ServeError};
+use crate::store::{Options, Store, StoreError};
+use crate::sync::{self, Hub, SyncState};
+use crate::view::View;
+
+/// Between two looks at what has expired.
+const TICK: Duration = Duration::from_secs(1);
+/// Between two sweeps of what may be forgotten.
+const SWEEP: Duration = Duration::from_mins(10);
+
+/// Why the control plane can't run.
+#[derive(Debug, thiserror::Error)]
+pub enum ControlError {
+    /// The store can't be opened.
+    #[error("can't open the store {place}")]
+    Store {
+        /// Its URL, without a password.
+        place: String,
+        /// Why.
+        #[source]
+        source: StoreError,
+    },
+    /// The first admin token can't be had.
+    #[error(transparent)]
+    Bootstrap(#[from] BootstrapError),
+    /// Nothing can be served.
+    #[error(transparent)]
+    Serve(#[from] ServeError),
+    /// Issuers can't be asked as configured.
+    #[error(transparent)]
+    Oidc(#[from] OidcSetupError),
+    /// The feed can't be asked as configured.
+    #[error(transparent)]
+    Feed(#[from] FeedError),
+    /// The system refused something.
+    #[error("{what}")]
+    System {
+        /// What was being done.
+        what: &'static str,
+        /// What it said.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+/// A control plane that is ready to serve.
+pub struct ControlPlane {
+    listener: Listener,
+    router: Router,
+    tasks: JoinSet<()>,
+}
+
+impl ControlPlane {
+    /// Opens everything. To be called on a multi-thread runtime, which the tasks stay on.
+    pub async fn start(config: ControlConfig) -> Result<Self, ControlError> {
+        let opened = |source| ControlError::Store {
+            place: crate::store::place(&config.store),
+            source,
+        };
+        let options = Options { strict: config.strict };
+        let store = Store::open(&config.store, options).await.map_err(opened)?;
+        bootstrap::first_admin(&store, config.bootstrap_token.as_deref()).await?;
+        feed::apply_builtin(&store).await.map_err(opened)?;
+        let view = View::open(&store).await.map_err(opened)?;
+        let tls = config.tls.as_ref().map(|(chain, key)| (chain.as_path(), key.as_path()));
+        let listener = Listener::open(config.listen, tls).await?;
+        let hub = Hub::new(store.clone());
+        let mut tasks = JoinSet::new();
+        tasks.spawn(time(store.clone()));
+        tasks.spawn(sweep(store.clone(), config.keep_jobs));
+        oidc::follow(&store, &config.oidc, &mut tasks).await?;
+        feed::follow(&store, config.feed.as_ref(), &mut tasks)?;
+        let state = ApiState::new(store.clone(), view, hub.clone());
+        let router = api::router(state).merge(sync::router(SyncState { store, hub }));
+        Ok(Self {
+            listener,
+            router,
+            tasks,
+        })
+    }
+
+    /// Connections of a gateway inside of this process.
+    pub fn link(&self, gateway: &str) -> Link {
+        Link::new(&self.router, gateway)
+    }
+
+    /// Serves until `stop` is done.
+    pub async fn serve(mut self, stop: impl Future<Output = ()>) {
+        if let Ok(address) = self.listener.address() {
+            tracing::info!(%address, "the control plane is up");
+        }
+        self.listener.serve(self.router, stop).await;
+        self.tasks.shutdown().await;
+    }
+}
+
+/// Runs a control plane by itself until SIGTERM or SIGINT. `ready` is called when it serves.
+pub fn run(config: ControlConfig, ready: impl FnOnce()) -> Result<(), ControlError> {
+    let system = |what| move |source| ControlError::System { what, source };
+    let runtime = Builder::new_multi_thread()
+        .thread_name("control")
+        .enable_all()
+        .build()
+        .map_err(system("can't start the runtime"))?;
+    runtime.block_on(async {
+        let mut terminate = signal(SignalKind::terminate()).map_err(system("can't listen for signals"))?;
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(system("can't listen for signals"))?;
+        let plane = ControlPlane::start(config).await?;
+        ready();
+        let stop = async move {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        };
+        plane.serve(stop).await;
+        tracing::info!("stopped");
+        Ok(())
+    })
+}
+
+/// Ends what has expired.
+async fn time(store: Store) {
+    let mut ticks = tokio::time::interval(TICK);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let now = jiff::Timestamp::now();
+        if let Err(error) = store.expire_jobs(now).await {
+            tracing::error!(error = error.chain(), "expired jobs could not be ended");
+        }
+        if let Err(error) = store.expire_block_entries(now).await {
+            tracing::error!(error = error.chain(), "expired block entries could not be removed");
+        }
+    }
+}
+
+/// Forgets what nobody can need any more.
+async fn sweep(store: Store, keep_jobs: Duration) {
+    let mut ticks = tokio::time::interval(SWEEP);
+    loop {
+        ticks.tick().await;
+        if let Err(error) = store.prune(keep_jobs).await {
+            tracing::error!(error = error.chain(), "old records could not be removed");
+        }
+    }
+}

@@ -1,0 +1,43 @@
+//! The gateways' side of the control plane: the stream of changes, what gateways have put in force, and leases on
+//! their way to the store.
+//!
+//! Owns the endpoints below `/sync/v1` and the [`Hub`] that knows which gateways are connected here. It never decides
+//! who a source belongs to beyond what only the store can know; gateways ask their lease tables first.
+
+mod auth;
+mod hub;
+mod leases;
+mod stream;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::routing::post;
+use tidegate_control_wire::{ACK_PATH, LEASES_PATH, STREAM_PATH};
+
+pub use auth::InProcess;
+pub use hub::{Hub, RegisterError};
+
+use crate::store::Store;
+
+/// Largest request of a gateway: an ack with every lease refused.
+const MAX_BODY: usize = 4 << 20;
+
+/// What the endpoints share.
+#[derive(Clone, Debug)]
+pub struct SyncState {
+    /// The store.
+    pub store: Store,
+    /// Who is connected.
+    pub hub: Hub,
+}
+
+/// The endpoints of the gateways.
+pub fn router(state: SyncState) -> Router {
+    Router::new()
+        .route(STREAM_PATH, post(stream::open))
+        .route(ACK_PATH, post(stream::ack))
+        .route(LEASES_PATH, post(leases::claim))
+        .route(&format!("{LEASES_PATH}/{{id}}/end"), post(leases::end))
+        .layer(DefaultBodyLimit::max(MAX_BODY))
+        .with_state(state)
+}

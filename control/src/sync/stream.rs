@@ -1,0 +1,215 @@
+//! The stream of changes: one task a connected gateway, from its position on, as long as it listens.
+//!
+//! A batch is everything from one look at the store: the gateway puts it in force as one. A gateway that reads slowly
+//! is waited for, line by line; nothing piles up here but [`LINES`].
+
+use std::time::Duration;
+
+use axum::Json;
+use axum::body::{Body, Bytes};
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use futures_util::stream;
+use jiff::Timestamp;
+use tidegate_control_wire::PROTOCOL;
+use tidegate_control_wire::frame::{Ack, Frame, Hello, PING_SECONDS, write_line};
+use tidegate_policy::effective::Generation;
+use tokio::sync::mpsc;
+
+use super::SyncState;
+use super::auth::{Caller, problem, unavailable};
+use super::hub::{Hub, Presence};
+use crate::store::{Since, StoreError};
+
+/// Lines that wait for a slow gateway.
+const LINES: usize = 256;
+/// Changes in one look at the store.
+const LOOK: u32 = 2_000;
+
+/// `POST /sync/v1/stream`.
+pub(super) async fn open(State(state): State<SyncState>, caller: Caller, Json(hello): Json<Hello>) -> Response {
+    if hello.protocol != PROTOCOL {
+        let detail = format!(
+            "gateway {} speaks protocol {}, control speaks {PROTOCOL}: update the older one",
+            hello.gateway, hello.protocol
+        );
+        return problem(StatusCode::CONFLICT, "protocol", &detail);
+    }
+    if hello.gateway.is_empty() || caller.name != hello.gateway {
+        let detail = format!(
+            "this token is not gateway {:?}'s; a gateway's token has the gateway's name",
+            hello.gateway
+        );
+        return problem(StatusCode::FORBIDDEN, "forbidden", &detail);
+    }
+    let epoch = match state.store.epoch().await {
+        Ok(epoch) => epoch,
+        Err(error) => return unavailable(&error),
+    };
+    let resumed = hello.resume.as_ref().filter(|resume| resume.epoch == epoch);
+    let from = resumed.map(|resume| resume.generation);
+    if let Err(error) = state.store.gateway_seen(&hello, &Hub::group_of(&hello), from.unwrap_or_default()).await {
+        return unavailable(&error);
+    }
+    let (presence, _) = state.hub.join(&hello);
+    let (lines, waiting) = mpsc::channel::<Bytes>(LINES);
+    let feeder = Feeder {
+        state,
+        caller,
+        group: Hub::group_of(&hello).to_string(),
+        lines,
+    };
+    tokio::spawn(feeder.run(hello, epoch, from, presence));
+    let body = stream::unfold(waiting, |mut waiting| async move {
+        let line = waiting.recv().await?;
+        Some((Ok::<_, std::convert::Infallible>(line), waiting))
+    });
+    let headers = [("content-type", "application/x-ndjson"), ("cache-control", "no-store")];
+    (headers, Body::from_stream(body)).into_response()
+}
+
+/// `POST /sync/v1/ack`.
+pub(super) async fn ack(State(state): State<SyncState>, caller: Caller, Json(ack): Json<Ack>) -> Response {
+    state.hub.acknowledge(&caller.name, ack);
+    StatusCode::NO_CONTENT.into_response()
+}
+
+/// What feeds one gateway.
+struct Feeder {
+    state: SyncState,
+    caller: Caller,
+    group: String,
+    lines: mpsc::Sender<Bytes>,
+}
+
+/// The gateway is gone, or may not be served any more.
+struct Over;
+
+impl Feeder {
+    async fn run(self, hello: Hello, epoch: String, from: Option<Generation>, presence: Presence) {
+        tracing::info!(gateway = %hello.gateway, from = from.map(|one| one.0), "a gateway is connected");
+        match self.feed(&hello, epoch, from).await {
+            Ok(()) | Err(StreamEnd::Over(Over)) => tracing::info!(gateway = %hello.gateway, "a gateway is gone"),
+            Err(StreamEnd::Store(error)) => {
+                tracing::error!(gateway = %hello.gateway, error = error.chain(), "a gateway's stream ended");
+            }
+        }
+        drop(presence);
+    }
+
+    async fn feed(&self, hello: &Hello, epoch: String, from: Option<Generation>) -> Result<(), StreamEnd> {
+        let mut newest = self.state.store.db().newest();
+        let mut from = from;
+        // A position that the store does not know how to continue from begins anew.
+        if let Some(held) = from
+            && matches!(self.state.store.changes_since(held, &self.group, 1).await?, Since::TooOld)
+        {
+            from = None;
+        }
+        self.say(&Frame::Begin {
+            protocol: PROTOCOL,
+            epoch,
+            reset: from.is_none(),
+        })
+        .await?;
+        let mut at = match from {
+            Some(held) => held,
+            None => self.snapshot().await?,
+        };
+        let mut pings = tokio::time::interval(Duration::from_secs(PING_SECONDS));
+        loop {
+            newest.borrow_and_update();
+            at = self.catch_up(at).await?;
+            tokio::select! {
+                biased;
+                changed = newest.changed() => if changed.is_err() { return Ok(()) },
+                _ = pings.tick() => self.ping(hello, at).await?,
+                () = self.lines.closed() => return Err(Over.into()),
+            }
+        }
+    }
+
+    /// Everything there is, as one batch.
+    async fn snapshot(&self) -> Result<Generation, StreamEnd> {
+        let (changes, mut listed) = mpsc::channel(LINES);
+        let (store, group) = (self.state.store.clone(), self.group.clone());
+        let reading = tokio::spawn(async move { store.snapshot(&group, changes).await });
+        while let Some(change) = listed.recv().await {
+            self.say(&Frame::Change(change)).await?;
+        }
+        let generation = reading.await.map_err(|_| StoreError::Closed)??;
+        self.commit(generation).await?;
+        Ok(generation)
+    }
+
+    /// What happened since, as one batch.
+    async fn catch_up(&self, from: Generation) -> Result<Generation, StreamEnd> {
+        let mut at = from;
+        loop {
+            match self.state.store.changes_since(at, &self.group, LOOK).await? {
+                // Cut off in the middle: the gateway comes again and gets a snapshot.
+                Since::TooOld => return Err(Over.into()),
+                Since::Page(page) => {
+                    for change in page.changes {
+                        self.say(&Frame::Change(change)).await?;
+                    }
+                    at = page.upto;
+                    if !page.more {
+                        break;
+                    }
+                }
+            }
+        }
+        if at > from {
+            self.commit(at).await?;
+        }
+        Ok(at)
+    }
+
+    async fn commit(&self, generation: Generation) -> Result<(), StreamEnd> {
+        self.say(&Frame::Commit {
+            generation,
+            at: Timestamp::now(),
+        })
+        .await
+    }
+
+    /// Says that control is there, and looks whether the gateway may still listen.
+    async fn ping(&self, hello: &Hello, at: Generation) -> Result<(), StreamEnd> {
+        if !self.caller.is_good(&self.state.store).await? {
+            tracing::warn!(gateway = %hello.gateway, "the gateway's token is not good any more");
+            return Err(Over.into());
+        }
+        self.state.store.gateway_seen(hello, &self.group, at).await?;
+        let frame = Frame::Ping {
+            generation: at,
+            at: Timestamp::now(),
+            feed_checked_at: self.state.store.feed_checked_at().await?,
+        };
+        self.say(&frame).await
+    }
+
+    async fn say(&self, frame: &Frame) -> Result<(), StreamEnd> {
+        let line = Bytes::from(write_line(frame));
+        self.lines.send(line).await.map_err(|_| Over.into())
+    }
+}
+
+/// Why a stream ends.
+enum StreamEnd {
+    Over(Over),
+    Store(StoreError),
+}
+
+impl From<Over> for StreamEnd {
+    fn from(over: Over) -> Self {
+        Self::Over(over)
+    }
+}
+
+impl From<StoreError> for StreamEnd {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
