@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::builder::Builder;
 use crate::ca::Authority;
 use crate::claim::Claim;
 use crate::daemon::Daemon;
@@ -16,144 +17,14 @@ use crate::internet::Internet;
 use crate::leaks::{self, Leaks};
 use crate::machine::{Machine, ca_path};
 use crate::oidc::OidcIssuer;
-use crate::origin::{Origins, Site, TlsMode};
+use crate::origin::{Origins, Site};
 use crate::postgres::Cluster;
 use crate::raw::{RawServer, Script};
-use crate::topology::Topology;
+use crate::topology::{Shape, Topology};
 use crate::{git, index, plan, postgres};
 
 /// The name of the resolver's certificate.
 const DNS_NAME: &str = "dns.lab.test";
-
-/// What a lab shall have. Made by [`Lab::builder`].
-#[derive(Debug, Clone)]
-pub struct Builder {
-    networks: Vec<usize>,
-    direct: bool,
-    secure_dns: bool,
-    sites: Vec<Site>,
-    git: bool,
-    ssh: bool,
-    postgres: bool,
-    index: bool,
-}
-
-impl Builder {
-    /// How many runners the first network has (2).
-    #[must_use]
-    pub fn runners(mut self, count: usize) -> Self {
-        self.networks[0] = count;
-        self
-    }
-
-    /// Adds another runner network, `runners1` and so on, with this many runners.
-    #[must_use]
-    pub fn network(mut self, runners: usize) -> Self {
-        self.networks.push(runners);
-        self
-    }
-
-    /// Adds a machine that sits on the internet without the gateway.
-    #[must_use]
-    pub fn direct(mut self) -> Self {
-        self.direct = true;
-        self
-    }
-
-    /// Lets the resolver serve DNS over TLS (853) and over HTTPS (443,
-    /// `/dns-query`) too, as `dns.lab.test`.
-    #[must_use]
-    pub fn secure_dns(mut self) -> Self {
-        self.secure_dns = true;
-        self
-    }
-
-    /// Adds a web site from the beginning; see [`Lab::add_site`].
-    #[must_use]
-    pub fn site(mut self, site: Site) -> Self {
-        self.sites.push(site);
-        self
-    }
-
-    /// Adds `git.test` (192.0.2.30), which serves a repository over HTTPS; see
-    /// [`Lab::git_https_url`].
-    #[must_use]
-    pub fn git(mut self) -> Self {
-        self.git = true;
-        self
-    }
-
-    /// Adds `git.test` with an sshd on port 22 too; see [`Lab::git_ssh_url`].
-    #[must_use]
-    pub fn ssh(mut self) -> Self {
-        self.ssh = true;
-        self.git()
-    }
-
-    /// Adds PostgreSQL as `db.test` (192.0.2.40), port 5432, user `postgres`
-    /// without password or TLS. Costs two seconds.
-    #[must_use]
-    pub fn postgres(mut self) -> Self {
-        self.postgres = true;
-        self
-    }
-
-    /// Adds a Python package index, `index.test` (192.0.2.50), that has the
-    /// package `tidegate-lab-demo`; see [`Lab::index_url`].
-    #[must_use]
-    pub fn index(mut self) -> Self {
-        self.index = true;
-        self
-    }
-
-    /// Makes the lab. What was made is removed again when something fails.
-    pub fn build(self) -> Result<Lab, LabError> {
-        let fits = |size: &usize| *size <= plan::LIMIT;
-        if self.networks.len() > plan::LIMIT || !self.networks.iter().all(fits) {
-            let size = format!("{:?} runners", self.networks);
-            return Err(crate::error::invalid(size, "more than the address plan holds"));
-        }
-        let claim = Claim::take()?;
-        let topology = Topology::build(&claim, &self.networks, self.direct)?;
-        leaks::install(topology.net.name())?;
-        let ca = Arc::new(Authority::new("tidegate lab CA")?);
-        fs::write(ca_path(&claim.dir()), ca.pem()).during("write the lab's CA")?;
-        let rogue = Arc::new(Authority::new("nobody's CA")?);
-        let internet = Internet::start(topology.net.name())?;
-        let origins = Origins::new(internet.ground(), Arc::clone(&ca), rogue);
-        let mut lab = Lab {
-            daemons: Vec::new(),
-            database: None,
-            dns: DnsServer::default(),
-            foreign_dns: DnsServer::default(),
-            origins,
-            ca,
-            internet,
-            topology,
-            claim,
-        };
-        lab.open_resolvers(self.secure_dns)?;
-        let dir = lab.dir();
-        let mut sites = Vec::from(default_sites());
-        if self.git {
-            sites.push(git::site(&dir)?);
-        }
-        if self.index {
-            sites.push(index::site(&dir)?);
-        }
-        for site in sites.into_iter().chain(self.sites) {
-            lab.add_site(site)?;
-        }
-        if self.ssh {
-            lab.daemons.push(git::start_sshd(lab.net(), &dir)?);
-        }
-        if self.postgres {
-            lab.database = Some(postgres::start(lab.net(), &dir)?);
-            lab.name(postgres::NAME, &plan::site(40))?;
-        }
-        Ok(lab)
-    }
-}
 
 /// A running lab. Dropping it removes everything it made.
 #[derive(Debug)]
@@ -175,16 +46,29 @@ impl Lab {
     /// A lab with two runners, the gateway's namespace, and the fake internet
     /// with its default sites.
     pub fn builder() -> Builder {
-        Builder {
-            networks: vec![2],
-            direct: false,
-            secure_dns: false,
-            sites: Vec::new(),
-            git: false,
-            ssh: false,
-            postgres: false,
-            index: false,
-        }
+        Builder::new()
+    }
+
+    /// The machines, and an internet without any server yet.
+    pub(crate) fn found(shape: &Shape) -> Result<Self, LabError> {
+        let claim = Claim::take()?;
+        let topology = Topology::build(&claim, shape)?;
+        leaks::install(topology.net.name(), &topology.uplinks())?;
+        let ca = Arc::new(Authority::new("tidegate lab CA")?);
+        fs::write(ca_path(&claim.dir()), ca.pem()).during("write the lab's CA")?;
+        let rogue = Arc::new(Authority::new("nobody's CA")?);
+        let internet = Internet::start(topology.net.name())?;
+        Ok(Self {
+            origins: Origins::new(internet.ground(), Arc::clone(&ca), rogue),
+            dns: DnsServer::default(),
+            foreign_dns: DnsServer::default(),
+            daemons: Vec::new(),
+            database: None,
+            ca,
+            internet,
+            topology,
+            claim,
+        })
     }
 
     /// The lab's id: part of all its names.
@@ -200,6 +84,18 @@ impl Lab {
     /// The gateway's machine.
     pub fn gw(&self) -> &Machine {
         &self.topology.gw
+    }
+
+    /// The second gateway's machine. Panics unless the builder was asked for it.
+    pub fn gw2(&self) -> &Machine {
+        let second = self.topology.gw2.as_ref();
+        second.expect("the builder was asked for a second gateway")
+    }
+
+    /// The control plane's machine. Panics unless the builder was asked for it.
+    pub fn ctl(&self) -> &Machine {
+        let control = self.topology.ctl.as_ref();
+        control.expect("the builder was asked for a control plane's machine")
     }
 
     /// The internet's machine.
@@ -338,7 +234,17 @@ impl Lab {
         claim.release()
     }
 
-    fn open_resolvers(&self, secure_dns: bool) -> Result<(), LabError> {
+    pub(crate) fn start_sshd(&mut self) -> Result<(), LabError> {
+        self.daemons.push(git::start_sshd(self.net(), &self.dir())?);
+        Ok(())
+    }
+
+    pub(crate) fn start_postgres(&mut self) -> Result<(), LabError> {
+        self.database = Some(postgres::start(self.net(), &self.dir())?);
+        self.name(postgres::NAME, &plan::site(40))
+    }
+
+    pub(crate) fn open_resolvers(&self, secure_dns: bool) -> Result<(), LabError> {
         let ground = self.internet.ground();
         let addresses = [plan::DNS_V4.into(), plan::DNS_V6.into()];
         for address in addresses {
@@ -353,15 +259,4 @@ impl Lab {
         }
         Ok(())
     }
-}
-
-/// The sites that every lab has.
-fn default_sites() -> [Site; 5] {
-    [
-        Site::new("allowed.test", plan::site(10)).alias("www.allowed.test"),
-        Site::new("evil.test", plan::site(66)),
-        Site::new("cdn-a.test", plan::site(20)),
-        Site::new("cdn-b.test", plan::site(20)),
-        Site::new("attacker.test", plan::foreign_site(66)).tls(TlsMode::AnyName),
-    ]
 }

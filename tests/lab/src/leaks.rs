@@ -20,8 +20,9 @@ pub struct Leaks {
     pub seen: Vec<String>,
 }
 
-/// Starts counting on interface `up0` of the internet.
-pub(crate) fn install(namespace: &str) -> Result<(), LabError> {
+/// Starts counting on the internet's ends of the gateways' uplinks.
+pub(crate) fn install(namespace: &str, uplinks: &[&str]) -> Result<(), LabError> {
+    let uplinks = uplinks.join(", ");
     let (v4, v6) = (plan::RUNNERS_V4, plan::RUNNERS_V6);
     let set = |address: &str| format!("type {address} . {address} . inet_proto; size 256; flags dynamic;");
     tool::nft(
@@ -32,7 +33,7 @@ pub(crate) fn install(namespace: &str) -> Result<(), LabError> {
                set seen4 {{ {} }}
                set seen6 {{ {} }}
                chain arrivals {{
-                 type filter hook ingress device \"up0\" priority -500; policy accept;
+                 type filter hook ingress devices = {{ {uplinks} }} priority -500; policy accept;
                  ip saddr {v4} counter name leaks update @seen4 {{ ip saddr . ip daddr . meta l4proto }}
                  ip6 saddr {v6} counter name leaks update @seen6 {{ ip6 saddr . ip6 daddr . meta l4proto }}
                  arp saddr ip {v4} counter name leaks

@@ -47,6 +47,7 @@
     reason = "the lab waits for real processes by the real clock; it holds no decisions"
 )]
 
+mod builder;
 mod ca;
 mod claim;
 mod command;
@@ -72,6 +73,7 @@ mod tool;
 mod topology;
 mod wait;
 
+pub use builder::Builder;
 pub use ca::{Authority, CertificateFiles};
 pub use claim::sweep;
 pub use command::{Command, Output, Process};
@@ -80,7 +82,7 @@ pub use dns::{Behaviour, DnsServer, EdnsSeen, Gate, LoggedQuery, Transport};
 pub use error::LabError;
 pub use events::EventLog;
 pub use gateway::{Gateway, GatewayBuilder, GatewayError};
-pub use lab::{Builder, Lab};
+pub use lab::Lab;
 pub use leaks::Leaks;
 pub use machine::Machine;
 pub use nix::sys::signal::Signal;

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use crate::command::Command;
 use crate::error::{During, LabError};
-use crate::{claim, git, netns, tool};
+use crate::{claim, git, netns, plan, tool};
 
 /// The clean `PATH`: the distribution's tools, nobody's shims.
 pub(crate) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -22,6 +22,8 @@ pub(crate) struct Plan {
     pub(crate) v4: Ipv4Addr,
     pub(crate) v6: Ipv6Addr,
     pub(crate) interface: &'static str,
+    /// The runner network that it is a runner of.
+    pub(crate) network: Option<usize>,
     /// Lines of its `resolv.conf`.
     pub(crate) resolvers: Vec<String>,
     pub(crate) lab_dir: PathBuf,
@@ -107,6 +109,28 @@ impl Machine {
         // Only IPv6 detects duplicates, and would not use the address meanwhile.
         let flag = if address.contains(':') { " nodad" } else { "" };
         self.ip(&format!("addr add {address} dev {}{flag}", self.interface()))
+    }
+
+    /// Makes gateway 1 or 2 a runner's default route of both families and its
+    /// resolver, as when a virtual router fails over. Open connections are the
+    /// other gateway's and break.
+    pub fn use_gateway(&self, number: usize) -> Result<(), LabError> {
+        let network = self.plan.network;
+        let network = network.ok_or_else(|| crate::error::invalid(self.name(), "not a runner"))?;
+        let (v4, v6) = match number {
+            1 => (plan::gateway_v4(network), plan::gateway_v6(network)),
+            2 => (plan::second_gateway_v4(network), plan::second_gateway_v6(network)),
+            _ => {
+                return Err(crate::error::invalid(
+                    format!("gateway {number}"),
+                    "1 or 2 is meant",
+                ));
+            }
+        };
+        self.set_resolvers(&[v4.to_string()])?;
+        self.ip(&format!(
+            "route replace default via {v4}\nroute replace default via {v6}\n"
+        ))
     }
 
     /// Gives its interface another MAC, e.g. `02:77:00:00:00:99`.

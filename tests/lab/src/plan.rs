@@ -7,6 +7,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 pub const GATEWAY_UPLINK_V4: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
 /// The gateway's IPv6 address on its uplink.
 pub const GATEWAY_UPLINK_V6: Ipv6Addr = v6(0x100, 1);
+/// The second gateway's address on its uplink.
+pub const SECOND_UPLINK_V4: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 2);
+/// The second gateway's IPv6 address on its uplink.
+pub const SECOND_UPLINK_V6: Ipv6Addr = v6(0x100, 2);
 /// The internet's end of the uplink: the gateway's next hop.
 pub const NEXT_HOP_V4: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 254);
 /// The internet's IPv6 end of the uplink.
@@ -23,6 +27,19 @@ pub const FOREIGN_DNS_V6: Ipv6Addr = v6(0x300, 0x53);
 pub const DIRECT_V4: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 200);
 /// The direct machine over IPv6.
 pub const DIRECT_V6: Ipv6Addr = v6(0x100, 0x200);
+/// The control plane's name.
+pub const CONTROL_NAME: &str = "control.test";
+/// The control plane's address, in a private network behind the internet: a
+/// gateway goes there itself, a runner's name with this answer is refused.
+pub const CONTROL_V4: Ipv4Addr = Ipv4Addr::new(10, 80, 0, 10);
+/// The control plane's IPv6 address.
+pub const CONTROL_V6: Ipv6Addr = Ipv6Addr::new(0xfd80, 0, 0, 0, 0, 0, 0, 0x10);
+/// The port that the control plane listens at.
+pub const CONTROL_PORT: u16 = 8443;
+/// The control plane's next hop.
+pub(crate) const CONTROL_HOP_V4: Ipv4Addr = Ipv4Addr::new(10, 80, 0, 1);
+/// The control plane's IPv6 next hop.
+pub(crate) const CONTROL_HOP_V6: Ipv6Addr = Ipv6Addr::new(0xfd80, 0, 0, 0, 0, 0, 0, 1);
 
 /// Ranges in which every address is the internet's own: servers may use any.
 pub(crate) const INTERNET_V4: [&str; 2] = ["192.0.2.0/24", "203.0.113.0/24"];
@@ -44,6 +61,16 @@ pub fn gateway_v4(network: usize) -> Ipv4Addr {
 /// The gateway's IPv6 address on runner network `network`: fd77:1::1, …
 pub fn gateway_v6(network: usize) -> Ipv6Addr {
     Ipv6Addr::new(0xfd77, network as u16 + 1, 0, 0, 0, 0, 0, 1)
+}
+
+/// The second gateway's address on runner network `network`: 10.77.1.254, …
+pub fn second_gateway_v4(network: usize) -> Ipv4Addr {
+    Ipv4Addr::new(10, 77, network as u8 + 1, 254)
+}
+
+/// The second gateway's IPv6 address on runner network `network`: fd77:1::fe, …
+pub fn second_gateway_v6(network: usize) -> Ipv6Addr {
+    Ipv6Addr::new(0xfd77, network as u16 + 1, 0, 0, 0, 0, 0, 0xfe)
 }
 
 /// The address of runner `index` (from 0) of a network: 10.77.1.2, …
