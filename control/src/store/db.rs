@@ -7,11 +7,13 @@
 //! several control planes, too, changes are numbered in the order in which they become visible.
 
 use std::future::Future;
+use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::pin::Pin;
 use std::str::FromStr;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::{AnyConnection, AnyPool, ConnectOptions, Connection, Executor, Row, SqlSafeStr};
@@ -35,7 +37,11 @@ const CONNECT: Duration = Duration::from_secs(5);
 const LOCK: i64 = 0x7469_6465_6761_7465;
 
 const SQLITE: &[(i64, &str, &str)] = &[(1, "begin", include_str!("../../migrations/sqlite/0001_begin.sql"))];
-const POSTGRES: &[(i64, &str, &str)] = &[(1, "begin", include_str!("../../migrations/postgres/0001_begin.sql"))];
+const POSTGRES: &[(i64, &str, &str)] = &[(
+    1,
+    "begin",
+    include_str!("../../migrations/postgres/0001_begin.sql"),
+)];
 
 /// Which database it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,7 +68,13 @@ impl Backend {
             Self::Postgres => POSTGRES,
         };
         let of = |(version, name, sql): &(i64, &'static str, &'static str)| {
-            Migration::new(*version, (*name).into(), MigrationType::Simple, (*sql).into_sql_str(), false)
+            Migration::new(
+                *version,
+                (*name).into(),
+                MigrationType::Simple,
+                (*sql).into_sql_str(),
+                false,
+            )
         };
         Migrator::with_migrations(steps.iter().map(of).collect())
     }
@@ -126,9 +138,19 @@ impl Db {
         let options = AnyConnectOptions::from_str(url)
             .map_err(StoreError::unavailable)?
             .disable_statement_logging();
-        let writing = pool(1).connect_with(options.clone()).await.map_err(StoreError::unavailable)?;
-        backend.migrator().run(&writing).await.map_err(StoreError::Migrate)?;
-        let readers = pool(READERS).connect_with(options).await.map_err(StoreError::unavailable)?;
+        let writing = pool(1)
+            .connect_with(options.clone())
+            .await
+            .map_err(StoreError::unavailable)?;
+        backend
+            .migrator()
+            .run(&writing)
+            .await
+            .map_err(StoreError::Migrate)?;
+        let readers = pool(READERS)
+            .connect_with(options)
+            .await
+            .map_err(StoreError::unavailable)?;
         let (told, newest) = watch::channel(newest(&readers).await?);
         let (writer, waiting) = mpsc::channel(QUEUE);
         tokio::spawn(write(backend, writing, waiting, told.clone()));
@@ -149,9 +171,10 @@ impl Db {
 
     /// Where it is, without a password.
     pub fn place(&self) -> String {
-        match (self.url.split_once("://"), self.url.rsplit_once('@')) {
+        let url = self.url.split_once('?').map_or(self.url.as_str(), |(url, _)| url);
+        match (url.split_once("://"), url.rsplit_once('@')) {
             (Some((scheme, _)), Some((_, host))) => format!("{scheme}://{host}"),
-            _ => self.url.clone(),
+            _ => url.to_owned(),
         }
     }
 
@@ -177,10 +200,12 @@ impl Db {
             output: None,
             reply,
         };
-        self.writer.try_send(Box::new(operation)).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => StoreError::Busy,
-            mpsc::error::TrySendError::Closed(_) => StoreError::Closed,
-        })?;
+        self.writer
+            .try_send(Box::new(operation))
+            .map_err(|error| match error {
+                mpsc::error::TrySendError::Full(_) => StoreError::Busy,
+                mpsc::error::TrySendError::Closed(_) => StoreError::Closed,
+            })?;
         answer.await.map_err(|_| StoreError::Closed)?
     }
 }
@@ -223,7 +248,9 @@ where
 {
     fn run<'c>(&'c mut self, tx: &'c mut Tx<'_>) -> Boxed<'c, Result<(), StoreError>> {
         Box::pin(async move {
-            let Some(work) = self.work.take() else { return Ok(()) };
+            let Some(work) = self.work.take() else {
+                return Ok(());
+            };
             match work(tx).await {
                 Ok(output) => {
                     self.output = Some(Ok(output));
@@ -311,12 +338,20 @@ async fn transaction(
     }
     let mut tx = Tx::new(connection);
     for operation in batch.iter_mut() {
-        tx.connection().execute("SAVEPOINT operation").await.map_err(lost)?;
-        match operation.run(&mut tx).await {
+        tx.connection()
+            .execute("SAVEPOINT operation")
+            .await
+            .map_err(lost)?;
+        // A panic is a fault of one operation; the line of writers must outlive it.
+        let done = AssertUnwindSafe(operation.run(&mut tx)).catch_unwind().await;
+        match done.unwrap_or(Err(StoreError::Undone)) {
             Ok(()) => tx.keep(),
             Err(StoreError::Undone) => {
                 tx.undo();
-                tx.connection().execute("ROLLBACK TO operation").await.map_err(lost)?;
+                tx.connection()
+                    .execute("ROLLBACK TO operation")
+                    .await
+                    .map_err(lost)?;
             }
             Err(error) => return Err(error),
         }

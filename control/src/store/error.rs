@@ -42,9 +42,13 @@ pub enum StoreError {
     /// The store is being closed.
     #[error("the store is being closed")]
     Closed,
-    /// The database can't be reached, or failed.
+    /// The database can't be reached, or failed. A change may have been made all the same when it failed at the end of
+    /// the commit.
     #[error("the store's database failed")]
     Unavailable(#[source] Cause),
+    /// The database refused a statement: a fault of this program, of this one operation only.
+    #[error("the store's database refused a statement")]
+    Refused(#[source] Cause),
     /// What is stored can't be read: a newer program wrote it, or somebody's hand.
     #[error("the store holds something that this program can't read: {0}")]
     Unreadable(String),
@@ -73,11 +77,11 @@ pub enum StoreError {
 #[error("{0}")]
 pub struct Cause(String);
 
-impl StoreError {
-    /// A failure of the database itself.
-    pub(super) fn unavailable(error: sqlx::Error) -> Self {
+impl Cause {
+    /// The error with what is below it, each once.
+    fn of(error: &sqlx::Error) -> Self {
         let mut text = error.to_string();
-        let mut source = std::error::Error::source(&error);
+        let mut source = std::error::Error::source(error);
         while let Some(cause) = source {
             let more = cause.to_string();
             if !text.contains(&more) {
@@ -85,7 +89,27 @@ impl StoreError {
             }
             source = cause.source();
         }
-        Self::Unavailable(Cause(text))
+        Self(text)
+    }
+}
+
+impl StoreError {
+    /// A failure of the database itself.
+    pub(super) fn unavailable(error: sqlx::Error) -> Self {
+        Self::Unavailable(Cause::of(&error))
+    }
+
+    /// One sentence about one field.
+    pub(super) fn invalid(field: &'static str, reason: impl Into<String>) -> Self {
+        Self::Invalid {
+            field,
+            reason: reason.into(),
+        }
+    }
+
+    /// There is no such thing.
+    pub(super) fn not_found(what: impl Into<String>) -> Self {
+        Self::NotFound { what: what.into() }
     }
 
     /// The connection is not to be used again, or the transaction is lost.
@@ -112,6 +136,65 @@ impl StoreError {
 
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
-        Self::unavailable(error)
+        let cause = Cause::of(&error);
+        if let sqlx::Error::Database(database) = &error {
+            let code = database.code().unwrap_or_default();
+            return if is_failure(&code) {
+                Self::Unavailable(cause)
+            } else {
+                Self::Refused(cause)
+            };
+        }
+        let unreadable = matches!(
+            error,
+            sqlx::Error::ColumnDecode { .. }
+                | sqlx::Error::Decode(_)
+                | sqlx::Error::ColumnNotFound(_)
+                | sqlx::Error::ColumnIndexOutOfBounds { .. }
+                | sqlx::Error::RowNotFound
+        );
+        if unreadable {
+            Self::Unreadable(cause.0)
+        } else {
+            Self::Unavailable(cause)
+        }
+    }
+}
+
+/// Whether the code of a database error says that the database failed, not that it refused a statement.
+///
+/// PostgreSQL (appendix A of its manual): classes 08 connection, 53 resources, 57P shutdown, 58 system, XX internal.
+/// SQLite (sqlite.org/rescode.html): anything but ERROR, ABORT, TOOBIG, CONSTRAINT and MISMATCH; the low byte is the
+/// primary code.
+fn is_failure(code: &str) -> bool {
+    if code.len() == 5 {
+        return ["08", "53", "57P", "58", "XX"]
+            .iter()
+            .any(|class| code.starts_with(class));
+    }
+    let primary = code.parse::<u32>().unwrap_or_default() & 0xff;
+    !matches!(primary, 1 | 4 | 18 | 19 | 20)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refused_statement_is_told_from_a_database_that_failed() {
+        for (code, failure) in [
+            ("57P01", true),
+            ("53100", true),
+            ("23505", false),
+            ("P0001", false),
+            ("5", true),
+            ("266", true),
+            ("13", true),
+            ("2067", false),
+            ("1", false),
+            ("", true),
+        ] {
+            assert_eq!(is_failure(code), failure, "{code}");
+        }
     }
 }

@@ -1,0 +1,89 @@
+//! SQL whose shape depends on what is asked: filters, lists of values, many rows.
+//!
+//! Owns nothing but the joining. Text comes from the program only (`&'static str`), values only as parameters, so no
+//! input ever is part of a statement.
+
+use sqlx::any::{AnyArguments, AnyRow};
+use sqlx::{Any, Arguments, AssertSqlSafe, Executor};
+
+use super::StoreError;
+
+/// A statement and its parameters. Both databases call the first `$1`.
+#[derive(Default)]
+pub(super) struct Sql {
+    text: String,
+    values: AnyArguments,
+    count: usize,
+    /// Its shape comes again: worth to be kept prepared.
+    keep: bool,
+}
+
+impl Sql {
+    /// Begins a statement.
+    pub(super) fn new(text: &'static str) -> Self {
+        Self {
+            text: text.to_owned(),
+            keep: true,
+            ..Self::default()
+        }
+    }
+
+    /// It is of a shape that hardly comes again.
+    pub(super) fn once(mut self) -> Self {
+        self.keep = false;
+        self
+    }
+
+    /// Goes on with more text.
+    pub(super) fn push(&mut self, text: &'static str) -> &mut Self {
+        self.text.push_str(text);
+        self
+    }
+
+    /// A text as a parameter, here.
+    pub(super) fn text(&mut self, value: &str) -> &mut Self {
+        self.value(value.to_owned())
+    }
+
+    /// A number as a parameter, here.
+    pub(super) fn number(&mut self, value: i64) -> &mut Self {
+        self.value(value)
+    }
+
+    /// `($1, $2, …)`. An empty list is no SQL: the caller leaves the condition out.
+    pub(super) fn texts<'t>(&mut self, values: impl IntoIterator<Item = &'t str>) -> &mut Self {
+        self.push("(");
+        for (at, value) in values.into_iter().enumerate() {
+            self.push(if at == 0 { "" } else { ", " }).text(value);
+        }
+        self.push(")")
+    }
+
+    fn value<T>(&mut self, value: T) -> &mut Self
+    where
+        T: for<'t> sqlx::Encode<'t, Any> + sqlx::Type<Any>,
+    {
+        // Texts and numbers always encode.
+        if self.values.add(value).is_ok() {
+            self.count += 1;
+        }
+        self.text.push('$');
+        self.text.push_str(&self.count.to_string());
+        self
+    }
+
+    /// Every row.
+    pub(super) async fn fetch_all<'e>(
+        self,
+        executor: impl Executor<'e, Database = Any>,
+    ) -> Result<Vec<AnyRow>, StoreError> {
+        let query = sqlx::query_with(AssertSqlSafe(self.text), self.values).persistent(self.keep);
+        Ok(query.fetch_all(executor).await?)
+    }
+
+    /// How many rows it changed.
+    pub(super) async fn execute<'e>(self, executor: impl Executor<'e, Database = Any>) -> Result<u64, StoreError> {
+        let query = sqlx::query_with(AssertSqlSafe(self.text), self.values).persistent(self.keep);
+        Ok(query.execute(executor).await?.rows_affected())
+    }
+}
