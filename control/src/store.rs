@@ -4,13 +4,21 @@
 //! moved on) are kept here, inside of the transaction; who may do what is the API's to ask. Every change of something
 //! that gateways know is entered in `changes`, every change by anybody in the audit log.
 
+mod attachments;
+mod audit;
+pub mod chain;
 mod db;
 mod error;
+mod policies;
+mod sets;
 mod time;
 mod tx;
 
+pub use attachments::AttachRequest;
+pub use audit::AuditDraft;
 pub use db::{Backend, Boxed, Db};
 pub use error::StoreError;
+pub use policies::{Expected, PolicyFilter};
 pub use time::Micros;
 pub use tx::{ChangeKind, Tx};
 
@@ -18,6 +26,7 @@ pub use tx::{ChangeKind, Tx};
 #[derive(Clone, Debug)]
 pub struct Store {
     db: Db,
+    strict: bool,
 }
 
 impl Store {
@@ -26,7 +35,15 @@ impl Store {
     pub async fn open(url: &str) -> Result<Self, StoreError> {
         Ok(Self {
             db: Db::open(url).await?,
+            strict: false,
         })
+    }
+
+    /// Whether patterns that strangers can register names for are refused (`tidegate check --strict` warns of them).
+    #[must_use]
+    pub fn strict(mut self, strict: bool) -> Self {
+        self.strict = strict;
+        self
     }
 
     /// The database below, for the newest generation and for what it is.

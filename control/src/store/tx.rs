@@ -38,17 +38,33 @@ impl<'c> Tx<'c> {
         self.now
     }
 
-    /// Enters that something which gateways know became another. `key` names it; see [`super::changes`].
+    /// Enters that something which every gateway knows became another. `key` names it; see [`super::changes`].
     pub async fn change(&mut self, kind: ChangeKind, key: &str) -> Result<Generation, StoreError> {
-        let row = sqlx::query("INSERT INTO changes (kind, key, at) VALUES ($1, $2, $3) RETURNING generation")
+        self.change_in(kind, key, "").await
+    }
+
+    /// The same for something that only the gateways of one group know.
+    pub(super) async fn change_in(
+        &mut self,
+        kind: ChangeKind,
+        key: &str,
+        group: &str,
+    ) -> Result<Generation, StoreError> {
+        let row = sqlx::query("INSERT INTO changes (kind, key, group_name, at) VALUES ($1, $2, $3, $4) RETURNING generation")
             .bind(kind.as_str())
             .bind(key)
+            .bind(group)
             .bind(self.now.0)
             .fetch_one(&mut *self.connection)
             .await?;
         let generation = Generation(row.try_get::<i64, _>(0)?.unsigned_abs());
-        self.newest = Some(generation);
+        self.entered(generation);
         Ok(generation)
+    }
+
+    /// A change was entered.
+    pub(super) fn entered(&mut self, generation: Generation) {
+        self.newest = self.newest.max(Some(generation));
     }
 
     /// The operation stays.

@@ -1,0 +1,99 @@
+//! What stands in the way of a claim, seen with one statement.
+
+use compact_str::CompactString;
+use sqlx::any::AnyRow;
+use tidegate_control_wire::record::LeaseRecord;
+
+use super::claim::Prepared;
+use crate::store::read::{get, json};
+use crate::store::sql::Sql;
+use crate::store::{Micros, StoreError, Tx};
+
+/// The lease with the id that is claimed.
+pub(super) struct Known {
+    pub(super) group: String,
+    pub(super) record: LeaseRecord,
+    pub(super) alive: bool,
+}
+
+/// A living lease on one of the sources.
+pub(super) struct Holder {
+    pub(super) id: CompactString,
+    pub(super) source: String,
+    pub(super) owner: String,
+    pub(super) repo: String,
+    pub(super) started: Micros,
+    pub(super) expires: Micros,
+}
+
+/// Everything that a claim is judged by.
+#[derive(Default)]
+pub(super) struct Standing {
+    pub(super) known: Option<Known>,
+    pub(super) holders: Vec<Holder>,
+    /// The token that was shown is known, and neither revoked nor expired.
+    pub(super) token_good: bool,
+    /// The job that the proof was used for.
+    pub(super) spent_for: Option<String>,
+}
+
+/// What a row of the statement is about.
+const KNOWN: i64 = 1;
+const HOLDER: i64 = 2;
+const TOKEN: i64 = 3;
+
+impl Standing {
+    /// One statement for four questions: on a database across the network each would be a way there and back.
+    pub(super) async fn load(tx: &mut Tx<'_>, claim: &Prepared) -> Result<Self, StoreError> {
+        let now = tx.now().0;
+        let mut sql = Sql::new(
+            "SELECT 1 AS what, id, group_name AS text, '' AS owner, '' AS repo, record, started_at, expires_at, \
+             COALESCE(ended_at, 0) AS ended_at FROM jobs WHERE id = ",
+        );
+        sql.text(&claim.record.id);
+        sql.push(
+            " UNION ALL SELECT 2, jobs.id, lease_sources.source, jobs.owner, jobs.repo, '', jobs.started_at, \
+             jobs.expires_at, 0 FROM lease_sources JOIN jobs ON jobs.id = lease_sources.job_id \
+             WHERE lease_sources.group_name = ",
+        );
+        sql.text(&claim.group).push(" AND lease_sources.source IN ");
+        sql.texts(claim.sources.iter().map(String::as_str));
+        if let Some(token) = &claim.record.token_id {
+            sql.push(" UNION ALL SELECT 3, id, '', '', '', '', 0, 0, 0 FROM tokens WHERE id = ");
+            sql.text(token).push(" AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > ");
+            sql.number(now).push(")");
+        }
+        if let Some(proof) = &claim.proof {
+            sql.push(" UNION ALL SELECT 4, job_id, '', '', '', '', 0, 0, 0 FROM proofs WHERE issuer = ");
+            sql.text(&proof.issuer).push(" AND key = ").text(&proof.key);
+        }
+        let mut standing = Self::default();
+        for row in sql.fetch_all(tx.connection()).await? {
+            standing.take(&row)?;
+        }
+        Ok(standing)
+    }
+
+    fn take(&mut self, row: &AnyRow) -> Result<(), StoreError> {
+        match get::<i64>(row, "what")? {
+            KNOWN => {
+                self.known = Some(Known {
+                    group: get(row, "text")?,
+                    record: json("a lease", get::<&str>(row, "record")?)?,
+                    alive: get::<i64>(row, "ended_at")? == 0,
+                });
+            }
+            HOLDER => self.holders.push(Holder {
+                id: get::<&str>(row, "id")?.into(),
+                source: get(row, "text")?,
+                owner: get(row, "owner")?,
+                repo: get(row, "repo")?,
+                started: Micros(get(row, "started_at")?),
+                expires: Micros(get(row, "expires_at")?),
+            }),
+            TOKEN => self.token_good = true,
+            _ => self.spent_for = Some(get(row, "id")?),
+        }
+        Ok(())
+    }
+}
