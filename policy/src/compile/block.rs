@@ -7,6 +7,7 @@
 #[cfg(test)]
 mod tests;
 
+use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -28,6 +29,16 @@ pub enum BlockEntry {
     },
     /// An address or a range; host bits are masked.
     Net(IpNet),
+}
+
+impl fmt::Display for BlockEntry {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name { name, below: true } => write!(out, "*.{name}"),
+            Self::Name { name, below: false } => write!(out, "{name}"),
+            Self::Net(net) => write!(out, "{}", net.trunc()),
+        }
+    }
 }
 
 /// The entry that covers a name or an address.

@@ -7,6 +7,8 @@ mod hosts;
 mod plain;
 mod rpz;
 
+use thiserror::Error;
+
 use crate::compile::block::BlockEntry;
 
 use super::diagnostic::{Diagnostic, Place, Severity, Sink};
@@ -30,6 +32,19 @@ pub struct SourcedBlock {
     pub entry: BlockEntry,
     /// Line in its file, from 1.
     pub line: u32,
+}
+
+/// Why a text is no entry of a block list: what is wrong and what was expected.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("{0}")]
+pub struct PatternError(pub String);
+
+/// Reads one name, `*.name`, address or range as a plain list writes it, without a comment. Its `Display` is the
+/// canonical spelling, which [`crate::compile::block::BlockHit`] names too.
+pub fn parse_pattern(word: &str) -> Result<BlockEntry, PatternError> {
+    plain::read_word(word)
+        .map(|(entry, _)| entry)
+        .map_err(PatternError)
 }
 
 /// A list as read. Entries are good even when other lines are not.

@@ -167,3 +167,36 @@ fn a_long_list_is_read_whole() {
     assert_eq!((list.entries.len(), list.diagnostics.len()), (100_000, 0));
     assert_eq!(list.entries.last().unwrap().line, 100_000);
 }
+
+#[test]
+fn one_pattern_is_spelled_as_its_hit() {
+    for (written, canonical, asked) in [
+        ("Evil.Example.", "evil.example", "evil.example"),
+        ("*.Evil.example", "*.evil.example", "a.b.evil.example"),
+        ("bücher.example", "xn--bcher-kva.example", "xn--bcher-kva.example"),
+        ("203.0.113.9", "203.0.113.9/32", "203.0.113.9"),
+        ("203.0.113.9/24", "203.0.113.0/24", "203.0.113.77"),
+        ("2001:db8::1", "2001:db8::1/128", "2001:db8::1"),
+    ] {
+        let entry = parse_pattern(written).unwrap();
+        assert_eq!(entry.to_string(), canonical);
+        let block = crate::compile::block::GlobalBlock::build([entry]);
+        let hit = match asked.parse() {
+            Ok(address) => block.find_address(address),
+            Err(_) => block.find_name(&crate::DnsName::parse(asked).unwrap()),
+        };
+        assert_eq!(hit.unwrap().text, canonical);
+        assert_eq!(parse_pattern(canonical).unwrap().to_string(), canonical);
+    }
+    for wrong in [
+        "",
+        "*",
+        "a.example b.example",
+        "a.example\nb.example",
+        "a.example # why",
+        "a.example:443",
+        "https://a.example/x",
+    ] {
+        assert!(parse_pattern(wrong).is_err(), "{wrong:?}");
+    }
+}
