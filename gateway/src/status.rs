@@ -156,7 +156,7 @@ fn subject_of(core: &Core, job: &str) -> Option<Arc<Subject>> {
     core.leases
         .subjects()
         .into_iter()
-        .find(|subject| subject.job.as_ref().is_some_and(|known| known.id == job))
+        .find(|subject| subject.job().is_some_and(|known| known.id == job))
 }
 
 fn report(core: &Core, interception: &InterceptState) -> Value {

@@ -9,8 +9,11 @@
 //! A lookup is one shard's read lock ([`shards`]); what it does not find there, and every change, goes
 //! through one mutex ([`state`]), which is never held across anything but table work.
 
+mod books;
 mod claim;
 mod demand;
+mod end;
+mod enrich;
 mod evidence;
 mod hold;
 mod link;
@@ -19,6 +22,7 @@ mod pool;
 mod quarantine;
 mod register;
 mod reload;
+mod restore;
 mod shards;
 mod state;
 mod view;
@@ -45,8 +49,9 @@ pub use mac::{Mac, MacError};
 pub use pool::MAX_ON_DEMAND;
 pub use quarantine::MAX_QUARANTINED;
 pub use register::{
-    Credential, EndError, MAX_SOURCES, Party, RegisterError, Registered, Registration, TokenScope,
+    Credential, EndError, MAX_SOURCES, Party, Preview, RegisterError, Registered, Registration, TokenScope,
 };
+pub use restore::{AdoptError, AdoptedLease};
 
 /// Leases that are held at once.
 pub const MAX_LEASES: usize = 65_536;
@@ -58,11 +63,11 @@ pub const MAX_JOINED: usize = 64;
 pub struct Lease {
     /// Its id, also that of its job in events.
     pub id: CompactString,
-    /// Whose it is.
+    /// Whose it is, as it was granted; [`Subject::job`] may know more of it by now.
     pub job: Arc<JobRecord>,
     /// Name of the network.
     pub network: CompactString,
-    /// When it began.
+    /// When it was put in place here.
     pub since: Moment,
     /// Where the policy store's history stood when it began: policies that changed later for the next job only
     /// govern it by the version that it began with. [`Generation::NEWEST`] for static leases.
@@ -203,6 +208,27 @@ impl LeaseTable {
         self.state.lock().register(request, now)
     }
 
+    /// What [`Self::register`] would do at this moment, without doing it. Only leases that have expired by now
+    /// end, as in any call.
+    pub fn preview(&self, request: &Registration, now: Moment) -> Result<Preview, RegisterError> {
+        self.state.lock().preview(request, now)
+    }
+
+    /// Puts a lease in place that was granted elsewhere. It replaces other leases over its sources and lifts
+    /// their quarantine, because who granted it was entitled to; the configuration's leases stay. Again with the
+    /// same content it changes nothing but that further sources are taken in; with other content under the same
+    /// id, the later one is right. Gives back the sources that have another subject now.
+    pub fn adopt(&self, lease: AdoptedLease, now: Moment) -> Result<Vec<IpAddr>, AdoptError> {
+        self.state.lock().adopt(lease, now)
+    }
+
+    /// Takes from a claim without a credential what the record of the job that holds a source leaves open; its
+    /// subject, tickets and policy stay. A claim that names another owner, repository or run is left out. False
+    /// when the source holds no lease.
+    pub fn enrich(&self, source: IpAddr, claim: JobIdentity, now: Moment) -> bool {
+        self.state.lock().enrich(special::canonical(source), claim, now)
+    }
+
     /// Ends a lease; gives back the sources concerned.
     pub fn end(&self, id: &str, by: &Party, now: Moment) -> Result<Vec<IpAddr>, EndError> {
         self.state.lock().end(id, by, now)
@@ -218,6 +244,20 @@ impl LeaseTable {
     /// provisioner in its networks, the forge, an operator. Gives back the sources concerned.
     pub fn release_quarantine(&self, sources: &[IpAddr], by: &Party) -> Vec<IpAddr> {
         self.state.lock().release_quarantine(sources, by)
+    }
+
+    /// Ends the lease that holds a source, if any does, and lifts the quarantine of all that it leaves behind: its
+    /// machine is gone. Gives back the sources concerned. Not for a job itself, nor for static leases.
+    pub fn clear(&self, source: IpAddr, by: &Party, now: Moment) -> Result<Vec<IpAddr>, EndError> {
+        self.state.lock().clear(source, by, now)
+    }
+
+    /// Quarantines sources of a network of ephemeral runners again, as before a restart of the gateway, with
+    /// their machines where they were known. One that holds a lease is left alone, and so is one at which another
+    /// machine is seen by now. Those that were quarantined first go first at the bound ([`MAX_QUARANTINED`]).
+    /// Gives back the sources concerned.
+    pub fn quarantine(&self, sources: &[(IpAddr, Option<Mac>)], network: &str, since: Moment) -> Vec<IpAddr> {
+        self.state.lock().restore_quarantine(sources, network, since)
     }
 
     /// Takes in the whole of the neighbour tables of the adjacent networks. Gives back the sources that

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use compact_str::CompactString;
 use ipnet::IpNet;
 
@@ -67,10 +67,9 @@ pub struct Subject {
     pub id: u64,
     /// The network of its source.
     pub network: Arc<Network>,
-    /// Its job, when it holds a lease.
-    pub job: Option<Arc<JobRecord>>,
     /// Why it is judged as it is.
     pub standing: Standing,
+    job: ArcSwapOption<JobRecord>,
     tickets: Arc<TicketTable>,
     book: ArcSwap<Rulebook>,
 }
@@ -89,8 +88,8 @@ impl Subject {
         Self {
             id,
             network,
-            job,
             standing,
+            job: ArcSwapOption::new(job),
             tickets: Arc::default(),
             book: ArcSwap::new(book),
         }
@@ -104,6 +103,16 @@ impl Subject {
             tickets: Arc::clone(&self.tickets),
             ..Self::new(network, job, standing, book)
         }
+    }
+
+    /// Its job, when it holds a lease, as far as it is known by now.
+    pub fn job(&self) -> Option<Arc<JobRecord>> {
+        self.job.load_full()
+    }
+
+    /// Puts a fuller record of the same job in place; events from now on carry it.
+    pub(crate) fn enrich(&self, job: Arc<JobRecord>) {
+        self.job.store(Some(job));
     }
 
     /// The rulebook of this moment.
@@ -125,7 +134,7 @@ impl Subject {
     pub fn event(&self, id: EventId, kind: Kind, source: IpAddr) -> NetworkEvent {
         let mut event = NetworkEvent::new(id, kind, source);
         event.network.clone_from(&self.network.name);
-        event.job.clone_from(&self.job);
+        event.job = self.job();
         let book = self.book.load();
         event.mode = book.mode();
         if let Some((policy, scope)) = book.policy() {

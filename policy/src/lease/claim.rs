@@ -3,8 +3,9 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
+use super::hold::Grant;
 use super::link::Machine;
-use super::register::{MAX_SOURCES, RegisterError, Registered, Registration, admit};
+use super::register::{MAX_SOURCES, Preview, RegisterError, Registered, Registration, admit};
 use super::state::{Hold, Key, Place, State, canonical};
 use super::{Lease, MAX_LEASES};
 use crate::Moment;
@@ -22,34 +23,89 @@ enum Rivals {
     Replaced(Vec<Key>),
 }
 
+/// A registration that may be granted.
+struct Weighed {
+    sources: Vec<IpAddr>,
+    network: Arc<Network>,
+    identity: JobIdentity,
+    rivals: Rivals,
+}
+
 impl State {
     pub(super) fn register(
         &mut self,
         request: Registration,
         now: Moment,
     ) -> Result<Registered, RegisterError> {
-        let sources = canonical(&request.sources);
-        let network = self.one_network(&sources)?;
-        let identity = admit(&request, &network)?;
-        self.end_expired(&sources, now);
-        let rivals = self.rivals(&request, &sources, &network, &identity)?;
-        if let Rivals::Same(lease) = rivals {
-            return Ok(Registered {
-                lease,
-                changed: Vec::new(),
-            });
-        }
-        if self.by_id.contains_key(&request.id) {
-            return Err(RegisterError::DuplicateId(request.id));
-        }
-        if self.leases.len() >= MAX_LEASES {
-            return Err(RegisterError::Full);
-        }
-        let replaced = match rivals {
-            Rivals::Same(_) | Rivals::None => Vec::new(),
+        let weighed = self.weigh(&request, now)?;
+        let replaced = match weighed.rivals {
+            Rivals::Same(lease) => {
+                return Ok(Registered {
+                    lease,
+                    changed: Vec::new(),
+                });
+            }
+            Rivals::None => Vec::new(),
             Rivals::Replaced(keys) => keys,
         };
-        Ok(self.grant(request, sources, &network, identity, &replaced, now))
+        let sources = weighed.sources.into_iter().map(|source| (source, request.mac));
+        let grant = Grant {
+            id: request.id,
+            identity: weighed.identity,
+            sources: sources.collect(),
+            began: request.began,
+            expires: now.plus(request.lifetime),
+        };
+        Ok(self.grant(grant, &weighed.network, &replaced, now))
+    }
+
+    pub(super) fn preview(&mut self, request: &Registration, now: Moment) -> Result<Preview, RegisterError> {
+        let weighed = self.weigh(request, now)?;
+        let (held, replaced) = match weighed.rivals {
+            Rivals::Same(lease) => (Some(lease), Vec::new()),
+            Rivals::None => (None, Vec::new()),
+            Rivals::Replaced(keys) => (None, keys),
+        };
+        let kept = held.as_ref().and_then(|lease| self.leases.get(&lease.subject.id));
+        let network = &weighed.network.name;
+        let (inherited, heir) = self.inherited(&request.id, &weighed.identity, network, &replaced);
+        let further = kept.map_or(&inherited, |entry| &entry.sources);
+        let further = further.iter().filter(|(_, source)| !source.joined);
+        let sources = further.map(|(address, _)| *address).chain(weighed.sources);
+        let began = held.as_ref().or(heir.as_ref()).map(|old| old.began);
+        let id = |key: &Key| self.leases.get(key).map(|entry| entry.lease.id.clone());
+        Ok(Preview {
+            replaces: replaced.iter().filter_map(id).collect(),
+            network: network.clone(),
+            identity: weighed.identity,
+            sources: canonical(&sources.collect::<Vec<_>>()),
+            began: began.map_or(request.began, |old| old.min(request.began)),
+            held,
+        })
+    }
+
+    /// Whether a registration may be granted, and what it would replace. Changes nothing but that leases which
+    /// have expired are ended first.
+    fn weigh(&mut self, request: &Registration, now: Moment) -> Result<Weighed, RegisterError> {
+        let sources = canonical(&request.sources);
+        let network = self.one_network(&sources)?;
+        let identity = admit(request, &network)?;
+        self.end_expired(&sources, now);
+        let rivals = self.rivals(request, &sources, &network, &identity)?;
+        if !matches!(rivals, Rivals::Same(_)) {
+            if self.by_id.contains_key(&request.id) {
+                return Err(RegisterError::DuplicateId(request.id.clone()));
+            }
+            if self.leases.len() >= MAX_LEASES {
+                return Err(RegisterError::Full);
+            }
+        }
+        Ok(Weighed {
+            sources,
+            network,
+            identity,
+            rivals,
+        })
     }
 
     /// The network that all sources lie in.
@@ -67,7 +123,8 @@ impl State {
         Ok(Arc::clone(network))
     }
 
-    fn end_expired(&mut self, sources: &[IpAddr], now: Moment) {
+    /// Ends the leases over these sources that have expired.
+    pub(super) fn end_expired(&mut self, sources: &[IpAddr], now: Moment) {
         for source in sources {
             if let Some(Hold::Lease(key)) = self.held.get(source).copied()
                 && self.is_expired(key, now)
@@ -148,7 +205,8 @@ impl State {
         }
     }
 
-    fn only_joined(&self, key: Key, sources: &[IpAddr]) -> bool {
+    /// True when none of these sources is a registered one of the lease.
+    pub(super) fn only_joined(&self, key: Key, sources: &[IpAddr]) -> bool {
         let Some(entry) = self.leases.get(&key) else {
             return false;
         };

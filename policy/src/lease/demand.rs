@@ -68,7 +68,7 @@ impl State {
         }
     }
 
-    fn fresh(&self, network: &Arc<Network>, origin: Origin) -> Arc<Subject> {
+    fn fresh(&mut self, network: &Arc<Network>, origin: Origin) -> Arc<Subject> {
         let range = match origin {
             Origin::Unleased => None,
             Origin::Range(key) => self.ranges.iter().find(|range| range.key == key),
@@ -80,7 +80,7 @@ impl State {
         let identity = job.as_ref().map(|job| &job.identity);
         let pinned = range.and_then(|range| range.pinned.as_deref());
         let asked = identity.map_or(Asked::unleased(network), |job| Asked::fixed(job, pinned, network));
-        let book = self.policies.rulebook_for(&asked);
+        let book = self.books.of(&asked);
         Arc::new(Subject::new(Arc::clone(network), job, standing, book))
     }
 
@@ -115,7 +115,7 @@ impl State {
     /// Like [`Self::retire`], but its tickets go on in another subject.
     pub(super) fn silence(&self, subject: &Subject, reason: Reason) {
         subject.swap(Arc::new(Rulebook::deny_all(
-            Arc::clone(&self.policies.world),
+            Arc::clone(&self.books.policies().world),
             reason,
         )));
     }

@@ -10,64 +10,71 @@ use compact_str::CompactString;
 
 use super::Lease;
 use super::link::Machine;
-use super::register::{EndError, Party, Registered, Registration};
+use super::mac::Mac;
+use super::register::Registered;
 use super::state::{Entry, Hold, Key, Source, State, canonical};
 use crate::Moment;
-use crate::effective::Asked;
+use crate::effective::{Asked, Generation};
 use crate::event::JobRecord;
 use crate::job::JobIdentity;
 use crate::subject::{Network, RunnerKind, Standing, Subject};
 use crate::verdict::Reason;
 
+/// A lease to be put in place, already allowed.
+pub(super) struct Grant {
+    pub(super) id: CompactString,
+    pub(super) identity: JobIdentity,
+    /// The sources, with their machines as far as they are known.
+    pub(super) sources: BTreeMap<IpAddr, Option<Mac>>,
+    pub(super) began: Generation,
+    pub(super) expires: Moment,
+}
+
 impl State {
     pub(super) fn grant(
         &mut self,
-        request: Registration,
-        sources: Vec<IpAddr>,
+        grant: Grant,
         network: &Arc<Network>,
-        identity: JobIdentity,
         replaced: &[Key],
         now: Moment,
     ) -> Registered {
-        let mut changed = sources.clone();
-        let mut held: BTreeMap<IpAddr, Source> = BTreeMap::new();
-        let mut heir = None;
+        let Grant { id, identity, .. } = grant;
+        let mut changed: Vec<IpAddr> = grant.sources.keys().copied().collect();
+        let (mut held, heir) = self.inherited(&id, &identity, &network.name, replaced);
+        let began = heir
+            .as_ref()
+            .map_or(grant.began, |old| old.began.min(grant.began));
+        let keep: Vec<IpAddr> = grant.sources.keys().chain(held.keys()).copied().collect();
         for key in replaced {
-            // Two registrations of one machine: the addresses that only the old one named go over with it.
-            if let ([_], Some(entry)) = (replaced, self.leases.get(key)) {
-                held.clone_from(&entry.sources);
-                heir = Some(Arc::clone(&entry.lease)).filter(|old| is_same_job(&old.job.identity, &identity));
-            }
-            let keep: Vec<IpAddr> = sources.iter().chain(held.keys()).copied().collect();
-            changed.extend(self.replace_lease(*key, &keep, heir.is_some(), now));
+            let succeeded = heir.as_ref().is_some_and(|old| old.subject.id == *key);
+            changed.extend(self.replace_lease(*key, &keep, succeeded, now));
         }
-        for source in &sources {
-            self.detach(*source);
-            changed.extend(self.lift(*source));
-            let mac = request
-                .mac
-                .or_else(|| held.get(source).and_then(|known| known.mac));
-            held.insert(*source, Source { joined: false, mac });
+        for (source, mac) in grant.sources {
+            self.detach(source);
+            changed.extend(self.lift(source));
+            if let Some(mac) = mac {
+                changed.extend(self.quarantine.lift_machine(&(network.name.clone(), mac)));
+            }
+            let mac = mac.or_else(|| held.get(&source).and_then(|known| known.mac));
+            held.insert(source, Source { joined: false, mac });
         }
         let job = Arc::new(JobRecord {
-            id: request.id.clone(),
+            id: id.clone(),
             identity,
         });
-        let began = heir.as_ref().map_or(request.began, |old| old.began);
-        let asked = Asked::leased(&job.identity, began, network);
-        let book = self.policies.rulebook_for(&asked);
+        let book = self.books.of(&Asked::leased(&job.identity, began, network));
         let (record, standing) = (Some(Arc::clone(&job)), Standing::Leased);
         let subject = match heir {
             Some(old) => old.subject.succeeded_by(record, standing, book),
             None => Subject::new(Arc::clone(network), record, standing, book),
         };
         let lease = Arc::new(Lease {
-            id: request.id,
+            id,
             job,
             network: network.name.clone(),
             since: now,
             began,
-            expires: Some(now.plus(request.lifetime)),
+            expires: Some(grant.expires),
             pinned: None,
             subject: Arc::new(subject),
         });
@@ -77,6 +84,26 @@ impl State {
             lease,
             changed: canonical(&changed),
         }
+    }
+
+    /// What a lease takes over from those that it replaces: of an older form of itself, else of the only one. Two
+    /// registrations of one machine: the addresses that only the old one named go over with it, and when it is
+    /// the same job, its tickets.
+    pub(super) fn inherited(
+        &self,
+        id: &str,
+        identity: &JobIdentity,
+        network: &str,
+        replaced: &[Key],
+    ) -> (BTreeMap<IpAddr, Source>, Option<Arc<Lease>>) {
+        let old = || replaced.iter().filter_map(|key| self.leases.get(key));
+        let only = || old().next().filter(|_| replaced.len() == 1);
+        let entry = old().find(|entry| entry.lease.id == id).or_else(only);
+        let Some(entry) = entry.filter(|entry| entry.lease.network == network) else {
+            return (BTreeMap::new(), None);
+        };
+        let same = entry.lease.id == id || is_same_job(&entry.lease.job.identity, identity);
+        (entry.sources.clone(), same.then(|| Arc::clone(&entry.lease)))
     }
 
     /// Puts a lease with its sources in place and lets the rest of its machine join it.
@@ -91,6 +118,17 @@ impl State {
                 sources: BTreeMap::new(),
             },
         );
+        self.take(key, &network, sources)
+    }
+
+    /// Gives a lease further sources, which nobody else holds any more, and lets the rest of their machines
+    /// join it.
+    pub(super) fn take(
+        &mut self,
+        key: Key,
+        network: &CompactString,
+        sources: BTreeMap<IpAddr, Source>,
+    ) -> Vec<IpAddr> {
         let mut machines: Vec<Machine> = Vec::new();
         for (address, source) in sources {
             self.displace(address);
@@ -104,7 +142,7 @@ impl State {
             self.drop_orphans()
         };
         changed.extend(machines.iter().flat_map(|machine| self.rejoin(machine)));
-        changed.extend(self.recheck(&network));
+        changed.extend(self.recheck(network));
         changed
     }
 
@@ -165,7 +203,13 @@ impl State {
 
     /// Ends a lease for another one that takes over the sources `keep`; the others are left behind like
     /// those of any lease that ended.
-    fn replace_lease(&mut self, key: Key, keep: &[IpAddr], heir: bool, now: Moment) -> Vec<IpAddr> {
+    pub(super) fn replace_lease(
+        &mut self,
+        key: Key,
+        keep: &[IpAddr],
+        heir: bool,
+        now: Moment,
+    ) -> Vec<IpAddr> {
         let Some(entry) = self.remove_lease(key) else {
             return Vec::new();
         };
@@ -269,62 +313,6 @@ impl State {
             lifted.push(source);
         }
         lifted
-    }
-
-    pub(super) fn end(&mut self, id: &str, by: &Party, now: Moment) -> Result<Vec<IpAddr>, EndError> {
-        let Some((key, entry)) = self
-            .by_id
-            .get(id)
-            .and_then(|key| Some((*key, self.leases.get(key)?)))
-        else {
-            return Err(EndError::Unknown(id.into()));
-        };
-        if entry.lease.expires.is_none() {
-            return Err(EndError::Static(id.into()));
-        }
-        let may = match by {
-            Party::Source(source) => entry.sources.contains_key(&source.to_canonical()),
-            Party::Provisioner(scope) => scope.covers_network(&entry.lease.network),
-            Party::Forge | Party::Operator => true,
-        };
-        if !may {
-            return Err(EndError::NotYours(id.into()));
-        }
-        let changed = self.end_lease(key, Reason::Quarantined, now);
-        Ok(canonical(&changed))
-    }
-
-    pub(super) fn expire(&mut self, now: Moment) -> Vec<IpAddr> {
-        let expired: Vec<Key> = self
-            .leases
-            .keys()
-            .copied()
-            .filter(|key| self.is_expired(*key, now))
-            .collect();
-        let mut changed = std::mem::take(&mut self.owed);
-        for key in expired {
-            changed.extend(self.end_lease(key, Reason::Quarantined, now));
-        }
-        canonical(&changed)
-    }
-
-    pub(super) fn release_quarantine(&mut self, sources: &[IpAddr], by: &Party) -> Vec<IpAddr> {
-        let mut changed = Vec::new();
-        for source in canonical(sources) {
-            let Some(network) = self.network_of(source).map(|network| network.name.clone()) else {
-                continue;
-            };
-            let may = match by {
-                Party::Source(_) => false,
-                Party::Provisioner(scope) => scope.covers_network(&network),
-                Party::Forge | Party::Operator => true,
-            };
-            if may {
-                changed.extend(self.lift(source));
-                changed.extend(self.recheck(&network));
-            }
-        }
-        canonical(&changed)
     }
 }
 

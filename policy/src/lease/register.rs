@@ -130,6 +130,25 @@ pub struct Registered {
     pub changed: Vec<IpAddr>,
 }
 
+/// What would come of a registration.
+#[derive(Clone, Debug)]
+pub struct Preview {
+    /// The lease that the same job holds already; it would be granted that one.
+    pub held: Option<Arc<Lease>>,
+    /// Ids of the leases that it would end.
+    pub replaces: Vec<CompactString>,
+    /// Name of the network.
+    pub network: CompactString,
+    /// The job, with cluster and assurance as the table fills them in.
+    pub identity: JobIdentity,
+    /// The sources that the lease would hold: with those asked for, the further ones of the lease that it
+    /// replaces.
+    pub sources: Vec<IpAddr>,
+    /// Where the policy store's history stood when the job began: it may have begun by a lease that is
+    /// replaced.
+    pub began: Generation,
+}
+
 /// Why a lease is not granted.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum RegisterError {
@@ -193,6 +212,17 @@ pub enum Party {
     Operator,
 }
 
+impl Party {
+    /// True when it may say of any source of this network that its machine is gone.
+    pub(super) fn clears(&self, network: &str) -> bool {
+        match self {
+            Self::Source(_) => false,
+            Self::Provisioner(scope) => scope.covers_network(network),
+            Self::Forge | Self::Operator => true,
+        }
+    }
+}
+
 /// Why a lease is not ended.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum EndError {
@@ -205,6 +235,12 @@ pub enum EndError {
     /// The configuration made it.
     #[error("lease {0} comes from the configuration")]
     Static(CompactString),
+    /// The source lies in no network of this gateway.
+    #[error("{0} lies in no network of this gateway")]
+    Foreign(IpAddr),
+    /// The party may not clear sources of this network.
+    #[error("sources of network {0} are not yours to clear")]
+    Network(CompactString),
 }
 
 /// The checks that need no table: what the token reaches, and the identity as it will be known.

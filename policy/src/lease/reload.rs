@@ -11,8 +11,9 @@ use compact_str::{CompactString, format_compact};
 use hashbrown::HashSet;
 use ipnet::IpNet;
 
+use super::books::Books;
 use super::link::Machine;
-use super::pool::Origin;
+use super::pool::{Origin, Pool};
 use super::state::{Denied, Hold, Key, Range, Source, State, canonical, deny, static_identity};
 use super::{Lease, NetworksReport, StaticLease, SwapReport};
 use crate::Moment;
@@ -48,7 +49,7 @@ impl State {
         self.pools.retain(|name, _| names.contains(name));
         self.denied.retain(|name, _| names.contains(name));
         for network in &self.networks {
-            let policies = &self.policies;
+            let policies = self.books.policies();
             self.denied.entry(network.name.clone()).or_insert_with(|| Denied {
                 quarantined: deny(policies, network, Standing::Quarantined, Reason::Quarantined),
                 unbound: deny(policies, network, Standing::Unbound, Reason::UnboundSource),
@@ -98,7 +99,7 @@ impl State {
                 .max_by_key(|(net, _)| net.prefix_len())
                 .map(|(_, name)| name)
         };
-        let of = |(name, pool): (&CompactString, &super::pool::Pool)| {
+        let of = |(name, pool): (&CompactString, &Pool)| {
             let moved = pool
                 .iter()
                 .map(|(source, _)| *source)
@@ -235,9 +236,8 @@ impl State {
             id: format_compact!("static-{first}"),
             identity,
         });
-        let book = self
-            .policies
-            .rulebook_for(&Asked::fixed(&job.identity, spec.pinned.as_deref(), &network));
+        let asked = Asked::fixed(&job.identity, spec.pinned.as_deref(), &network);
+        let book = self.books.of(&asked);
         let subject = Arc::new(Subject::new(
             Arc::clone(&network),
             Some(Arc::clone(&job)),
@@ -308,53 +308,43 @@ impl State {
         now: Moment,
     ) -> (Vec<IpAddr>, SwapReport) {
         // New leases are made by the new policies, and old ones that end never see them.
-        self.policies = policies;
+        self.books = Books::new(policies);
         let changed = self.set_static(specs, now);
         (changed, self.reapply())
     }
 
     pub(super) fn set_policies(&mut self, policies: Arc<PolicySet>) -> SwapReport {
-        self.policies = policies;
+        self.books = Books::new(policies);
         self.reapply()
     }
 
     /// Gives every subject the rulebook that now follows for it; one that would get an equal one keeps
     /// its own.
-    fn reapply(&self) -> SwapReport {
+    fn reapply(&mut self) -> SwapReport {
         let mut report = SwapReport::default();
         for entry in self.leases.values() {
             let lease = &entry.lease;
-            let Some(network) = self.networks.iter().find(|network| network.name == lease.network) else {
-                continue;
-            };
-            report.apply(&lease.subject, self.policies.rulebook_for(&lease.asks(network)));
+            if let Some(network) = self.networks.iter().find(|network| network.name == lease.network) {
+                report.apply(&lease.subject, self.books.of(&lease.asks(network)));
+            }
         }
         for network in &self.networks {
-            let Some(pool) = self.pools.get(&network.name) else {
-                continue;
-            };
-            let default = self.policies.rulebook_for(&Asked::unleased(network));
-            for (_, slot) in pool.iter() {
+            for (_, slot) in self.pools.get(&network.name).into_iter().flat_map(Pool::iter) {
                 let range = match slot.origin {
                     Origin::Unleased => None,
                     Origin::Range(key) => self.ranges.iter().find(|range| range.key == key),
                 };
-                let book = range.map_or_else(
-                    || Arc::clone(&default),
-                    |range| {
-                        let identity = static_identity(&range.identity, network);
-                        self.policies
-                            .rulebook_for(&Asked::fixed(&identity, range.pinned.as_deref(), network))
-                    },
-                );
-                report.apply(&slot.subject, book);
+                let identity = range.map(|range| static_identity(&range.identity, network));
+                let pinned = range.and_then(|range| range.pinned.as_deref());
+                let asked = identity
+                    .as_ref()
+                    .map_or(Asked::unleased(network), |job| Asked::fixed(job, pinned, network));
+                report.apply(&slot.subject, self.books.of(&asked));
             }
         }
         for (subject, reason) in self.deny_all_subjects() {
-            subject.swap(Arc::new(Rulebook::deny_all(
-                Arc::clone(&self.policies.world),
-                reason,
-            )));
+            let world = Arc::clone(&self.books.policies().world);
+            subject.swap(Arc::new(Rulebook::deny_all(world, reason)));
         }
         report
     }
@@ -362,7 +352,8 @@ impl State {
 
 impl SwapReport {
     fn apply(&mut self, subject: &Arc<Subject>, book: Arc<Rulebook>) {
-        if subject.rulebook().is_same(&book) {
+        let own = subject.rulebook();
+        if Arc::ptr_eq(&own, &book) || own.is_same(&book) {
             self.kept += 1;
         } else {
             subject.swap(book);

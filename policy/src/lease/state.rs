@@ -11,6 +11,7 @@ use compact_str::CompactString;
 use hashbrown::{HashMap, HashSet};
 use ipnet::IpNet;
 
+use super::books::Books;
 use super::link::{Link, Machine};
 use super::mac::Mac;
 use super::pool::{MAX_ON_DEMAND, Origin, Pool};
@@ -96,7 +97,7 @@ pub(super) struct State {
     pub(super) networks: Vec<Arc<Network>>,
     /// Ranges of networks, longest prefix first.
     pub(super) routes: Vec<(IpNet, Arc<Network>)>,
-    pub(super) policies: Arc<PolicySet>,
+    pub(super) books: Books,
     pub(super) leases: HashMap<Key, Entry>,
     pub(super) by_id: HashMap<CompactString, Key>,
     /// Leases by network; networks without any are left out.
@@ -139,7 +140,7 @@ impl State {
             cache,
             networks: Vec::new(),
             routes: Vec::new(),
-            policies,
+            books: Books::new(policies),
             leases: HashMap::new(),
             by_id: HashMap::new(),
             counts: HashMap::new(),

@@ -3,9 +3,12 @@
 
 mod asking;
 mod bounds;
+mod enriching;
 mod links;
+mod previews;
 mod properties;
 mod reload;
+mod restoring;
 
 use std::time::Duration;
 
@@ -101,6 +104,25 @@ fn start(table: &LeaseTable, source: &str) -> Arc<Lease> {
         .register(request(source, "acme/web", "1", runner_token(&["acme"])), at(0))
         .unwrap()
         .lease
+}
+
+/// A lease of acme/web's run 1 that was granted elsewhere.
+fn granted_elsewhere(id: &str, sources: &str) -> AdoptedLease {
+    AdoptedLease {
+        id: id.into(),
+        network: "runners".into(),
+        sources: sources
+            .split_whitespace()
+            .map(|source| (ip(source), None))
+            .collect(),
+        identity: JobIdentity {
+            assurance: Assurance::Declared,
+            cluster: "prod".into(),
+            ..job("acme/web", "1")
+        },
+        began: Generation::default(),
+        lifetime: HOUR,
+    }
 }
 
 fn neighbour(address: &str, mac: Mac) -> Neighbour {

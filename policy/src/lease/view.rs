@@ -12,7 +12,7 @@ use crate::subject::Subject;
 
 impl State {
     pub(super) fn policies(&self) -> Arc<PolicySet> {
-        Arc::clone(&self.policies)
+        Arc::clone(self.books.policies())
     }
 
     pub(super) fn lease(&self, id: &str) -> Option<Arc<Lease>> {

@@ -384,7 +384,7 @@ fn asking_row_static_leases_beat_dynamic_ones() {
     assert_eq!(changed, [ip("10.77.0.2")]);
     let subject = table.lookup(ip("10.77.0.2"), at(1));
     assert_eq!(
-        subject.job.as_ref().unwrap().identity.assurance,
+        subject.job().as_ref().unwrap().identity.assurance,
         Assurance::Static
     );
     assert_eq!(governed_by(&subject), Ok("acme".into()));
@@ -452,8 +452,8 @@ fn asking_row_a_range_lease_keys_tickets_by_source() {
     );
     assert_ne!(one.id, other.id);
     assert!(!Arc::ptr_eq(one.tickets(), other.tickets()));
-    assert_eq!(one.job.as_ref().unwrap().id, other.job.as_ref().unwrap().id);
-    assert_eq!(one.job.as_ref().unwrap().identity.cluster, "prod");
+    assert_eq!(one.job().as_ref().unwrap().id, other.job().as_ref().unwrap().id);
+    assert_eq!(one.job().as_ref().unwrap().identity.cluster, "prod");
     assert_eq!(table.lookup(ip("10.77.3.1"), at(9)).id, one.id);
 }
 

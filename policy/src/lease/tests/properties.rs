@@ -183,7 +183,7 @@ proptest! {
                     let had_flows = matches!(old.standing, Standing::Leased | Standing::Unleased);
                     let told = !had_flows || changed.contains(&ip(source));
                     prop_assert!(told, "step {at_step}: {source} changed silently");
-                    let gone = old.standing == Standing::Leased && old.job.is_some();
+                    let gone = old.standing == Standing::Leased && old.job().is_some();
                     let gone = gone && table.subjects().iter().all(|subject| subject.id != old.id);
                     prop_assert!(!gone || governed_by(old).is_err(), "step {at_step}: {source} still permits");
                 }
