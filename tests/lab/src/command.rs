@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill, killpg};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
@@ -19,6 +20,7 @@ use tokio::process::{Child, ChildStdin};
 use tokio::task::JoinHandle;
 
 use crate::error::{During, LabError};
+use crate::wait::wait_until;
 
 /// How long a command may take when nothing else is said.
 const TIMEOUT: Duration = Duration::from_secs(20);
@@ -209,6 +211,27 @@ impl Process {
     /// Its pid, or `None` once it has been seen to end.
     pub fn pid(&self) -> Option<i32> {
         self.child.id().map(u32::cast_signed)
+    }
+
+    /// Whether it has ended, without waiting for it.
+    pub fn has_ended(&self) -> bool {
+        let Some(pid) = self.pid().map(Pid::from_raw) else {
+            return true;
+        };
+        // Leaves the status to whoever waits.
+        let look = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+        !matches!(waitid(Id::Pid(pid), look), Ok(WaitStatus::StillAlive))
+    }
+
+    /// Waits until all that an ended process wrote has been read; not for long,
+    /// for a grandchild may hold the pipes open.
+    pub(crate) async fn drained(&self) {
+        let readers = [&self.stdout.reader, &self.stderr.reader];
+        let _still_open = wait_until("the end of its output", Duration::from_secs(1), async || {
+            let all = readers.iter().all(|reader| reader.is_finished());
+            if all { Ok(()) } else { Err("open") }
+        })
+        .await;
     }
 
     /// Its stdin, once. Dropping it is the end of the input.

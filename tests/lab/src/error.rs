@@ -71,3 +71,9 @@ pub(crate) fn invalid(what: impl Into<String>, why: impl ToString) -> LabError {
         why: why.to_string(),
     }
 }
+
+/// An error with its causes on one line, where only text is kept.
+pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}

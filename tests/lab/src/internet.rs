@@ -1,6 +1,6 @@
 //! Owns the threads of the fake internet: a runtime whose every thread is in
-//! one namespace, and the opening of listeners there.
-//! Never knows what its servers say. The server modules and `Lab` drive it.
+//! one namespace, and the opening of listeners there. A client that stands in
+//! a machine has one too. Never knows what is said. The server modules and `Lab` drive it.
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -87,6 +87,15 @@ impl Ground {
         result
             .recv()
             .map_err(|_| crate::error::invalid("the internet", "its threads have ended"))?
+    }
+
+    /// Runs a future on these threads and waits for its result, in async code.
+    pub(crate) async fn run<T: Send + 'static>(
+        &self,
+        future: impl Future<Output = Result<T, LabError>> + Send + 'static,
+    ) -> Result<T, LabError> {
+        let ended = self.0.spawn(future).await;
+        ended.map_err(|error| crate::error::invalid("work in a namespace", error))?
     }
 
     /// Listens for TCP connections.

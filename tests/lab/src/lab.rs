@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::api::Api;
 use crate::builder::Builder;
 use crate::ca::Authority;
 use crate::claim::Claim;
@@ -204,6 +205,12 @@ impl Lab {
     /// The package index, for `pip --index-url`.
     pub fn index_url(&self) -> String {
         index::url()
+    }
+
+    /// An HTTPS client in `machine` for the server at `address`, whose
+    /// certificate must be of the lab's CA for `name` (or an address).
+    pub fn api(&self, machine: &Machine, address: SocketAddr, name: &str) -> Result<Api, LabError> {
+        Api::https(machine, address, name, &self.ca)
     }
 
     /// The authority that the lab's machines trust.

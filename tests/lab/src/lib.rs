@@ -12,6 +12,10 @@
 //!  direct  198.51.100.200 ───────────────────────────────────────[ 203.0.113.66    attacker ]
 //! ```
 //!
+//! [`Builder::second_gateway`] adds `gw2` (10.77.1.254, fd77:1::fe; uplink
+//! 198.51.100.2), [`Builder::control`] adds `ctl` (`control.test`, 10.80.0.10,
+//! fd80::10) behind the internet.
+//!
 //! The internet does not know the runner ranges: what bypasses the gateway
 //! gets no answer, and [`Lab::leaks`] counts it.
 //!
@@ -37,6 +41,11 @@
 //! | say what DNS answers, see what it was asked | [`Lab::dns`], [`Lab::foreign_dns`] → [`DnsServer`] |
 //! | add web sites, see what reached them | [`Lab::add_site`] ([`Site`]), [`Lab::origins`] → [`Origins`] |
 //! | start other servers | [`Lab::raw`] ([`Script`]: TCP, byte-exact), [`Lab::udp`]; [`Builder::git`], [`ssh`](Builder::ssh), [`postgres`](Builder::postgres), [`index`](Builder::index) |
+//! | run the program | [`GatewayBuilder`] → [`Gateway`], [`ControlBuilder`] → [`Control`]; [`GatewayBuilder::up`] for both in one |
+//! | call an API often | [`Control::api`], [`Control::request`]; any server from any machine: [`Lab::api`] → [`Api`] |
+//! | fail over | [`Machine::use_gateway`] |
+//! | sign job identities | [`Lab::oidc_issuer`], without a lab [`OidcIssuer::loopback`] |
+//! | have a database | [`PostgresServer`], without a lab or in a machine |
 //! | give a tool of your own a certificate | [`Lab::ca`] → [`Authority::issue_files`] |
 //! | wait | [`wait_until`], [`EventLog::wait_for`] |
 //! | know the addresses | [`plan`] |
@@ -47,10 +56,12 @@
     reason = "the lab waits for real processes by the real clock; it holds no decisions"
 )]
 
+mod api;
 mod builder;
 mod ca;
 mod claim;
 mod command;
+mod control;
 mod daemon;
 mod datagram;
 mod dns;
@@ -68,20 +79,23 @@ mod oidc;
 mod origin;
 pub mod plan;
 mod postgres;
+mod program;
 mod raw;
 mod tool;
 mod topology;
 mod wait;
 
+pub use api::{Answer, Api, ApiRequest};
 pub use builder::Builder;
 pub use ca::{Authority, CertificateFiles};
 pub use claim::sweep;
 pub use command::{Command, Output, Process};
+pub use control::{Control, ControlApi, ControlBuilder, ControlSection};
 pub use datagram::{UdpReply, UdpServer};
 pub use dns::{Behaviour, DnsServer, EdnsSeen, Gate, LoggedQuery, Transport};
 pub use error::LabError;
 pub use events::EventLog;
-pub use gateway::{Gateway, GatewayBuilder, GatewayError};
+pub use gateway::{Gateway, GatewayBuilder};
 pub use lab::Lab;
 pub use leaks::Leaks;
 pub use machine::Machine;
@@ -89,5 +103,6 @@ pub use nix::sys::signal::Signal;
 pub use oidc::{KeyKind, OidcIssuer, Token};
 pub use origin::{LoggedConnection, LoggedRequest, Origins, Site, TlsMode};
 pub use postgres::PostgresServer;
+pub use program::StartError;
 pub use raw::{Ending, RawConnection, RawServer, Script};
 pub use wait::{WaitError, wait_until};
