@@ -309,6 +309,11 @@ impl LeaseTable {
         self.state.lock().lease_at(special::canonical(source))
     }
 
+    /// The lease with this id and its sources.
+    pub fn view(&self, id: &str) -> Option<LeaseView> {
+        self.state.lock().view(id)
+    }
+
     /// Every lease, by id.
     pub fn leases(&self) -> Vec<LeaseView> {
         self.state.lock().leases()

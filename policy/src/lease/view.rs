@@ -28,21 +28,13 @@ impl State {
     }
 
     pub(super) fn leases(&self) -> Vec<LeaseView> {
-        let view = |entry: &Entry| {
-            let sources = entry.sources.iter();
-            let sources = sources.map(|(address, source)| SourceView {
-                address: *address,
-                joined: source.joined,
-                mac: source.mac,
-            });
-            LeaseView {
-                lease: Arc::clone(&entry.lease),
-                sources: sources.collect(),
-            }
-        };
         let mut views: Vec<LeaseView> = self.leases.values().map(view).collect();
         views.sort_by(|one, other| one.lease.id.cmp(&other.lease.id));
         views
+    }
+
+    pub(super) fn view(&self, id: &str) -> Option<LeaseView> {
+        self.leases.get(self.by_id.get(id)?).map(view)
     }
 
     pub(super) fn subjects(&self) -> Vec<Arc<Subject>> {
@@ -102,5 +94,18 @@ impl State {
         let mut all: Vec<QuarantinedSource> = self.quarantine.iter().map(view).collect();
         all.sort_by_key(|one| one.address);
         all
+    }
+}
+
+fn view(entry: &Entry) -> LeaseView {
+    let sources = entry.sources.iter();
+    let sources = sources.map(|(address, source)| SourceView {
+        address: *address,
+        joined: source.joined,
+        mac: source.mac,
+    });
+    LeaseView {
+        lease: Arc::clone(&entry.lease),
+        sources: sources.collect(),
     }
 }
