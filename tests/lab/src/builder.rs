@@ -115,7 +115,7 @@ impl Builder {
     /// Adds a second gateway's machine, [`Lab::gw2`], on every runner network
     /// and with an uplink of its own. The networks' switch is then a machine
     /// by itself: it works with either gateway's machine cut off. Runners begin
-    /// with the first gateway: [`Machine::use_gateway`].
+    /// with the first gateway: [`use_gateway`](crate::Machine::use_gateway).
     #[must_use]
     pub fn second_gateway(mut self) -> Self {
         self.shape.second_gateway = true;
