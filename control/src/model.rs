@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 use tidegate_control_wire::claim::EndedBy;
 use tidegate_control_wire::frame::ServedNetwork;
 use tidegate_control_wire::record::{BlockLayer, LeaseRecord, scope_text};
-use tidegate_policy::job::Scope;
 pub use tidegate_control_wire::secret::Role;
+use tidegate_policy::job::Scope;
 use utoipa::ToSchema;
 
 /// Who did something: in every history.
@@ -24,6 +24,17 @@ pub struct Actor {
     pub token_id: Option<String>,
     /// By which way: `api`, `cli`, `ui`, `sync`, `system`.
     pub via: String,
+}
+
+impl Actor {
+    /// The program itself: expiry, the feed, the configuration.
+    pub fn system() -> Self {
+        Self {
+            subject: "tidegate".into(),
+            token_id: None,
+            via: "system".into(),
+        }
+    }
 }
 
 /// The mode of a policy's egress facet, or that it leaves egress to the next scope.
@@ -386,6 +397,10 @@ impl PageRequest {
 
     /// The limit in force.
     pub fn size(&self) -> u32 {
-        if self.limit == 0 { Self::DEFAULT } else { self.limit.min(Self::MOST) }
+        if self.limit == 0 {
+            Self::DEFAULT
+        } else {
+            self.limit.min(Self::MOST)
+        }
     }
 }

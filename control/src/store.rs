@@ -6,19 +6,41 @@
 
 mod attachments;
 mod audit;
+mod backup;
+mod block;
 pub mod chain;
+mod changes;
 mod db;
 mod error;
+mod gateways;
+mod issuers;
+mod jobs;
+mod leases;
+mod meta;
+mod names;
+mod pages;
 mod policies;
+mod prune;
+mod read;
+mod records;
 mod sets;
+mod snapshot;
+mod sql;
 mod time;
+mod tokens;
 mod tx;
 
 pub use attachments::AttachRequest;
 pub use audit::AuditDraft;
+pub use block::{BlockUpdate, MAX_ENTRIES, MAX_LAYER};
+pub use changes::{ChangesPage, MAX_BLOCK_DELTA, MAX_PAGE, Since};
 pub use db::{Backend, Boxed, Db};
 pub use error::StoreError;
+pub use jobs::{JobFilter, LeaseFilter};
+pub use leases::{ClaimError, Claimed};
+pub use meta::MetaKey;
 pub use policies::{Expected, PolicyFilter};
+pub use prune::{Pruned, Retention};
 pub use time::Micros;
 pub use tx::{ChangeKind, Tx};
 

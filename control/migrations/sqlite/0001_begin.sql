@@ -11,8 +11,11 @@ CREATE TABLE changes (
     generation INTEGER PRIMARY KEY AUTOINCREMENT,
     kind TEXT NOT NULL,
     key TEXT NOT NULL,
+    -- gateways that need to hear of it; empty for all of them
+    group_name TEXT NOT NULL,
     at BIGINT NOT NULL
 );
+CREATE INDEX changes_by_group ON changes (group_name, generation);
 
 CREATE TABLE policies (
     id TEXT NOT NULL PRIMARY KEY,
@@ -46,7 +49,7 @@ CREATE TABLE policy_versions (
     PRIMARY KEY (policy_id, version)
 );
 
--- Endpoint sets that the newest version of a living policy names.
+-- Endpoint sets that a living policy needs: named by a version that may still govern somebody.
 CREATE TABLE policy_sets (
     policy_id TEXT NOT NULL REFERENCES policies (id),
     owner TEXT NOT NULL,
@@ -95,6 +98,10 @@ CREATE INDEX audit_log_by_owner ON audit_log (owner, seq);
 CREATE TRIGGER audit_log_stays BEFORE UPDATE ON audit_log
 BEGIN SELECT RAISE(ABORT, 'the audit log is append-only'); END;
 CREATE TRIGGER audit_log_grows BEFORE DELETE ON audit_log
+BEGIN SELECT RAISE(ABORT, 'the audit log is append-only'); END;
+-- INSERT OR REPLACE deletes without the trigger above.
+CREATE TRIGGER audit_log_follows BEFORE INSERT ON audit_log
+WHEN NEW.seq <> (SELECT COALESCE(MAX(seq), 0) + 1 FROM audit_log)
 BEGIN SELECT RAISE(ABORT, 'the audit log is append-only'); END;
 
 CREATE TABLE tokens (
@@ -152,9 +159,11 @@ CREATE TABLE jobs (
     ended_by TEXT,
     ending TEXT
 );
-CREATE INDEX jobs_by_repo ON jobs (owner, repo, started_at);
-CREATE INDEX jobs_by_start ON jobs (started_at);
+CREATE INDEX jobs_by_repo ON jobs (owner, repo, started_at, id);
+CREATE INDEX jobs_by_start ON jobs (started_at, id);
 CREATE INDEX jobs_alive ON jobs (expires_at) WHERE ended_at IS NULL;
+CREATE INDEX jobs_alive_in_group ON jobs (group_name, id) WHERE ended_at IS NULL;
+CREATE INDEX jobs_by_end ON jobs (ended_at) WHERE ended_at IS NOT NULL;
 
 -- Which living lease holds which source.
 CREATE TABLE lease_sources (
@@ -163,6 +172,7 @@ CREATE TABLE lease_sources (
     job_id TEXT NOT NULL REFERENCES jobs (id),
     PRIMARY KEY (group_name, source)
 );
+CREATE INDEX lease_sources_by_source ON lease_sources (source);
 CREATE INDEX lease_sources_by_job ON lease_sources (job_id);
 
 -- Proofs that are good once.
@@ -173,11 +183,13 @@ CREATE TABLE proofs (
     expires_at BIGINT NOT NULL,
     PRIMARY KEY (issuer, key)
 );
+CREATE INDEX proofs_by_expiry ON proofs (expires_at);
 
 -- The global block list. A removed entry stays until no gateway can need to hear of it.
 CREATE TABLE block_entries (
     layer TEXT NOT NULL,
     pattern TEXT NOT NULL,
+    -- empty for entries that are not the deployment's own
     id TEXT NOT NULL,
     reason TEXT NOT NULL,
     expires_at BIGINT,
@@ -188,5 +200,6 @@ CREATE TABLE block_entries (
     removed BIGINT NOT NULL,
     PRIMARY KEY (layer, pattern)
 );
+CREATE INDEX block_entries_by_id ON block_entries (id) WHERE layer = 'deployment';
 CREATE INDEX block_entries_by_change ON block_entries (changed);
 CREATE INDEX block_entries_expiring ON block_entries (expires_at) WHERE expires_at IS NOT NULL;

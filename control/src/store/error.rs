@@ -67,6 +67,9 @@ pub enum StoreError {
     /// The tables can't be brought up to date.
     #[error("the store's tables can't be brought up to date")]
     Migrate(#[source] sqlx::migrate::MigrateError),
+    /// Who asked for a snapshot does not take it.
+    #[error("the snapshot is not being read")]
+    Unread,
     /// The savepoint is to be rolled back; never leaves the writer.
     #[error("undone")]
     Undone,

@@ -16,6 +16,8 @@ pub enum MetaKey {
     Pruned,
     /// Serial of the feed that the feed's layer is of.
     FeedSerial,
+    /// The feed's own date at that serial, as it is written there.
+    FeedDate,
     /// When the feed was last found to be current, in microseconds since 1970.
     FeedChecked,
     /// Date of the program's own block list.
@@ -28,6 +30,7 @@ impl MetaKey {
             Self::Epoch => "epoch",
             Self::Pruned => "pruned",
             Self::FeedSerial => "feed-serial",
+            Self::FeedDate => "feed-date",
             Self::FeedChecked => "feed-checked",
             Self::BuiltinDate => "builtin-date",
         }

@@ -77,3 +77,13 @@ pub(super) fn bad_cursor() -> StoreError {
         reason: "this is no `next` of a page of this list".into(),
     }
 }
+
+/// `None` for a text that neither is nor can be stored: PostgreSQL has no NUL in texts, so nothing is called so.
+pub(super) fn storable(text: &str) -> Option<&str> {
+    (!text.contains('\0')).then_some(text)
+}
+
+/// The cursor of a list that is ordered by one text; empty at its beginning.
+pub(super) fn cursor(request: &PageRequest) -> Result<&str, StoreError> {
+    storable(request.after.as_deref().unwrap_or_default()).ok_or_else(bad_cursor)
+}

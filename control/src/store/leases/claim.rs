@@ -148,7 +148,8 @@ impl Prepared {
         // Two gateways of a group that could not ask each other: the newer one stands. Of two that began together the
         // one with the greater id, so that it is the same whoever is heard first.
         let mine = (Micros::from(self.record.started_at), &self.record.id);
-        let newer = holders.iter().any(|one| one.expires > now && (one.started, &one.id) > mine);
+        let stays = |one: &&Holder| one.expires > now && !self.replaces.contains(&one.id);
+        let newer = holders.iter().filter(stays).any(|one| (one.started, &one.id) > mine);
         newer.then(|| quarantine(now, EndedBy::Replaced))
     }
 
