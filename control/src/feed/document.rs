@@ -113,6 +113,12 @@ pub(super) fn judge(
             return Err(DocumentError::Expired { at });
         }
     }
+    if let Some(ours) = ours.filter(|ours| raw.serial < *ours) {
+        return Err(DocumentError::Rollback {
+            found: raw.serial,
+            ours,
+        });
+    }
     if let Some(since) = raw.since.filter(|since| *since > raw.serial) {
         return Err(DocumentError::Backwards {
             serial: raw.serial,
@@ -120,10 +126,6 @@ pub(super) fn judge(
         });
     }
     match ours {
-        Some(ours) if raw.serial < ours => Err(DocumentError::Rollback {
-            found: raw.serial,
-            ours,
-        }),
         Some(ours) if raw.serial == ours => Ok(Judged::Current),
         _ if raw.since.is_some() && raw.since != ours => Ok(Judged::Gap),
         Some(_) | None => Ok(Judged::Update(update(raw, date))),
