@@ -15,12 +15,11 @@ use tokio::task::JoinSet;
 use crate::api::{self, ApiState};
 use crate::bootstrap::{self, BootstrapError};
 use crate::config::ControlConfig;
-use crate::feed::{self, FeedError};
-use crate::oidc::{self, OidcSetupError};
 use crate::server::{Link, Listener, ServeError};
 use crate::store::{Options, Store, StoreError};
 use crate::sync::{self, Hub, SyncState};
 use crate::view::View;
+use crate::world::{self, WorldError};
 
 /// Between two looks at what has expired.
 const TICK: Duration = Duration::from_secs(1);
@@ -45,12 +44,9 @@ pub enum ControlError {
     /// Nothing can be served.
     #[error(transparent)]
     Serve(#[from] ServeError),
-    /// Issuers can't be asked as configured.
+    /// Issuers or the feed can't be followed.
     #[error(transparent)]
-    Oidc(#[from] OidcSetupError),
-    /// The feed can't be asked as configured.
-    #[error(transparent)]
-    Feed(#[from] FeedError),
+    World(#[from] WorldError),
     /// The system refused something.
     #[error("{what}")]
     System {
@@ -79,7 +75,7 @@ impl ControlPlane {
         let options = Options { strict: config.strict };
         let store = Store::open(&config.store, options).await.map_err(opened)?;
         bootstrap::first_admin(&store, config.bootstrap_token.as_deref()).await?;
-        feed::apply_builtin(&store).await.map_err(opened)?;
+        world::apply_builtin(&store).await.map_err(opened)?;
         let view = View::open(&store).await.map_err(opened)?;
         let tls = config.tls.as_ref().map(|(chain, key)| (chain.as_path(), key.as_path()));
         let listener = Listener::open(config.listen, tls).await?;
@@ -87,8 +83,8 @@ impl ControlPlane {
         let mut tasks = JoinSet::new();
         tasks.spawn(time(store.clone()));
         tasks.spawn(sweep(store.clone(), config.keep_jobs));
-        oidc::follow(&store, &config.oidc, &mut tasks).await?;
-        feed::follow(&store, config.feed.as_ref(), &mut tasks)?;
+        let keys = world::follow_issuers(&store, &config.oidc, &mut tasks).await?;
+        world::follow_feed(&store, config.feed.as_ref(), &mut tasks).await?;
         let state = ApiState::new(store.clone(), view, hub.clone());
         let router = api::router(state).merge(sync::router(SyncState { store, hub }));
         Ok(Self {

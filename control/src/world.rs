@@ -1,0 +1,140 @@
+//! What comes in from outside: issuers' keys, the block list's feed, and the list that the program brings along.
+//!
+//! Owns the way from [`crate::oidc`] and [`crate::feed`], which know nothing of a store, into the store. A source that
+//! can't be asked changes nothing: what was last stored stays in force.
+
+use std::time::Duration;
+
+use tidegate_control_wire::oidc::Issuer;
+use tidegate_control_wire::record::BlockLayer;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{FeedConfig, OidcConfig};
+use crate::feed::{self, Delivery, FeedState, Known, Poller};
+use crate::fetch::{Pace, SetupError};
+use crate::oidc::{Handle, Keeper};
+use crate::store::{BlockUpdate, MetaKey, Store, StoreError};
+use crate::sync::Hub;
+
+/// Between two looks at an issuer's keys. Issuers publish a new key long before they sign with it.
+const KEYS: Duration = Duration::from_hours(1);
+/// Key sets and updates that wait for the store.
+const QUEUE: usize = 4;
+
+/// Why something outside can't be followed.
+#[derive(Debug, thiserror::Error)]
+pub enum WorldError {
+    /// The configuration names something that can't be asked.
+    #[error(transparent)]
+    Setup(#[from] SetupError),
+    /// The store failed.
+    #[error("the store failed")]
+    Store(#[from] StoreError),
+}
+
+/// Puts the program's own block list into the store when it is another than the store has.
+pub(crate) async fn apply_builtin(store: &Store) -> Result<(), StoreError> {
+    let list = feed::builtin();
+    let date = list.date.to_string();
+    if store.meta(MetaKey::BuiltinDate).await?.as_deref() >= Some(date.as_str()) {
+        // The same list, or a newer one by a newer program on the same store.
+        return Ok(());
+    }
+    let add = list.entries.iter().map(|one| (one.pattern.clone(), one.reason.clone()));
+    let update = BlockUpdate {
+        full: true,
+        add: add.collect(),
+        remove: Vec::new(),
+    };
+    let changed = store
+        .apply_block_layer(BlockLayer::Builtin, update, &[(MetaKey::BuiltinDate, date)])
+        .await?;
+    tracing::info!(date = %list.date, changed, "the built-in block list is in the store");
+    Ok(())
+}
+
+/// Follows the keys of all configured issuers; those that are not configured any more are trusted no longer.
+pub(crate) async fn follow_issuers(
+    store: &Store,
+    configs: &[OidcConfig],
+    tasks: &mut JoinSet<()>,
+) -> Result<Handle, WorldError> {
+    let actor = Hub::system();
+    let kept: Vec<String> = configs.iter().map(|one| one.issuer.clone()).collect();
+    store.remove_issuers_except(&kept, &actor).await?;
+    let known = store.issuers().await?;
+    let (publish, mut changed) = mpsc::channel::<Issuer>(QUEUE);
+    let keeper = Keeper::new(configs.to_vec(), known, Pace::every(KEYS), publish)?;
+    let handle = keeper.handle();
+    tasks.spawn(keeper.run(CancellationToken::new()));
+    let store = store.clone();
+    tasks.spawn(async move {
+        while let Some(issuer) = changed.recv().await {
+            match store.put_issuer(&issuer, &actor).await {
+                Ok(_) => tracing::info!(issuer = issuer.issuer, keys = issuer.jwks.keys.len(), "an issuer's keys are stored"),
+                Err(error) => tracing::error!(issuer = issuer.issuer, error = error.chain(), "an issuer's keys were not stored"),
+            }
+        }
+    });
+    Ok(handle)
+}
+
+/// Follows the feed, where one is configured.
+pub(crate) async fn follow_feed(
+    store: &Store,
+    config: Option<&FeedConfig>,
+    tasks: &mut JoinSet<()>,
+) -> Result<(), WorldError> {
+    let Some(config) = config else { return Ok(()) };
+    let known = Known {
+        serial: store.meta(MetaKey::FeedSerial).await?.and_then(|text| text.parse().ok()),
+        date: store.meta(MetaKey::FeedDate).await?.and_then(|text| text.parse().ok()),
+        checked: store.feed_checked_at().await?,
+    };
+    let (deliver, delivered) = mpsc::channel(QUEUE);
+    let poller = Poller::new(config.clone(), known, Pace::every(config.interval), deliver)?;
+    let state = poller.watch();
+    tasks.spawn(poller.run(CancellationToken::new()));
+    tasks.spawn(take_updates(store.clone(), delivered));
+    tasks.spawn(note_checks(store.clone(), state));
+    Ok(())
+}
+
+async fn take_updates(store: Store, mut delivered: mpsc::Receiver<Delivery>) {
+    while let Some(Delivery { update, stored }) = delivered.recv().await {
+        let marks = [
+            (MetaKey::FeedSerial, update.serial.to_string()),
+            (MetaKey::FeedDate, update.date.to_string()),
+        ];
+        let serial = update.serial;
+        let update = BlockUpdate {
+            full: update.full,
+            add: update.add.into_iter().map(|one| (one.pattern, one.reason)).collect(),
+            remove: update.remove,
+        };
+        match store.apply_block_layer(BlockLayer::Feed, update, &marks).await {
+            Ok(changed) => {
+                tracing::info!(serial, changed, "the block list's feed is in the store");
+                // The poller may have been stopped; the update is stored all the same.
+                drop(stored.send(()));
+            }
+            Err(error) => tracing::error!(serial, error = error.chain(), "the feed's update was not stored"),
+        }
+    }
+}
+
+/// Keeps when the feed last answered well: gateways tell its age.
+async fn note_checks(store: Store, mut state: tokio::sync::watch::Receiver<FeedState>) {
+    let mut noted = None;
+    while state.changed().await.is_ok() {
+        let checked = state.borrow_and_update().known.checked;
+        if let Some(at) = checked.filter(|_| checked != noted) {
+            match store.set_feed_checked_at(at).await {
+                Ok(()) => noted = checked,
+                Err(error) => tracing::warn!(error = error.chain(), "when the feed was checked was not stored"),
+            }
+        }
+    }
+}
