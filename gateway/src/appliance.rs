@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use thiserror::Error;
+use tidegate_control_wire::PROTOCOL;
+use tidegate_control_wire::frame::{Hello, ServedNetwork};
 use tidegate_dns::clock::Clock;
 use tidegate_dns::resolver::ResolverConfig;
 use tokio::net::TcpListener;
@@ -29,6 +31,7 @@ use crate::networks::{self, NetworkError, Served};
 use crate::only::Only;
 use crate::parts::{self, PartsError};
 use crate::raw::{Drops, Echo, OBSERVED_QUEUE, Observer, RawSender};
+use crate::sync::{self, Connector, Control, ControlLink, Remote, RemoteError};
 use crate::watch::FileWatch;
 use crate::{http, keep, metrics, pings, policies, status};
 
@@ -61,6 +64,9 @@ pub enum ApplianceError {
     /// A thread can't be started.
     #[error(transparent)]
     Thread(#[from] ThreadError),
+    /// The control plane can't be reached as configured.
+    #[error(transparent)]
+    Control(#[from] RemoteError),
     /// Anything else of the system.
     #[error("{what}")]
     System {
@@ -82,8 +88,9 @@ fn during(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> ApplianceEr
 pub struct Appliance;
 
 impl Appliance {
-    /// Runs the gateway of the configuration that stands at `file` until SIGTERM or SIGINT.
-    pub fn run(file: &Path, config: GatewayConfig) -> Result<(), ApplianceError> {
+    /// Runs the gateway of the configuration that stands at `file` until SIGTERM or SIGINT, in step with the control
+    /// plane behind `link`; without one, by its files alone.
+    pub fn run(file: &Path, config: GatewayConfig, link: Option<ControlLink>) -> Result<(), ApplianceError> {
         raise_descriptor_limit();
         let runtime = Builder::new_multi_thread()
             .worker_threads(2)
@@ -96,7 +103,12 @@ impl Appliance {
             let _entered = runtime.enter();
             Signals::register().map_err(during("can't listen for signals"))?
         };
-        run(&runtime, file, config, signals)
+        let connector: Option<Arc<dyn Connector>> = match link {
+            None => None,
+            Some(ControlLink::Remote(plane)) => Some(Arc::new(Remote::new(plane)?)),
+            Some(ControlLink::InProcess(connector)) => Some(connector),
+        };
+        run(&runtime, file, config, (signals, connector))
     }
 }
 
@@ -130,7 +142,7 @@ fn run(
     runtime: &Runtime,
     file: &Path,
     config: GatewayConfig,
-    signals: Signals,
+    (signals, connector): (Signals, Option<Arc<dyn Connector>>),
 ) -> Result<(), ApplianceError> {
     let prometheus = metrics::install()
         .map_err(|error| during("can't install the metrics recorder")(std::io::Error::other(error)))?;
@@ -151,10 +163,11 @@ fn run(
         .transpose()
         .map_err(during("can't open the event log"))?;
     let clock = Clock::system();
+    let plane = Arc::new(Control::new(connector.is_some()));
     // From here on rules may stand, and who fails takes them away.
     let undo = |_: &_| remove_rules(runtime);
     let core = runtime
-        .block_on(parts::assemble(file, config, &served, plan, &clock))
+        .block_on(parts::assemble(file, config, &served, plan, (&clock, plane)))
         .inspect_err(undo)?;
     let writer = core
         .events
@@ -169,6 +182,7 @@ fn run(
             served,
             prometheus,
             encrypted,
+            connector,
         },
         signals,
     ));
@@ -189,6 +203,7 @@ struct Extras {
     served: Vec<Served>,
     prometheus: metrics_exporter_prometheus::PrometheusHandle,
     encrypted: Option<EncryptedDns>,
+    connector: Option<Arc<dyn Connector>>,
 }
 
 fn remove_rules(runtime: &Runtime) {
@@ -203,6 +218,7 @@ async fn control(core: &Arc<Core>, extras: Extras, mut signals: Signals) -> Resu
         served,
         prometheus,
         encrypted,
+        connector,
     } = extras;
     let mut tasks = tokio::task::JoinSet::new();
     if let Some(encrypted) = encrypted {
@@ -220,6 +236,9 @@ async fn control(core: &Arc<Core>, extras: Extras, mut signals: Signals) -> Resu
     ));
     tasks.spawn(keep::time(Arc::clone(core), prometheus.clone()));
     observe(core, &served, &mut tasks)?;
+    if let Some(connector) = connector {
+        follow(core, &served, connector, &mut tasks);
+    }
     pages(core, interception, prometheus, &mut tasks).await?;
     let mut watch = watch_files(core);
     say(&[sd_notify::NotifyState::Ready]);
@@ -287,6 +306,8 @@ fn check_reload(core: &Core, config: GatewayConfig) -> Result<(GatewayConfig, Re
     };
     let fixed = [
         ("gateway.name", old.name == config.name),
+        ("gateway.group", old.group == config.group),
+        ("gateway.control-plane", old.control_plane == config.control_plane),
         ("gateway.state-dir", old.state_dir == config.state_dir),
         ("gateway.networks", networks(&old) == networks(&config)),
         ("gateway.dns.tls", old.dns.tls == config.dns.tls),
@@ -352,6 +373,33 @@ fn observe(
     let sender = RawSender::open().map_err(during("can't open the raw sockets"))?;
     tasks.spawn(pings::run(Arc::clone(core), observed, echo, sender));
     Ok(())
+}
+
+/// Keeps in step with the control plane.
+fn follow(
+    core: &Arc<Core>,
+    served: &[Served],
+    connector: Arc<dyn Connector>,
+    tasks: &mut tokio::task::JoinSet<()>,
+) {
+    let config = core.config.load();
+    let network = |one: &Served| ServedNetwork {
+        name: one.network.name.clone(),
+        cluster: one.network.cluster.clone(),
+        ranges: one.network.ranges.clone(),
+    };
+    let hello = Hello {
+        protocol: PROTOCOL,
+        gateway: config.name.clone(),
+        group: config.group.clone(),
+        version: env!("CARGO_PKG_VERSION").into(),
+        networks: served.iter().map(network).collect(),
+        resume: None,
+    };
+    let (queue, batches) = mpsc::channel(sync::QUEUE);
+    tasks.spawn(sync::run(Arc::clone(core), batches));
+    tasks.spawn(keep::control_addresses(Arc::clone(core)));
+    tasks.spawn(sync::Client::new(Arc::clone(&core.control), connector, hello, queue).run());
 }
 
 /// Opens the status socket and the metrics page.

@@ -28,7 +28,8 @@ use crate::events::EventPipeline;
 use crate::intercept::Guard;
 use crate::link::{LinkSnapshot, Monitor};
 use crate::parts;
-use crate::policies::{PolicyFiles, pinned_key};
+use crate::policies::{PolicyFiles, Synced, pinned_key};
+use crate::sync::{Control, Enforcer};
 
 /// Everything that runs, once.
 pub(crate) struct Core {
@@ -36,6 +37,10 @@ pub(crate) struct Core {
     pub(crate) config: ArcSwap<GatewayConfig>,
     pub(crate) clock: Clock,
     pub(crate) files: Mutex<PolicyFiles>,
+    /// What the control plane's records make of the policy set.
+    pub(crate) synced: ArcSwap<Synced>,
+    pub(crate) control: Arc<Control>,
+    pub(crate) enforcer: Mutex<Enforcer>,
     pub(crate) leases: Arc<LeaseTable>,
     pub(crate) resolver: Arc<Resolver>,
     pub(crate) dns: Arc<DnsHandler>,
@@ -58,15 +63,32 @@ impl Core {
         Instant::now()
     }
 
-    /// The never-dial set of this moment: the machine's own addresses and its upstreams'.
+    /// The never-dial set of this moment: the machine's own addresses, its upstreams' and its control plane's.
     pub(crate) fn never_dial(&self, config: &GatewayConfig) -> NeverDial {
-        never_dial(&self.links.snapshot(), config)
+        never_dial(&self.links.snapshot(), config, &self.control.addresses())
     }
 
     /// Reads the policy files again and puts what changed in force: one pointer swap a subject, open flows
     /// re-judged.
     pub(crate) fn apply_policies(&self) {
-        self.swap(|core, set| core.leases.set_policies(Arc::new(set)).swapped);
+        self.swap(Files::Read, |core, set| {
+            core.leases.set_policies(Arc::new(set)).swapped
+        });
+    }
+
+    /// Puts what the control plane's records say now in force, in the same way. The files are not read again.
+    pub(crate) fn apply_synced(&self, synced: Synced) {
+        self.synced.store(Arc::new(synced));
+        self.swap(Files::Kept, |core, set| {
+            core.leases.set_policies(Arc::new(set)).swapped
+        });
+    }
+
+    /// Takes over other addresses that are never dialled.
+    pub(crate) fn apply_never_dial(&self) {
+        self.swap(Files::Kept, |core, set| {
+            core.leases.set_policies(Arc::new(set)).swapped
+        });
     }
 
     /// Takes over another configuration, already checked. Networks and listeners stay as they were started.
@@ -76,30 +98,37 @@ impl Core {
         self.dns
             .reconfigure(parts::handler_config(&config, &self.links.snapshot()));
         self.config.store(Arc::new(config));
-        self.swap(|core, set| {
+        self.swap(Files::Read, |core, set| {
             let (changed, report) = core.leases.reconfigure(Arc::new(set), leases, core.clock.now());
             core.rejudge_sources(&changed);
             report.swapped
         });
     }
 
-    /// Loads the policy files, puts them in force by `swap`, and re-judges the flows of the subjects that it
-    /// gives back.
-    fn swap(&self, swap: impl FnOnce(&Self, PolicySet) -> Vec<Arc<Subject>>) {
+    /// Makes a policy set of files and records, puts it in force by `swap`, and re-judges the flows of the
+    /// subjects that it gives back.
+    fn swap(&self, read: Files, swap: impl FnOnce(&Self, PolicySet) -> Vec<Arc<Subject>>) {
         let begun = Self::instant();
         let config = self.config.load_full();
-        let (set, changed) = {
+        let (swapped, changed) = {
+            // Held until the set is in force: of two changes at the same moment, the later one must be the last.
             let mut files = self.files.lock();
             let before = files.report();
-            let set = files.load(&config, self.never_dial(&config));
-            (set, files.report() != before)
+            let (never_dial, synced) = (self.never_dial(&config), self.synced.load());
+            let set = match read {
+                Files::Read => files.load(&config, never_dial, &synced),
+                Files::Kept => files.assemble(&config, never_dial, &synced),
+            };
+            let changed = files.report() != before;
+            (swap(self, set), changed)
         };
-        let swapped = swap(self, set);
         for subject in &swapped {
             self.proxy.registry().rejudge_subject(subject.id);
         }
         self.generation.fetch_add(u64::from(changed), Ordering::Relaxed);
-        gauge!("tidegate_policy_generation").set(self.generation.load(Ordering::Relaxed) as f64);
+        if !self.control.is_configured() {
+            gauge!("tidegate_policy_generation").set(self.generation.load(Ordering::Relaxed) as f64);
+        }
         histogram!("tidegate_policy_swap_duration_seconds").record(begun.elapsed().as_secs_f64());
         tracing::info!(subjects = swapped.len(), "policies are in force");
     }
@@ -140,6 +169,9 @@ impl Core {
             .map(|subject| subject.tickets().len())
             .sum();
         gauge!("tidegate_tickets").set(tickets as f64);
+        if let Some(age) = self.control.block_age() {
+            gauge!("tidegate_global_block_age_seconds").set(age);
+        }
     }
 
     /// Re-judges every open flow of these sources.
@@ -150,8 +182,15 @@ impl Core {
     }
 }
 
-/// The never-dial set that follows from the machine's links and a configuration.
-pub(crate) fn never_dial(links: &LinkSnapshot, config: &GatewayConfig) -> NeverDial {
+/// Whether a policy set is made of the files as they are now, or as they were read last.
+#[derive(Clone, Copy)]
+enum Files {
+    Read,
+    Kept,
+}
+
+/// The never-dial set that follows from the machine's links, a configuration, and where the control plane is.
+pub(crate) fn never_dial(links: &LinkSnapshot, config: &GatewayConfig, control: &[IpAddr]) -> NeverDial {
     let zones = config.dns.forward.iter().flat_map(|(_, upstreams)| upstreams);
     let upstreams = config.dns.upstreams.iter().chain(zones);
     let upstreams = upstreams.filter_map(|text| {
@@ -159,7 +198,7 @@ pub(crate) fn never_dial(links: &LinkSnapshot, config: &GatewayConfig) -> NeverD
             .ok()
             .map(|spec| spec.address.ip())
     });
-    NeverDial::new(links.local.iter().copied().chain(upstreams))
+    NeverDial::new(links.local.iter().chain(control).copied().chain(upstreams))
 }
 
 /// The leases that a configuration holds itself.

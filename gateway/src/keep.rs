@@ -62,6 +62,16 @@ pub(crate) async fn links(core: Arc<Core>, networks: Vec<Arc<Network>>) {
     }
 }
 
+/// The control plane is never dialled for a job, wherever its name leads by now.
+pub(crate) async fn control_addresses(core: Arc<Core>) {
+    loop {
+        core.control.moved().await;
+        if core.never_dial(&core.config.load()) != core.leases.policies().world.never_dial {
+            apply(&core, Core::apply_never_dial).await;
+        }
+    }
+}
+
 /// Without a route to the IPv6 internet, IPv6 connections are refused before they are accepted, so that
 /// clients fall back to IPv4 at once.
 async fn v6_usable(core: &Core) {

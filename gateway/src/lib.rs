@@ -12,6 +12,7 @@ mod encrypted;
 pub mod events;
 mod http;
 pub mod intercept;
+mod journal;
 mod keep;
 pub mod link;
 pub mod listen;

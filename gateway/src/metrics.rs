@@ -100,7 +100,15 @@ fn describe() {
     );
     describe_gauge!(
         "tidegate_policy_generation",
-        "Times that policies were put in force"
+        "Position in the policy store's changes that is in force; without a control plane, times that policies were put in force"
+    );
+    describe_gauge!(
+        "tidegate_policy_sync_lag_seconds",
+        "From the control plane's word to the newest change being in force"
+    );
+    describe_gauge!(
+        "tidegate_global_block_age_seconds",
+        "Since the global block list's feed was last found to be current"
     );
     describe_histogram!(
         "tidegate_policy_swap_duration_seconds",

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use arc_swap::ArcSwap;
+use jiff::Timestamp;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use thiserror::Error;
@@ -30,6 +31,7 @@ use crate::link::{LinkSnapshot, Monitor};
 use crate::networks::{Served, has_v6_route};
 use crate::policies::PolicyFiles;
 use crate::raw::{RawSender, Refuser};
+use crate::sync::{Control, Enforcer, Leases as SyncedLeases};
 
 /// A part that can't be made from the configuration.
 #[derive(Debug, Error)]
@@ -132,7 +134,7 @@ pub(crate) async fn assemble(
     config: GatewayConfig,
     served: &[Served],
     plan: InterceptPlan,
-    clock: &Clock,
+    (clock, control): (&Clock, Arc<Control>),
 ) -> Result<Arc<Core>, ApplianceError> {
     let runner_networks = served
         .iter()
@@ -141,10 +143,16 @@ pub(crate) async fn assemble(
     let guard = Arc::new(intercept::install(plan).await?);
     let monitor = Monitor::start(served.iter().map(|one| one.plan.interface.clone()).collect()).await?;
     let mut files = PolicyFiles::new();
-    let set = files.load(&config, never_dial(&monitor.snapshot(), &config));
+    let mut enforcer = Enforcer::load(&config, &control);
+    let synced = enforcer.synced(&control);
+    let set = files.load(&config, never_dial(&monitor.snapshot(), &config, &[]), &synced);
     let networks = served.iter().map(|one| one.network.clone()).collect();
     let leases = Arc::new(LeaseTable::new(networks, Arc::new(set)));
     leases.set_static(static_leases(&config), clock.now());
+    enforcer.restore_leases(
+        &control,
+        &SyncedLeases::at(&leases, clock.now(), Timestamp::now()),
+    );
     let events = EventPipeline::new(&config.name, random());
     let resolver = Resolver::new(&resolver_config(&config.dns)?, DEFAULT_CACHE_BYTES, clock.clone());
     let subjects = Arc::new(Leases(Arc::clone(&leases)));
@@ -176,12 +184,20 @@ pub(crate) async fn assemble(
             clock: clock.clone(),
         },
     );
-    metrics::gauge!("tidegate_policy_generation").set(1.0);
+    let generation = if control.is_configured() {
+        control.generation().0 as f64
+    } else {
+        1.0
+    };
+    metrics::gauge!("tidegate_policy_generation").set(generation);
     Ok(Arc::new(Core {
         file: file.to_owned(),
         config: ArcSwap::from_pointee(config),
         clock: clock.clone(),
         files: parking_lot::Mutex::new(files),
+        synced: ArcSwap::from_pointee(synced),
+        control,
+        enforcer: parking_lot::Mutex::new(enforcer),
         leases,
         resolver,
         dns,
@@ -196,7 +212,7 @@ pub(crate) async fn assemble(
 
 /// A number that no other start of a gateway is likely to draw: the standard library seeds its hashers from
 /// the system's random source.
-fn random() -> u64 {
+pub(crate) fn random() -> u64 {
     use std::hash::{BuildHasher, Hasher};
     std::hash::RandomState::new().build_hasher().finish()
 }

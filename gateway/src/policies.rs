@@ -13,12 +13,14 @@ use std::sync::Arc;
 
 use compact_str::CompactString;
 use hashbrown::HashMap;
+use tidegate_control_wire::record::BlockLayer;
 use tidegate_policy::compile::block::{GlobalBlock, GlobalBlocks};
 use tidegate_policy::compile::rules::RuleSource;
 use tidegate_policy::document::blocklist::BlockList;
 use tidegate_policy::document::{EndpointSet, ParseOptions, PolicyDocument, platform};
 use tidegate_policy::ech::EchLedger;
-use tidegate_policy::effective::{NetworkPolicies, PolicySet, Slot, Store};
+use tidegate_policy::effective::{Attached, NetworkPolicies, PolicySet, Slot, Store};
+use tidegate_policy::job::Scope;
 use tidegate_policy::rulebook::{CompiledPolicy, InternalDomains, PolicyMeta, RuleList, World};
 use tidegate_policy::special::NeverDial;
 
@@ -44,6 +46,17 @@ pub struct PolicyFiles {
     world: Option<Arc<World>>,
     global: Arc<GlobalBlock>,
     global_versions: Vec<(PathBuf, u32)>,
+}
+
+/// What the control plane's records make of a policy set beside the files. The default is that there is none.
+#[derive(Debug, Default)]
+pub struct Synced {
+    /// What is attached to which scope.
+    pub attached: HashMap<Scope, Attached>,
+    /// Its layers of the global block list.
+    pub layers: [Arc<GlobalBlock>; BlockLayer::ALL.len()],
+    /// Whether it was ever read.
+    pub store: Store,
 }
 
 /// The last good compilation of a policy, and what it was made from.
@@ -75,8 +88,13 @@ impl PolicyFiles {
     }
 
     /// Reads what changed and compiles everything that the configuration names.
-    pub fn load(&mut self, config: &GatewayConfig, never_dial: NeverDial) -> PolicySet {
+    pub fn load(&mut self, config: &GatewayConfig, never_dial: NeverDial, synced: &Synced) -> PolicySet {
         self.read_all(config);
+        self.assemble(config, never_dial, synced)
+    }
+
+    /// The same from what was read last: nothing waits for a disk.
+    pub fn assemble(&mut self, config: &GatewayConfig, never_dial: NeverDial, synced: &Synced) -> PolicySet {
         let sets: HashMap<String, EndpointSet> = config
             .endpoint_sets
             .iter()
@@ -109,9 +127,13 @@ impl PolicyFiles {
             networks: networks.collect(),
             default: self.slot(config.default_policy.as_deref()),
             pinned: pinned.collect(),
-            world: self.world(config, never_dial),
-            attached: HashMap::new(),
-            store: Store::Known,
+            world: self.world(config, never_dial, synced),
+            attached: synced.attached.clone(),
+            store: if self.lists_known() {
+                synced.store
+            } else {
+                Store::NeverRead
+            },
         }
     }
 
@@ -192,9 +214,10 @@ impl PolicyFiles {
 
     /// What all jobs share: the same pointer as before when nothing of it changed, so that no rulebook is
     /// swapped for it.
-    fn world(&mut self, config: &GatewayConfig, never_dial: NeverDial) -> Arc<World> {
+    fn world(&mut self, config: &GatewayConfig, never_dial: NeverDial, synced: &Synced) -> Arc<World> {
+        let [builtin, feed, deployment] = synced.layers.each_ref().map(Arc::clone);
         let world = World {
-            global: GlobalBlocks::new([self.global_block(config)]),
+            global: GlobalBlocks::new([self.global_block(config), builtin, feed, deployment]),
             never_dial,
             internal: InternalDomains::new(config.dns.internal_domains.clone()),
             ech: Arc::clone(&self.ech),
@@ -220,13 +243,17 @@ impl PolicyFiles {
             .map_or_else(|| Slot::Unknown(meta(path, 0)), Slot::Policy)
     }
 
-    /// The policy of a file. While some global block list was never read there is none: what everybody is
-    /// refused comes before any policy.
+    /// While some global block list was never read there are no policies: what everybody is refused comes
+    /// before any of them.
+    fn lists_known(&self) -> bool {
+        self.lists.values().all(|list| list.good.is_some())
+    }
+
+    /// The policy of a file.
     fn compiled(&self, path: &Path) -> Option<Arc<CompiledPolicy>> {
-        let known = self.lists.values().all(|list| list.good.is_some());
         self.compiled
             .get(path)
-            .filter(|_| known)
+            .filter(|_| self.lists_known())
             .map(|compiled| Arc::clone(&compiled.policy))
     }
 

@@ -85,7 +85,7 @@ fn escape(text: &str) -> String {
         .collect()
 }
 
-fn unescape(text: &str) -> String {
+pub(crate) fn unescape(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((first, tail)) = rest.split_first() {
@@ -187,6 +187,7 @@ fn report(core: &Core, interception: &InterceptState) -> Value {
             ("down", 0)
         }
     };
+    degraded.extend(core.control.degraded());
     if !upstreams.is_empty() && upstreams.iter().all(|one| !one.healthy) {
         degraded.push("no upstream resolver answers".into());
     }
@@ -201,6 +202,7 @@ fn report(core: &Core, interception: &InterceptState) -> Value {
         "leases": leases(core),
         "unbound_sources": unbound(core),
         "policy_generation": core.generation.load(Ordering::Relaxed),
+        "control": core.control.report(),
         "files": files,
         "flows_open": core.proxy.registry().len(),
         "events_queued": core.events.backlog(),

@@ -8,6 +8,7 @@ mod blocks;
 mod policies;
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use compact_str::CompactString;
@@ -95,6 +96,8 @@ pub enum LeaseTouch {
         id: CompactString,
         /// What becomes of its sources.
         ending: Ending,
+        /// Its registered sources, as far as they were known.
+        sources: Vec<IpAddr>,
     },
 }
 
@@ -206,8 +209,12 @@ impl Mirror {
                 }
             }
             Change::LeaseGone { id, ending } => {
-                self.leases.remove(&id);
-                touches.push(LeaseTouch::Gone { id, ending });
+                let sources = self.leases.remove(&id).map(|lease| lease.sources);
+                touches.push(LeaseTouch::Gone {
+                    id,
+                    ending,
+                    sources: sources.unwrap_or_default(),
+                });
             }
         }
     }
@@ -239,11 +246,15 @@ impl Mirror {
         let mut fresh = std::mem::take(touches).into_vec();
         fresh.retain(|touch| !known(touch));
         // First those that are not there any more: their sources may be held by others now.
-        let gone = before.leases.keys().filter(|id| !self.leases.contains_key(*id));
-        for id in gone {
+        let gone = before
+            .leases
+            .values()
+            .filter(|lease| !self.leases.contains_key(&lease.id));
+        for lease in gone {
             touches.push(LeaseTouch::Gone {
-                id: id.clone(),
+                id: lease.id.clone(),
                 ending: Ending::Quarantine,
+                sources: lease.sources.clone(),
             });
         }
         fresh.into_iter().for_each(|touch| touches.push(touch));
@@ -360,9 +371,15 @@ struct LeaseTouches {
 }
 
 impl LeaseTouches {
-    fn push(&mut self, touch: LeaseTouch) {
-        if let Some(earlier) = self.last.insert(touch.id().clone(), self.order.len()) {
-            self.order[earlier] = None;
+    fn push(&mut self, mut touch: LeaseTouch) {
+        let earlier = self.last.insert(touch.id().clone(), self.order.len());
+        let earlier = earlier.and_then(|at| self.order.get_mut(at)?.take());
+        // Of a lease that ends twice, the first time knew its sources.
+        if let (LeaseTouch::Gone { sources, .. }, Some(LeaseTouch::Gone { sources: known, .. })) =
+            (&mut touch, earlier)
+            && sources.is_empty()
+        {
+            *sources = known;
         }
         self.order.push(Some(touch));
     }

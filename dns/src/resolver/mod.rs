@@ -29,6 +29,7 @@ use self::cache::{AnswerCache, Held};
 pub use self::config::{ResolverConfig, Timing, UpstreamSpec, UpstreamSyntaxError, UpstreamTransport};
 use self::flight::{Flights, Joined};
 use self::pool::Pool;
+pub use self::tls::client_config;
 use crate::clock::Clock;
 
 /// What is asked of the resolver besides the name, which the permit carries.

@@ -1,4 +1,5 @@
-//! Trust for encrypted upstreams: the system's roots and those of the configuration.
+//! Trust for encrypted upstreams, and for the gateway's control plane: the system's roots and those of the
+//! configuration.
 
 use std::sync::Arc;
 
@@ -6,9 +7,9 @@ use rustls::pki_types::CertificateDer;
 use rustls::{ClientConfig, RootCertStore};
 use tracing::warn;
 
-/// The client configuration for TLS and HTTPS upstreams. Roots that can't be read are logged and left
+/// The client configuration for TLS and HTTPS upstreams, without ALPN. Roots that can't be read are logged and left
 /// out: fewer roots only ever refuse more.
-pub(crate) fn client_config(extra: &[CertificateDer<'static>]) -> Arc<ClientConfig> {
+pub fn client_config(extra: &[CertificateDer<'static>]) -> Arc<ClientConfig> {
     let mut roots = RootCertStore::empty();
     let native = rustls_native_certs::load_native_certs();
     for error in native.errors {

@@ -6,7 +6,7 @@ use tidegate_policy::effective::{PolicySet, Slot};
 use tidegate_policy::special::NeverDial;
 use tidegate_policy::verdict::Mode;
 
-use super::PolicyFiles;
+use super::{PolicyFiles, Synced};
 use crate::config::GatewayConfig;
 
 const CONFIG: &str = "\
@@ -50,8 +50,8 @@ fn an_unchanged_file_keeps_its_compiled_policy() {
     let (_folder, config) = scene();
     let mut files = PolicyFiles::new();
     let (first, second) = (
-        files.load(&config, NeverDial::default()),
-        files.load(&config, NeverDial::default()),
+        files.load(&config, NeverDial::default(), &Synced::default()),
+        files.load(&config, NeverDial::default(), &Synced::default()),
     );
     let (Slot::Policy(a), Slot::Policy(b)) = (default_of(&first), default_of(&second)) else {
         panic!("no policies: {:?}", files.report());
@@ -64,13 +64,13 @@ fn an_unchanged_file_keeps_its_compiled_policy() {
 fn a_broken_file_is_reported_and_its_last_good_version_stays() {
     let (folder, config) = scene();
     let mut files = PolicyFiles::new();
-    files.load(&config, NeverDial::default());
+    files.load(&config, NeverDial::default(), &Synced::default());
     write(
         folder.path(),
         "p.yaml",
         "egress-policy: block\nallowed-endpoints: a.test:99999\n",
     );
-    let set = files.load(&config, NeverDial::default());
+    let set = files.load(&config, NeverDial::default(), &Synced::default());
     assert_eq!(version_of(&set), 1);
     let problem = files
         .report()
@@ -82,7 +82,7 @@ fn a_broken_file_is_reported_and_its_last_good_version_stays() {
         "{problem}"
     );
     write(folder.path(), "p.yaml", "egress-policy: audit\n");
-    let set = files.load(&config, NeverDial::default());
+    let set = files.load(&config, NeverDial::default(), &Synced::default());
     assert_eq!(version_of(&set), 2);
     assert!(matches!(default_of(&set), Slot::Policy(policy) if policy.mode == Mode::Audit));
     assert!(files.report().iter().all(|file| file.problem.is_none()));
@@ -92,9 +92,9 @@ fn a_broken_file_is_reported_and_its_last_good_version_stays() {
 fn a_policy_that_uses_a_missing_set_keeps_its_last_good_compilation() {
     let (folder, config) = scene();
     let mut files = PolicyFiles::new();
-    files.load(&config, NeverDial::default());
+    files.load(&config, NeverDial::default(), &Synced::default());
     write(folder.path(), "p.yaml", "egress-policy: audit\nuse: [gone]\n");
-    let set = files.load(&config, NeverDial::default());
+    let set = files.load(&config, NeverDial::default(), &Synced::default());
     assert!(matches!(default_of(&set), Slot::Policy(policy) if policy.mode == Mode::Block));
     assert!(
         files
@@ -108,7 +108,7 @@ fn a_policy_that_uses_a_missing_set_keeps_its_last_good_compilation() {
 fn a_file_that_never_was_good_is_deny_all_not_a_looser_default() {
     let (folder, config) = scene();
     write(folder.path(), "p.yaml", "egress-policy: bloc\n");
-    let set = PolicyFiles::new().load(&config, NeverDial::default());
+    let set = PolicyFiles::new().load(&config, NeverDial::default(), &Synced::default());
     assert!(matches!(default_of(&set), Slot::Unknown(_)));
 }
 
@@ -118,16 +118,16 @@ fn a_block_list_that_was_never_read_is_deny_all_until_it_is() {
     let (folder, config) = scene();
     std::fs::remove_file(folder.path().join("block.txt")).expect("removed");
     let mut files = PolicyFiles::new();
-    let set = files.load(&config, NeverDial::default());
+    let set = files.load(&config, NeverDial::default(), &Synced::default());
     assert!(matches!(default_of(&set), Slot::Unknown(_)) && set.pinned.is_empty());
     write(folder.path(), "block.txt", "");
-    let set = files.load(&config, NeverDial::default());
+    let set = files.load(&config, NeverDial::default(), &Synced::default());
     assert!(
         matches!(default_of(&set), Slot::Policy(_)),
         "an empty list is a list"
     );
     std::fs::remove_file(folder.path().join("block.txt")).expect("removed");
-    let set = files.load(&config, NeverDial::default());
+    let set = files.load(&config, NeverDial::default(), &Synced::default());
     assert!(
         matches!(default_of(&set), Slot::Policy(_)),
         "the one that was read stays in force"
@@ -138,9 +138,9 @@ fn a_block_list_that_was_never_read_is_deny_all_until_it_is() {
 fn a_changed_set_recompiles_the_policies_that_use_it() {
     let (folder, config) = scene();
     let mut files = PolicyFiles::new();
-    let first = files.load(&config, NeverDial::default());
+    let first = files.load(&config, NeverDial::default(), &Synced::default());
     write(folder.path(), "base.yaml", "- c.test:443\n");
-    let second = files.load(&config, NeverDial::default());
+    let second = files.load(&config, NeverDial::default(), &Synced::default());
     let (Slot::Policy(a), Slot::Policy(b)) = (default_of(&first), default_of(&second)) else {
         panic!("no policies: {:?}", files.report());
     };

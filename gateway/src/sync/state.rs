@@ -1,17 +1,26 @@
-//! What the rest of the gateway knows of the control plane.
+//! What the rest of the gateway knows of the control plane, and what it tells it.
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
+use jiff::Timestamp;
 use parking_lot::Mutex;
+use serde_json::{Value, json};
 use tidegate_control_wire::claim::{Claim, End, Granted};
+use tidegate_control_wire::frame::{Ack, RefusedLease, Resume};
 use tidegate_control_wire::mirror::Credentials;
 use tidegate_policy::effective::Generation;
-use tokio::sync::watch;
+use tidegate_policy::lease::Mac;
+use tokio::sync::{Notify, watch};
 
 use super::calls::{Calls, ClaimError};
+
+/// Refused leases that are told in one acknowledgement at most; the rest is only in the log.
+pub(super) const MAX_REFUSED: usize = 1_000;
+/// Away for longer than this, the gateway is degraded: seconds.
+const MAX_AWAY: i64 = 60;
 
 /// How the connection is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,10 +41,45 @@ pub(crate) enum LinkState {
     },
 }
 
+impl LinkState {
+    const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Connected => "connected",
+            Self::Away { .. } => "away",
+            Self::Refused { .. } => "refused",
+        }
+    }
+
+    fn error(&self) -> Option<&str> {
+        match self {
+            Self::Off | Self::Connected => None,
+            Self::Away { error } => error.as_deref(),
+            Self::Refused { error } => Some(error),
+        }
+    }
+}
+
 /// Leases that ended here while control was away, and that it has not been told of: the stream may still name them.
 pub(crate) trait EndedLeases: Send + Sync {
     /// True when the lease must not be taken over from the stream again.
     fn is_ended(&self, id: &str) -> bool;
+
+    /// The machine that a leased source was bound to before the gateway started anew.
+    fn machine_of(&self, _source: IpAddr) -> Option<Mac> {
+        None
+    }
+}
+
+/// What `status` shows beside the connection itself.
+#[derive(Default)]
+struct Told {
+    since: Timestamp,
+    /// Control's time, when it was last heard that what is held is the newest.
+    heard: Option<Timestamp>,
+    feed_checked: Option<Timestamp>,
+    resume: Option<Resume>,
+    problems: Vec<String>,
 }
 
 /// The control plane as the rest of the gateway sees it.
@@ -44,8 +88,13 @@ pub(crate) struct Control {
     generation: AtomicU64,
     addresses: ArcSwap<Vec<IpAddr>>,
     ended: OnceLock<Arc<dyn EndedLeases>>,
-    pub(super) calls: Mutex<Option<Calls>>,
-    pub(super) link: watch::Sender<LinkState>,
+    calls: Mutex<Option<Calls>>,
+    link: watch::Sender<LinkState>,
+    told: Mutex<Told>,
+    ack: Mutex<Option<Ack>>,
+    ack_ready: Notify,
+    forgotten: Notify,
+    moved: Notify,
 }
 
 impl Control {
@@ -63,6 +112,14 @@ impl Control {
             ended: OnceLock::new(),
             calls: Mutex::new(None),
             link: watch::Sender::new(link),
+            told: Mutex::new(Told {
+                since: Timestamp::now(),
+                ..Told::default()
+            }),
+            ack: Mutex::new(None),
+            ack_ready: Notify::new(),
+            forgotten: Notify::new(),
+            moved: Notify::new(),
         }
     }
 
@@ -88,17 +145,9 @@ impl Control {
         self.credentials.load_full()
     }
 
-    pub(super) fn set_credentials(&self, credentials: Arc<Credentials>) {
-        self.credentials.store(credentials);
-    }
-
     /// Position of the newest change that is in force; 0 before the first.
     pub(crate) fn generation(&self) -> Generation {
         Generation(self.generation.load(Ordering::Acquire))
-    }
-
-    pub(super) fn set_generation(&self, generation: Generation) {
-        self.generation.store(generation.0, Ordering::Release);
     }
 
     /// How the connection is, and every change of it.
@@ -111,8 +160,9 @@ impl Control {
         self.addresses.load_full()
     }
 
-    pub(super) fn set_addresses(&self, addresses: Vec<IpAddr>) {
-        self.addresses.store(Arc::new(addresses));
+    /// Waits until it is elsewhere.
+    pub(crate) async fn moved(&self) {
+        self.moved.notified().await;
     }
 
     /// Asks `ended` before a lease is taken over from the stream or from disk. To be called once, before the state is
@@ -123,7 +173,161 @@ impl Control {
         }
     }
 
+    /// For `status`; `None` without a control plane.
+    pub(crate) fn report(&self) -> Option<Value> {
+        let link = self.link.borrow().clone();
+        if link == LinkState::Off {
+            return None;
+        }
+        let told = self.told.lock();
+        let age = told.heard.map(|heard| seconds_since(heard).max(0));
+        Some(json!({
+            "state": link.as_str(),
+            "since": told.since.to_string(),
+            "generation": self.generation(),
+            "epoch": told.resume.as_ref().map(|resume| resume.epoch.clone()),
+            "age_seconds": age,
+            "error": link.error(),
+        }))
+    }
+
+    /// What is wrong, in the words of `status`.
+    pub(crate) fn degraded(&self) -> Vec<String> {
+        let told = self.told.lock();
+        let link = match &*self.link.borrow() {
+            LinkState::Off | LinkState::Connected => None,
+            LinkState::Away { error } => (seconds_since(told.since) > MAX_AWAY).then(|| {
+                let error = error.as_deref().unwrap_or("no answer yet");
+                format!("the control plane is away since {}: {error}", told.since)
+            }),
+            LinkState::Refused { error } => {
+                Some(format!("the control plane gives this gateway nothing: {error}"))
+            }
+        };
+        link.into_iter().chain(told.problems.iter().cloned()).collect()
+    }
+
+    /// How long ago the block list's feed was found to be current, in seconds, where there is one.
+    pub(crate) fn block_age(&self) -> Option<f64> {
+        let checked = self.told.lock().feed_checked?;
+        Some(Timestamp::now().duration_since(checked).as_secs_f64().max(0.0))
+    }
+}
+
+/// What [`super::client`] and [`super::force`] tell.
+impl Control {
+    pub(super) fn set_addresses(&self, addresses: Vec<IpAddr>) {
+        if **self.addresses.load() != addresses {
+            self.addresses.store(Arc::new(addresses));
+            self.moved.notify_one();
+        }
+    }
+
+    /// Changes come over this connection; requests can be made on it.
+    pub(super) fn connected(&self, calls: Calls) {
+        *self.calls.lock() = Some(calls);
+        self.turn(LinkState::Connected);
+    }
+
+    /// The connection is gone, or there was none. True when that is news.
+    pub(super) fn lost(&self, state: LinkState) -> bool {
+        *self.calls.lock() = None;
+        self.turn(state)
+    }
+
+    /// `since` moves with the kind of the state, the error with each.
+    fn turn(&self, state: LinkState) -> bool {
+        let mut told = self.told.lock();
+        let before = self.link.send_replace(state.clone());
+        if before.as_str() != state.as_str() {
+            told.since = Timestamp::now();
+        }
+        before != state
+    }
+
+    /// Control is there, and says when it looked at the block list's feed.
+    pub(super) fn heard(&self, at: Timestamp, feed_checked: Option<Timestamp>) {
+        let mut told = self.told.lock();
+        told.heard = Some(at);
+        told.feed_checked = feed_checked.or(told.feed_checked);
+    }
+
+    /// What to go on from.
+    pub(super) fn resume(&self) -> Option<Resume> {
+        self.told.lock().resume.clone()
+    }
+
+    /// This is in force now.
+    pub(super) fn in_force(&self, resume: Option<Resume>, credentials: &Arc<Credentials>) {
+        self.credentials.store(Arc::clone(credentials));
+        let generation = resume.as_ref().map_or(0, |resume| resume.generation.0);
+        self.generation.store(generation, Ordering::Release);
+        self.told.lock().resume = resume;
+    }
+
+    /// What is wrong beside the connection.
+    pub(super) fn set_problems(&self, problems: Vec<String>) {
+        self.told.lock().problems = problems;
+    }
+
+    /// Has everything sent anew: what is held here can't be trusted any more.
+    pub(super) fn forget(&self) {
+        self.told.lock().resume = None;
+        self.forgotten.notify_one();
+    }
+
+    /// Waits until everything has to be sent anew.
+    pub(super) async fn forgotten(&self) {
+        self.forgotten.notified().await;
+    }
+
     pub(super) fn is_ended(&self, id: &str) -> bool {
         self.ended.get().is_some_and(|ended| ended.is_ended(id))
     }
+
+    pub(super) fn machine_of(&self, source: IpAddr) -> Option<Mac> {
+        self.ended.get().and_then(|ended| ended.machine_of(source))
+    }
+
+    /// Has an acknowledgement sent; one that still waits goes with it.
+    pub(super) fn acknowledge(&self, generation: Generation, refused: Vec<RefusedLease>) {
+        {
+            let mut waiting = self.ack.lock();
+            let mut all = waiting.take().map(|ack| ack.refused).unwrap_or_default();
+            all.extend(refused);
+            all.truncate(MAX_REFUSED);
+            *waiting = Some(Ack {
+                generation,
+                refused: all,
+            });
+        }
+        self.ack_ready.notify_one();
+    }
+
+    /// Waits for what is to be acknowledged.
+    pub(super) async fn next_ack(&self) -> Ack {
+        loop {
+            if let Some(ack) = self.ack.lock().take() {
+                return ack;
+            }
+            self.ack_ready.notified().await;
+        }
+    }
+
+    /// An acknowledgement could not be sent; it goes with the next one.
+    pub(super) fn unsent(&self, ack: Ack) {
+        let mut waiting = self.ack.lock();
+        match &mut *waiting {
+            None => *waiting = Some(ack),
+            Some(newer) => {
+                newer.refused.extend(ack.refused);
+                newer.refused.truncate(MAX_REFUSED);
+            }
+        }
+        self.ack_ready.notify_one();
+    }
+}
+
+fn seconds_since(then: Timestamp) -> i64 {
+    Timestamp::now().duration_since(then).as_secs()
 }
