@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 
 /// Counts what is in progress. Shared by all threads.
 #[derive(Debug)]
-pub(crate) struct Limit {
+pub struct Limit {
     in_all: usize,
     a_source: usize,
     held: Mutex<Held>,
@@ -22,13 +22,14 @@ struct Held {
 
 /// One place; dropping it frees the place.
 #[derive(Debug)]
-pub(crate) struct Slot {
+pub struct Slot {
     limit: Arc<Limit>,
     source: IpAddr,
 }
 
 impl Limit {
-    pub(crate) fn new(in_all: usize, a_source: usize) -> Arc<Self> {
+    /// At most `in_all` at once, and `a_source` of one source.
+    pub fn new(in_all: usize, a_source: usize) -> Arc<Self> {
         Arc::new(Self {
             in_all,
             a_source,
@@ -37,7 +38,7 @@ impl Limit {
     }
 
     /// Takes a place for `source`; `None` at a bound.
-    pub(crate) fn take(self: &Arc<Self>, source: IpAddr) -> Option<Slot> {
+    pub fn take(self: &Arc<Self>, source: IpAddr) -> Option<Slot> {
         let mut held = self.held.lock();
         if held.all >= self.in_all {
             return None;

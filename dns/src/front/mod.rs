@@ -24,6 +24,7 @@ pub use client::{Client, Transport};
 pub use config::HandlerConfig;
 pub use encrypted::{Encrypted, serve_encrypted, server_config};
 pub use handler::{DnsHandler, Parts};
+pub use limits::{Limit, Slot};
 pub use relay_tcp::relay_stream;
 pub use tcp::{serve_stream, serve_tcp};
 pub use udp::serve_udp;
