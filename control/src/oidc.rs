@@ -25,7 +25,7 @@ pub use crate::fetch::{FetchError, Pace, SetupError};
 pub use discovery::DiscoveryError;
 
 /// Between two looks at an issuer's keys. Forges publish a key a day or more before they use it.
-pub const REFRESH: Duration = Duration::from_secs(3600);
+pub const REFRESH: Duration = Duration::from_hours(1);
 
 /// What is known of an issuer's keys.
 #[derive(Clone, Debug, PartialEq, Eq)]

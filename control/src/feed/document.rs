@@ -155,14 +155,12 @@ fn update(raw: Raw, date: Timestamp) -> FeedUpdate {
         }
     }
     let full = raw.since.is_none();
-    let mut remove: Vec<String> = match full {
-        true => Vec::new(),
-        false => raw
-            .remove
-            .iter()
-            .filter_map(|pattern| spell(pattern, &mut unread))
-            .collect(),
-    };
+    // Whatever is not in a full feed goes anyway.
+    let written = if full { &[][..] } else { &raw.remove };
+    let mut remove: Vec<String> = written
+        .iter()
+        .filter_map(|pattern| spell(pattern, &mut unread))
+        .collect();
     remove.retain(|pattern| added.insert(pattern.clone()));
     FeedUpdate {
         serial: raw.serial,

@@ -24,7 +24,7 @@ use crate::fetch::{
 /// The document: minutes, for a slow line and 64 MiB.
 const DOCUMENT: Bounds = Bounds {
     bytes: MAX_DOCUMENT,
-    time: Duration::from_secs(300),
+    time: Duration::from_mins(5),
 };
 
 /// The signature: 88 characters.

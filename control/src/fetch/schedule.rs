@@ -24,7 +24,7 @@ impl Pace {
         Self {
             interval,
             retry: Duration::from_secs(5),
-            hurried: Duration::from_secs(60),
+            hurried: Duration::from_mins(1),
         }
     }
 }
@@ -98,7 +98,7 @@ pub(crate) fn chance() -> u16 {
 mod tests {
     use super::*;
 
-    const HOUR: Duration = Duration::from_secs(3600);
+    const HOUR: Duration = Duration::from_hours(1);
 
     fn at(seconds: u64) -> Moment {
         Moment::from_millis(seconds * 1000)

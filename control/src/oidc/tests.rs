@@ -17,8 +17,8 @@ const QUICK: Pace = Pace {
 
 /// The first attempt, and then nothing for longer than any test.
 const SLOW: Pace = Pace {
-    interval: Duration::from_secs(3600),
-    retry: Duration::from_secs(3600),
+    interval: Duration::from_hours(1),
+    retry: Duration::from_hours(1),
     hurried: Duration::from_millis(5),
 };
 

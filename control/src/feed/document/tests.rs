@@ -33,7 +33,7 @@ impl Signer {
     fn update(&self, document: &Value, ours: Option<u64>) -> FeedUpdate {
         match self.judge(&document.to_string(), ours).unwrap() {
             Judged::Update(update) => update,
-            other => panic!("no update: {other:?}"),
+            other @ (Judged::Current | Judged::Gap) => panic!("no update: {other:?}"),
         }
     }
 }

@@ -104,7 +104,7 @@ fn start(server: Server, publisher: Shared, known: Known) -> Running {
     let config = FeedConfig {
         url: format!("{}/block.json", server.url),
         public_key: public_key.parse().unwrap(),
-        interval: Duration::from_secs(3600),
+        interval: Duration::from_hours(1),
         ca: None,
     };
     let (deliver, updates) = mpsc::channel(1);
@@ -319,7 +319,7 @@ async fn it_stops_when_nobody_takes_updates() {
     let config = FeedConfig {
         url: format!("{}/block.json", server.url),
         public_key: public_key.parse().unwrap(),
-        interval: Duration::from_secs(3600),
+        interval: Duration::from_hours(1),
         ca: None,
     };
     let (deliver, updates) = mpsc::channel(1);
