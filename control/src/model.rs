@@ -110,6 +110,10 @@ pub struct Policy {
     pub updated_at: Timestamp,
     /// By whom.
     pub updated_by: String,
+    /// When it was deleted; absent while it lives.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub deleted_at: Option<Timestamp>,
     /// Warnings and notes about the newest version. Filled in where a document was written.
     #[serde(default)]
     pub diagnostics: Vec<DiagnosticView>,

@@ -17,9 +17,10 @@ impl Store {
     /// A file that is there already is [`StoreError::Conflict`]; so is a PostgreSQL store, which `pg_dump` copies.
     pub async fn backup(&self, to: &Path) -> Result<(), StoreError> {
         if self.db.backend() == Backend::Postgres {
-            let reason = "this store is on PostgreSQL; copy it with `pg_dump`, and after restoring a dump run \
+            let reason =
+                "this store is on PostgreSQL; copy it with `pg_dump`, and after restoring a dump run \
                           `DELETE FROM meta WHERE key = 'epoch'`, so that gateways begin anew"
-                .to_owned();
+                    .to_owned();
             return Err(StoreError::Conflict { reason });
         }
         if to.exists() {
@@ -46,9 +47,17 @@ async fn copy(connection: &mut AnyConnection, partial: &Partial) -> Result<(), S
     let Some(file) = partial.path.to_str() else {
         return Err(StoreError::invalid("path", "it is not UTF-8"));
     };
-    sqlx::query("VACUUM INTO $1").bind(file).execute(&mut *connection).await?;
-    sqlx::query("ATTACH $1 AS copy").bind(file).execute(&mut *connection).await?;
-    connection.execute("DELETE FROM copy.meta WHERE key = 'epoch'").await?;
+    sqlx::query("VACUUM INTO $1")
+        .bind(file)
+        .execute(&mut *connection)
+        .await?;
+    sqlx::query("ATTACH $1 AS copy")
+        .bind(file)
+        .execute(&mut *connection)
+        .await?;
+    connection
+        .execute("DELETE FROM copy.meta WHERE key = 'epoch'")
+        .await?;
     connection.execute("DETACH copy").await?;
     Ok(())
 }
@@ -64,7 +73,11 @@ impl Partial {
         let mut name = to.as_os_str().to_owned();
         name.push(".partial");
         let path = PathBuf::from(name);
-        OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
+        OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&path)?;
         Ok(Self { path })
     }
 

@@ -54,16 +54,25 @@ impl Store {
             sql.push(" AND layer = ").text(layer.as_str());
         }
         if let Some(search) = search {
-            sql.push(" AND pattern LIKE ").text(&like(search)?).push(" ESCAPE '!'");
+            sql.push(" AND pattern LIKE ")
+                .text(&like(search)?)
+                .push(" ESCAPE '!'");
         }
         if let Some(after) = &request.after {
             let (layer, pattern) = after.split_once(':').ok_or_else(bad_cursor)?;
             read::storable(after).ok_or_else(bad_cursor)?;
-            sql.push(" AND (layer, pattern) > (").text(layer).push(", ").text(pattern).push(")");
+            sql.push(" AND (layer, pattern) > (")
+                .text(layer)
+                .push(", ")
+                .text(pattern)
+                .push(")");
         }
-        sql.push(" ORDER BY layer, pattern LIMIT ").number(i64::from(request.size()) + 1);
+        sql.push(" ORDER BY layer, pattern LIMIT ")
+            .number(i64::from(request.size()) + 1);
         let rows = sql.fetch_all(self.db.read()).await?;
-        page(rows, request, read_entry, |entry| format!("{}:{}", entry.layer.as_str(), entry.pattern))
+        page(rows, request, read_entry, |entry| {
+            format!("{}:{}", entry.layer.as_str(), entry.pattern)
+        })
     }
 
     /// Adds an entry of the deployment: a name, `*.name`, address or range, spelled canonically. It may repeat what
@@ -75,7 +84,8 @@ impl Store {
         expires_at: Option<Timestamp>,
         actor: &Actor,
     ) -> Result<BlockEntryView, StoreError> {
-        let entry = parse_pattern(pattern.trim()).map_err(|error| StoreError::invalid("pattern", error.to_string()))?;
+        let entry = parse_pattern(pattern.trim())
+            .map_err(|error| StoreError::invalid("pattern", error.to_string()))?;
         let (pattern, reason) = (entry.to_string(), reason.trim().to_owned());
         let length = reason.chars().count();
         if length == 0 || length > MAX_REASON || reason.chars().any(char::is_control) {
@@ -105,7 +115,10 @@ impl Store {
             .write(move |tx| {
                 Box::pin(async move {
                     let sql = entries!("WHERE layer = 'deployment' AND id = $1 AND removed = 0");
-                    let row = sqlx::query(sql).bind(&id).fetch_optional(&mut *tx.connection()).await?;
+                    let row = sqlx::query(sql)
+                        .bind(&id)
+                        .fetch_optional(&mut *tx.connection())
+                        .await?;
                     let entry = read_entry(&row.ok_or_else(|| missing(&id))?)?;
                     tx.bury("block.removed", &[entry], &actor).await
                 })
@@ -131,12 +144,17 @@ impl Store {
 
     /// How many entries each layer has.
     pub async fn block_count(&self) -> Result<BTreeMap<BlockLayer, u64>, StoreError> {
-        let rows = sqlx::query("SELECT layer, COUNT(*) AS entries FROM block_entries WHERE removed = 0 GROUP BY layer")
-            .fetch_all(self.db.read())
-            .await?;
+        let rows = sqlx::query(
+            "SELECT layer, COUNT(*) AS entries FROM block_entries WHERE removed = 0 GROUP BY layer",
+        )
+        .fetch_all(self.db.read())
+        .await?;
         let mut counts: BTreeMap<BlockLayer, u64> = BlockLayer::ALL.map(|layer| (layer, 0)).into();
         for row in &rows {
-            counts.insert(word("a layer", get(row, "layer")?)?, get::<i64>(row, "entries")?.unsigned_abs());
+            counts.insert(
+                word("a layer", get(row, "layer")?)?,
+                get::<i64>(row, "entries")?.unsigned_abs(),
+            );
         }
         Ok(counts)
     }
@@ -168,10 +186,13 @@ impl Tx<'_> {
             return Err(StoreError::Conflict { reason });
         }
         if get::<i64>(&row, "entries")?.unsigned_abs() >= MAX_ENTRIES {
-            let reason = format!("the deployment's list has {MAX_ENTRIES} entries, which is the most; use a feed");
+            let reason =
+                format!("the deployment's list has {MAX_ENTRIES} entries, which is the most; use a feed");
             return Err(StoreError::Conflict { reason });
         }
-        let generation = self.change(ChangeKind::Block, BlockLayer::Deployment.as_str()).await?;
+        let generation = self
+            .change(ChangeKind::Block, BlockLayer::Deployment.as_str())
+            .await?;
         let entry = BlockEntryView {
             id: new_id("blk"),
             pattern,
@@ -204,7 +225,11 @@ impl Tx<'_> {
             "WHERE layer = 'deployment' AND removed = 0 AND expires_at IS NOT NULL AND expires_at <= $1 \
              ORDER BY expires_at, pattern LIMIT $2"
         );
-        let rows = sqlx::query(sql).bind(now).bind(SWEEP).fetch_all(&mut *self.connection()).await?;
+        let rows = sqlx::query(sql)
+            .bind(now)
+            .bind(SWEEP)
+            .fetch_all(&mut *self.connection())
+            .await?;
         let entries: Vec<BlockEntryView> = rows.iter().map(read_entry).collect::<Result<_, _>>()?;
         self.bury("block.expired", &entries, &Actor::system()).await?;
         Ok(entries.len())
@@ -220,7 +245,9 @@ impl Tx<'_> {
         if entries.is_empty() {
             return Ok(());
         }
-        let generation = self.change(ChangeKind::Block, BlockLayer::Deployment.as_str()).await?;
+        let generation = self
+            .change(ChangeKind::Block, BlockLayer::Deployment.as_str())
+            .await?;
         for entry in entries {
             sqlx::query(
                 "UPDATE block_entries SET removed = 1, changed = $1 WHERE layer = 'deployment' AND pattern = $2",
@@ -285,7 +312,11 @@ fn read_entry(row: &AnyRow) -> Result<BlockEntryView, StoreError> {
     let id: String = get(row, "id")?;
     Ok(BlockEntryView {
         // A million entries of a feed need no ids of their own.
-        id: if id.is_empty() { format!("{}:{pattern}", layer.as_str()) } else { id },
+        id: if id.is_empty() {
+            format!("{}:{pattern}", layer.as_str())
+        } else {
+            id
+        },
         pattern,
         reason: get(row, "reason")?,
         layer,

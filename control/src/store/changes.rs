@@ -51,7 +51,12 @@ struct Entry {
 
 impl Store {
     /// What changed after `held` for gateways of `group`, at most `limit` changes (and [`MAX_PAGE`]).
-    pub async fn changes_since(&self, held: Generation, group: &str, limit: u32) -> Result<Since, StoreError> {
+    pub async fn changes_since(
+        &self,
+        held: Generation,
+        group: &str,
+        limit: u32,
+    ) -> Result<Since, StoreError> {
         let limit = limit.clamp(1, MAX_PAGE) as usize;
         let mut tx = self.reading().await?;
         let Some(newest) = newest_after(&mut tx, held).await? else {
@@ -60,7 +65,9 @@ impl Store {
         let mut log = Log::read(&mut tx, held, group, limit).await?;
         let states = log.states(&mut tx).await?;
         let upto = log.cut.unwrap_or(newest);
-        let changes = Window { held, upto, group }.changes(&mut tx, log.entries, states).await?;
+        let changes = Window { held, upto, group }
+            .changes(&mut tx, log.entries, states)
+            .await?;
         tx.commit().await?;
         Ok(Since::Page(ChangesPage {
             changes,
@@ -117,7 +124,10 @@ impl Window<'_> {
 }
 
 /// The newest generation; `None` when what happened after `held` is not known, or too much.
-async fn newest_after(connection: &mut AnyConnection, held: Generation) -> Result<Option<Generation>, StoreError> {
+async fn newest_after(
+    connection: &mut AnyConnection,
+    held: Generation,
+) -> Result<Option<Generation>, StoreError> {
     let row = sqlx::query(
         "SELECT (SELECT COALESCE(MAX(generation), 0) FROM changes) AS newest, \
          (SELECT value FROM meta WHERE key = 'pruned') AS pruned, \
@@ -130,7 +140,9 @@ async fn newest_after(connection: &mut AnyConnection, held: Generation) -> Resul
     let newest = generation(get(&row, "newest")?);
     let pruned: u64 = match get::<Option<String>>(&row, "pruned")? {
         None => 0,
-        Some(text) => text.parse().map_err(|_| StoreError::Unreadable(format!("pruned is {text:?}")))?,
+        Some(text) => text
+            .parse()
+            .map_err(|_| StoreError::Unreadable(format!("pruned is {text:?}")))?,
     };
     let known = held.0 >= pruned && held <= newest && get::<i64>(&row, "listed")? <= MAX_BLOCK_DELTA as i64;
     Ok(known.then_some(newest))
@@ -154,9 +166,16 @@ impl Log {
         let sql = "SELECT generation, kind, key FROM changes WHERE group_name = $1 AND generation > $2 \
                    ORDER BY generation LIMIT $3";
         let mut rows = Vec::new();
-        let groups = if group.is_empty() { &[""][..] } else { &["", group][..] };
+        let groups = if group.is_empty() {
+            &[""][..]
+        } else {
+            &["", group][..]
+        };
         for group in groups {
-            let query = sqlx::query(sql).bind(*group).bind(number(held)).bind(limit as i64 + 1);
+            let query = sqlx::query(sql)
+                .bind(*group)
+                .bind(number(held))
+                .bind(limit as i64 + 1);
             for row in query.fetch_all(&mut *connection).await? {
                 rows.push((generation(get(&row, "generation")?), row));
             }
@@ -170,7 +189,11 @@ impl Log {
             // A newer program's kinds concern newer gateways; they get them from its control plane.
             if let Some(kind) = ChangeKind::parse(get(&row, "kind")?) {
                 let key = get(&row, "key")?;
-                entries.push(Entry { generation, kind, key });
+                entries.push(Entry {
+                    generation,
+                    kind,
+                    key,
+                });
             }
         }
         Ok(Self { entries, cut })
@@ -211,7 +234,11 @@ fn last_of_each(entries: Vec<Entry>) -> Vec<Entry> {
     entries
 }
 
-async fn state(connection: &mut AnyConnection, kind: ChangeKind, key: &str) -> Result<Option<Change>, StoreError> {
+async fn state(
+    connection: &mut AnyConnection,
+    kind: ChangeKind,
+    key: &str,
+) -> Result<Option<Change>, StoreError> {
     let change = match kind {
         ChangeKind::Policy => records::policy(connection, key).await?,
         ChangeKind::Set => records::set(connection, key).await?,

@@ -13,7 +13,12 @@ const MAX_GATEWAYS: i64 = 10_000;
 
 impl Store {
     /// A gateway is there, and has put everything up to `generation` in force.
-    pub async fn gateway_seen(&self, hello: &Hello, group: &str, generation: Generation) -> Result<(), StoreError> {
+    pub async fn gateway_seen(
+        &self,
+        hello: &Hello,
+        group: &str,
+        generation: Generation,
+    ) -> Result<(), StoreError> {
         let (hello, group) = (hello.clone(), group.to_owned());
         self.db
             .write(move |tx| {

@@ -56,7 +56,11 @@ impl Tx<'_> {
         .await?;
         self.change(ChangeKind::Issuer, &issuer.issuer).await?;
         let keys: Vec<_> = issuer.jwks.keys.iter().map(|key| &key.common.key_id).collect();
-        let action = if row.is_some() { "issuer.updated" } else { "issuer.added" };
+        let action = if row.is_some() {
+            "issuer.updated"
+        } else {
+            "issuer.added"
+        };
         let detail = json!({"audience": issuer.audience, "keys": keys});
         self.audit_issuer(action, &issuer.issuer, detail, actor).await?;
         Ok(true)
@@ -76,7 +80,8 @@ impl Tx<'_> {
                 .execute(&mut *self.connection())
                 .await?;
             self.change(ChangeKind::Issuer, &url).await?;
-            self.audit_issuer("issuer.removed", &url, json!({}), actor).await?;
+            self.audit_issuer("issuer.removed", &url, json!({}), actor)
+                .await?;
         }
         Ok(())
     }

@@ -70,33 +70,53 @@ impl Store {
             let (started, id) = after.split_once('.').ok_or_else(bad_cursor)?;
             let started = started.parse().map_err(|_| bad_cursor())?;
             read::storable(id).ok_or_else(bad_cursor)?;
-            sql.push(" AND (started_at, id) < (").number(started).push(", ").text(id).push(")");
+            sql.push(" AND (started_at, id) < (")
+                .number(started)
+                .push(", ")
+                .text(id)
+                .push(")");
         }
-        sql.push(" ORDER BY started_at DESC, id DESC LIMIT ").number(i64::from(request.size()) + 1);
+        sql.push(" ORDER BY started_at DESC, id DESC LIMIT ")
+            .number(i64::from(request.size()) + 1);
         let rows = sql.fetch_all(self.db.read()).await?;
         let cursor = |job: &Job| format!("{}.{}", Micros::from(job.lease.started_at).0, job.lease.id);
         page(rows, request, read_job, cursor)
     }
 
     /// Living leases, one item a source, by group and source.
-    pub async fn leases(&self, filter: &LeaseFilter, request: &PageRequest) -> Result<Page<LeaseView>, StoreError> {
+    pub async fn leases(
+        &self,
+        filter: &LeaseFilter,
+        request: &PageRequest,
+    ) -> Result<Page<LeaseView>, StoreError> {
         let mut sql = Sql::new(
             "SELECT held.group_name, held.source, jobs.record FROM lease_sources AS held \
              JOIN jobs ON jobs.id = held.job_id WHERE 1 = 1",
         );
         owners(&mut sql, " AND jobs.owner IN ", &filter.owners)?;
         equals(&mut sql, " AND held.group_name = ", filter.group.as_deref())?;
-        equals(&mut sql, " AND held.source = ", filter.source.map(text).as_deref())?;
+        equals(
+            &mut sql,
+            " AND held.source = ",
+            filter.source.map(text).as_deref(),
+        )?;
         equals(&mut sql, " AND jobs.network = ", filter.network.as_deref())?;
         if let Some(after) = &request.after {
             // A source has no slash, a group may.
             let (group, source) = after.rsplit_once('/').ok_or_else(bad_cursor)?;
             read::storable(after).ok_or_else(bad_cursor)?;
-            sql.push(" AND (held.group_name, held.source) > (").text(group).push(", ").text(source).push(")");
+            sql.push(" AND (held.group_name, held.source) > (")
+                .text(group)
+                .push(", ")
+                .text(source)
+                .push(")");
         }
-        sql.push(" ORDER BY held.group_name, held.source LIMIT ").number(i64::from(request.size()) + 1);
+        sql.push(" ORDER BY held.group_name, held.source LIMIT ")
+            .number(i64::from(request.size()) + 1);
         let rows = sql.fetch_all(self.db.read()).await?;
-        page(rows, request, read_lease, |view| format!("{}/{}", view.group, view.source))
+        page(rows, request, read_lease, |view| {
+            format!("{}/{}", view.group, view.source)
+        })
     }
 
     /// The job whose lease holds a source: in one group, or in any, the newest first.

@@ -201,13 +201,18 @@ impl Tx<'_> {
         let at = self.now().0;
         let mut ended = Sql::new("UPDATE jobs SET ended_at = expires_at, ended_by = ").once();
         ended.text(EndedBy::Expiry.as_str()).push(", ending = ");
-        ended.text(ending_text(Ending::Quarantine)).push(" WHERE id IN ").texts(listed());
+        ended
+            .text(ending_text(Ending::Quarantine))
+            .push(" WHERE id IN ")
+            .texts(listed());
         ended.execute(self.connection()).await?;
         let mut freed = Sql::new("DELETE FROM lease_sources WHERE job_id IN ").once();
         freed.texts(listed());
         freed.execute(self.connection()).await?;
         let mut told = Sql::new("INSERT INTO changes (kind, key, group_name, at) SELECT ").once();
-        told.text(ChangeKind::Lease.as_str()).push(", id, group_name, ").number(at);
+        told.text(ChangeKind::Lease.as_str())
+            .push(", id, group_name, ")
+            .number(at);
         told.push(" FROM jobs WHERE id IN ").texts(listed());
         told.push(" ORDER BY id RETURNING generation");
         for row in told.fetch_all(self.connection()).await? {

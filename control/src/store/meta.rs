@@ -85,24 +85,29 @@ impl Store {
         let Some(text) = self.meta(MetaKey::FeedChecked).await? else {
             return Ok(None);
         };
-        let micros = text.parse().map_err(|_| StoreError::Unreadable(format!("feed-checked is {text:?}")))?;
+        let micros = text
+            .parse()
+            .map_err(|_| StoreError::Unreadable(format!("feed-checked is {text:?}")))?;
         Ok(Some(Micros(micros).timestamp()))
     }
 
     /// The feed was found to be current.
     pub async fn set_feed_checked_at(&self, at: Timestamp) -> Result<(), StoreError> {
-        self.set_meta(MetaKey::FeedChecked, &Micros::from(at).0.to_string()).await
+        self.set_meta(MetaKey::FeedChecked, &Micros::from(at).0.to_string())
+            .await
     }
 }
 
 impl Tx<'_> {
     /// Sets a single value.
     pub(super) async fn set_meta(&mut self, key: MetaKey, value: &str) -> Result<(), StoreError> {
-        sqlx::query("INSERT INTO meta (key, value) VALUES ($1, $2) ON CONFLICT (key) DO UPDATE SET value = $2")
-            .bind(key.as_str())
-            .bind(value)
-            .execute(self.connection())
-            .await?;
+        sqlx::query(
+            "INSERT INTO meta (key, value) VALUES ($1, $2) ON CONFLICT (key) DO UPDATE SET value = $2",
+        )
+        .bind(key.as_str())
+        .bind(value)
+        .execute(self.connection())
+        .await?;
         Ok(())
     }
 }

@@ -115,8 +115,10 @@ impl Tx<'_> {
         let Some(upto) = get::<Option<i64>>(&row, "upto")? else {
             return Ok(0);
         };
-        self.set_meta(MetaKey::Pruned, &generation(upto).to_string()).await?;
-        self.remove("DELETE FROM changes WHERE generation <= $1", upto).await
+        self.set_meta(MetaKey::Pruned, &generation(upto).to_string())
+            .await?;
+        self.remove("DELETE FROM changes WHERE generation <= $1", upto)
+            .await
     }
 
     async fn prune_jobs(&mut self, before: i64) -> Result<u64, StoreError> {
@@ -143,7 +145,9 @@ impl Tx<'_> {
             .await?;
         let Some(row) = row else { return Ok(0) };
         let text: &str = get(&row, "value")?;
-        let upto = text.parse().map_err(|_| StoreError::Unreadable(format!("pruned is {text:?}")))?;
+        let upto = text
+            .parse()
+            .map_err(|_| StoreError::Unreadable(format!("pruned is {text:?}")))?;
         self.remove_lot(
             "DELETE FROM block_entries WHERE (layer, pattern) IN \
              (SELECT layer, pattern FROM block_entries WHERE removed = 1 AND changed <= $1 LIMIT $2)",
@@ -158,7 +162,11 @@ impl Tx<'_> {
     }
 
     async fn remove_lot(&mut self, sql: &'static str, bound: i64) -> Result<u64, StoreError> {
-        let removed = sqlx::query(sql).bind(bound).bind(LOT).execute(self.connection()).await?;
+        let removed = sqlx::query(sql)
+            .bind(bound)
+            .bind(LOT)
+            .execute(self.connection())
+            .await?;
         Ok(removed.rows_affected())
     }
 }

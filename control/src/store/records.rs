@@ -7,8 +7,8 @@ use sqlx::any::AnyRow;
 use tidegate_control_wire::frame::MAX_LINE;
 use tidegate_control_wire::oidc::Issuer;
 use tidegate_control_wire::record::{
-    BlockChange, BlockLayer, Change, Ending, MAX_BLOCK_CHANGE, MAX_VERSIONS, PolicyRecord, SetRecord, TokenRecord,
-    VersionRecord,
+    BlockChange, BlockLayer, Change, Ending, MAX_BLOCK_CHANGE, MAX_VERSIONS, PolicyRecord, SetRecord,
+    TokenRecord, VersionRecord,
 };
 use tidegate_policy::job::Scope;
 
@@ -42,7 +42,10 @@ const _: () = assert!(MAX_VERSIONS == 16, "the statement above says so, too");
 
 /// A policy, or that it is gone.
 pub(super) async fn policy(connection: &mut AnyConnection, id: &str) -> Result<Change, StoreError> {
-    let rows = sqlx::query(governing!("policies.id = $1")).bind(id).fetch_all(connection).await?;
+    let rows = sqlx::query(governing!("policies.id = $1"))
+        .bind(id)
+        .fetch_all(connection)
+        .await?;
     let gone = || Change::PolicyGone { id: id.into() };
     Ok(policies(&rows)?.pop().map_or_else(gone, Change::Policy))
 }
@@ -107,11 +110,12 @@ pub(super) async fn set(connection: &mut AnyConnection, key: &str) -> Result<Cha
     let (owner, name) = key
         .split_once('/')
         .ok_or_else(|| StoreError::Unreadable(format!("a set's key is {key:?}")))?;
-    let row = sqlx::query("SELECT owner, name, version, yaml FROM endpoint_sets WHERE owner = $1 AND name = $2")
-        .bind(owner)
-        .bind(name)
-        .fetch_optional(connection)
-        .await?;
+    let row =
+        sqlx::query("SELECT owner, name, version, yaml FROM endpoint_sets WHERE owner = $1 AND name = $2")
+            .bind(owner)
+            .bind(name)
+            .fetch_optional(connection)
+            .await?;
     match row {
         Some(row) => Ok(Change::Set(set_record(&row)?)),
         None => Ok(Change::SetGone {
@@ -155,7 +159,9 @@ pub(super) async fn attachment(connection: &mut AnyConnection, scope: &str) -> R
         .await?;
     Ok(Change::Attachment {
         scope: read_scope(scope)?,
-        policy: row.map(|row| get::<&str>(&row, "policy_id").map(CompactString::from)).transpose()?,
+        policy: row
+            .map(|row| get::<&str>(&row, "policy_id").map(CompactString::from))
+            .transpose()?,
     })
 }
 
@@ -164,11 +170,12 @@ pub(super) async fn attachments_after(
     connection: &mut AnyConnection,
     after: &str,
 ) -> Result<(Vec<Change>, Option<String>), StoreError> {
-    let rows = sqlx::query("SELECT scope, policy_id FROM attachments WHERE scope > $1 ORDER BY scope LIMIT $2")
-        .bind(after)
-        .bind(ROWS)
-        .fetch_all(connection)
-        .await?;
+    let rows =
+        sqlx::query("SELECT scope, policy_id FROM attachments WHERE scope > $1 ORDER BY scope LIMIT $2")
+            .bind(after)
+            .bind(ROWS)
+            .fetch_all(connection)
+            .await?;
     let mut changes = Vec::with_capacity(rows.len());
     for row in &rows {
         changes.push(Change::Attachment {
@@ -181,7 +188,8 @@ pub(super) async fn attachments_after(
 }
 
 fn read_scope(text: &str) -> Result<Scope, StoreError> {
-    text.parse().map_err(|error| StoreError::Unreadable(format!("{error}")))
+    text.parse()
+        .map_err(|error| StoreError::Unreadable(format!("{error}")))
 }
 
 /// Columns of [`token_record`].
@@ -241,7 +249,9 @@ pub(super) async fn issuer(connection: &mut AnyConnection, url: &str) -> Result<
         .await?;
     match row {
         Some(row) => Ok(Change::Issuer(json("an issuer", get(&row, "record")?)?)),
-        None => Ok(Change::IssuerGone { issuer: url.to_owned() }),
+        None => Ok(Change::IssuerGone {
+            issuer: url.to_owned(),
+        }),
     }
 }
 
@@ -329,7 +339,11 @@ pub(super) async fn blocks_between(
             remove: Vec::new(),
         };
         for row in rows {
-            let list = if get::<i64>(row, "removed")? == 0 { &mut change.add } else { &mut change.remove };
+            let list = if get::<i64>(row, "removed")? == 0 {
+                &mut change.add
+            } else {
+                &mut change.remove
+            };
             list.push(get(row, "pattern")?);
         }
         changes.push(Change::Block(change));
@@ -374,6 +388,10 @@ pub(super) fn text_bytes(change: &Change) -> usize {
 
 /// Every trusted issuer: a handful, from the configuration.
 pub(super) async fn issuers(connection: &mut AnyConnection) -> Result<Vec<Issuer>, StoreError> {
-    let rows = sqlx::query("SELECT record FROM issuers ORDER BY issuer").fetch_all(connection).await?;
-    rows.iter().map(|row| json("an issuer", get(row, "record")?)).collect()
+    let rows = sqlx::query("SELECT record FROM issuers ORDER BY issuer")
+        .fetch_all(connection)
+        .await?;
+    rows.iter()
+        .map(|row| json("an issuer", get(row, "record")?))
+        .collect()
 }

@@ -23,7 +23,9 @@ impl Store {
     /// The changes are a whole only when this returns a generation; after an error they are to be thrown away.
     pub async fn snapshot(&self, group: &str, taker: mpsc::Sender<Change>) -> Result<Generation, StoreError> {
         let mut tx = self.reading().await?;
-        let row = sqlx::query("SELECT COALESCE(MAX(generation), 0) FROM changes").fetch_one(&mut *tx).await?;
+        let row = sqlx::query("SELECT COALESCE(MAX(generation), 0) FROM changes")
+            .fetch_one(&mut *tx)
+            .await?;
         let of = generation(row.try_get(0)?);
         let mut snapshot = Snapshot {
             connection: &mut tx,
@@ -48,7 +50,10 @@ struct Snapshot<'c> {
 
 impl Snapshot<'_> {
     async fn give(&self, change: Change) -> Result<(), StoreError> {
-        self.taker.send_timeout(change, PATIENCE).await.map_err(|_| StoreError::Unread)
+        self.taker
+            .send_timeout(change, PATIENCE)
+            .await
+            .map_err(|_| StoreError::Unread)
     }
 
     async fn documents(&mut self) -> Result<(), StoreError> {
@@ -109,7 +114,8 @@ impl Snapshot<'_> {
                 let Some(last) = add.last() else { break };
                 after.clone_from(last);
                 let remove = Vec::new();
-                self.give(Change::Block(BlockChange { layer, add, remove })).await?;
+                self.give(Change::Block(BlockChange { layer, add, remove }))
+                    .await?;
             }
         }
         Ok(())

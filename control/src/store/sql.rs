@@ -82,7 +82,10 @@ impl Sql {
     }
 
     /// How many rows it changed.
-    pub(super) async fn execute<'e>(self, executor: impl Executor<'e, Database = Any>) -> Result<u64, StoreError> {
+    pub(super) async fn execute<'e>(
+        self,
+        executor: impl Executor<'e, Database = Any>,
+    ) -> Result<u64, StoreError> {
         let query = sqlx::query_with(AssertSqlSafe(self.text), self.values).persistent(self.keep);
         Ok(query.execute(executor).await?.rows_affected())
     }

@@ -56,7 +56,10 @@ impl Store {
     /// A token by its id.
     pub async fn token(&self, id: &str) -> Result<Token, StoreError> {
         read::storable(id).ok_or_else(|| missing(id))?;
-        let row = sqlx::query(tokens!("WHERE id = $1")).bind(id).fetch_optional(self.db.read()).await?;
+        let row = sqlx::query(tokens!("WHERE id = $1"))
+            .bind(id)
+            .fetch_optional(self.db.read())
+            .await?;
         read_token(&row.ok_or_else(|| missing(id))?)
     }
 
@@ -177,7 +180,12 @@ impl Tx<'_> {
         read_token(&row.ok_or_else(|| missing(id))?)
     }
 
-    async fn audit_token(&mut self, action: &'static str, token: &Token, actor: &Actor) -> Result<(), StoreError> {
+    async fn audit_token(
+        &mut self,
+        action: &'static str,
+        token: &Token,
+        actor: &Actor,
+    ) -> Result<(), StoreError> {
         let detail = json!({
             "role": token.role.as_str(),
             "name": token.name,

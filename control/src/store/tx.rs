@@ -5,6 +5,7 @@ use sqlx::{AnyConnection, Row};
 use tidegate_policy::effective::Generation;
 
 use super::StoreError;
+use super::chain::Head;
 use super::time::Micros;
 
 /// The open transaction.
@@ -16,6 +17,8 @@ pub struct Tx<'c> {
     kept: Option<Generation>,
     /// Newest change of the operation at work.
     newest: Option<Generation>,
+    /// Where the audit log ends, once this transaction has written to it.
+    head: Option<Head>,
 }
 
 impl<'c> Tx<'c> {
@@ -25,6 +28,7 @@ impl<'c> Tx<'c> {
             now: Micros::now(),
             kept: None,
             newest: None,
+            head: None,
         }
     }
 
@@ -75,6 +79,17 @@ impl<'c> Tx<'c> {
     /// The operation is undone.
     pub(super) fn undo(&mut self) {
         self.newest = None;
+        self.head = None;
+    }
+
+    /// Where the audit log ends, when this transaction knows.
+    pub(super) fn known_head(&self) -> Option<Head> {
+        self.head.clone()
+    }
+
+    /// The audit log ends here by now.
+    pub(super) fn set_head(&mut self, head: Head) {
+        self.head = Some(head);
     }
 
     /// The newest change of everything that stays.

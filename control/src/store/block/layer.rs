@@ -58,7 +58,10 @@ impl Store {
         marks: &[(MetaKey, String)],
     ) -> Result<usize, StoreError> {
         if layer == BlockLayer::Deployment {
-            return Err(StoreError::invalid("layer", "the deployment's entries come one by one"));
+            return Err(StoreError::invalid(
+                "layer",
+                "the deployment's entries come one by one",
+            ));
         }
         let full = update.full;
         let (add, remove) = canonical(update)?;
@@ -125,8 +128,11 @@ impl Store {
         let named: Vec<&str> = add.keys().chain(&remove).map(String::as_str).collect();
         let mut known = Vec::new();
         for some in named.chunks(CHUNK) {
-            let mut sql = Sql::new("SELECT pattern, reason FROM block_entries WHERE removed = 0 AND layer = ").once();
-            sql.text(layer.as_str()).push(" AND pattern IN ").texts(some.iter().copied());
+            let mut sql =
+                Sql::new("SELECT pattern, reason FROM block_entries WHERE removed = 0 AND layer = ").once();
+            sql.text(layer.as_str())
+                .push(" AND pattern IN ")
+                .texts(some.iter().copied());
             for row in sql.fetch_all(self.db.read()).await? {
                 known.push((get::<String>(&row, "pattern")?, get::<String>(&row, "reason")?));
             }
@@ -154,7 +160,11 @@ fn canonical(update: BlockUpdate) -> Result<(BTreeMap<String, String>, Vec<Strin
         let printable = reason.trim().chars().filter(|c| !c.is_control());
         add.insert(read(&pattern)?, printable.take(MAX_REASON).collect());
     }
-    let mut remove: Vec<String> = update.remove.iter().map(|one| read(one)).collect::<Result<_, _>>()?;
+    let mut remove: Vec<String> = update
+        .remove
+        .iter()
+        .map(|one| read(one))
+        .collect::<Result<_, _>>()?;
     remove.retain(|pattern| !add.contains_key(pattern));
     remove.sort_unstable();
     remove.dedup();
@@ -190,7 +200,9 @@ impl Merge {
         }
         let order = self.wanted.peek().map(|(wanted, _)| wanted.as_str().cmp(pattern));
         if order == Some(Ordering::Equal) {
-            self.diff.add.extend(self.wanted.next().filter(|(_, wanted)| wanted != reason));
+            self.diff
+                .add
+                .extend(self.wanted.next().filter(|(_, wanted)| wanted != reason));
         } else {
             self.diff.remove.push(pattern.to_owned());
         }
@@ -210,8 +222,11 @@ impl Tx<'_> {
         }
         for some in diff.remove.chunks(CHUNK) {
             let mut sql = kept(some, "UPDATE block_entries SET removed = 1, changed = ");
-            sql.number(number(generation)).push(" WHERE layer = ").text(layer.as_str());
-            sql.push(" AND pattern IN ").texts(some.iter().map(String::as_str));
+            sql.number(number(generation))
+                .push(" WHERE layer = ")
+                .text(layer.as_str());
+            sql.push(" AND pattern IN ")
+                .texts(some.iter().map(String::as_str));
             sql.execute(self.connection()).await?;
         }
         let draft = AuditDraft {
@@ -236,10 +251,18 @@ impl Tx<'_> {
             "INSERT INTO block_entries (layer, pattern, reason, id, created_by, created_at, changed, removed) SELECT ",
         );
         // Both databases call the columns of a list of values so.
-        sql.text(layer.as_str()).push(", column1, column2, '', '', ").number(now);
-        sql.push(", ").number(number(generation)).push(", 0 FROM (VALUES ");
+        sql.text(layer.as_str())
+            .push(", column1, column2, '', '', ")
+            .number(now);
+        sql.push(", ")
+            .number(number(generation))
+            .push(", 0 FROM (VALUES ");
         for (at, (pattern, reason)) in some.iter().enumerate() {
-            sql.push(if at == 0 { "(" } else { ", (" }).text(pattern).push(", ").text(reason).push(")");
+            sql.push(if at == 0 { "(" } else { ", (" })
+                .text(pattern)
+                .push(", ")
+                .text(reason)
+                .push(")");
         }
         sql.push(
             ") AS listed WHERE true ON CONFLICT (layer, pattern) DO UPDATE SET reason = excluded.reason, \

@@ -35,7 +35,10 @@ impl Prepared {
         let mut record = claim.lease.clone();
         record.gateway = gateway.into();
         record.identity = record.identity.canonical();
-        record.sources.iter_mut().for_each(|one| *one = one.to_canonical());
+        record
+            .sources
+            .iter_mut()
+            .for_each(|one| *one = one.to_canonical());
         record.sources.sort_unstable();
         record.sources.dedup();
         if record.sources.is_empty() || record.sources.len() > MAX_SOURCES {
@@ -48,7 +51,9 @@ impl Prepared {
             return Err("expires_at: a lease ends after it begins".into());
         }
         if claim.replaces.len() > MAX_REPLACED {
-            return Err(format!("replaces: a lease replaces {MAX_REPLACED} others at most"));
+            return Err(format!(
+                "replaces: a lease replaces {MAX_REPLACED} others at most"
+            ));
         }
         texts(&record, group, claim)?;
         Ok(Self {
@@ -76,7 +81,9 @@ impl Prepared {
         let fate = self.fate(&standing.holders, now);
         let ended = self.make_way(tx, &standing.holders, fate.is_none()).await?;
         // After the ends of those whose sources it takes: gateways see them in this order.
-        let generation = tx.change_in(ChangeKind::Lease, &self.record.id, &self.group).await?;
+        let generation = tx
+            .change_in(ChangeKind::Lease, &self.record.id, &self.group)
+            .await?;
         self.record.began = generation;
         self.insert(tx, fate).await?;
         Ok(Ok(Claimed {
@@ -118,13 +125,20 @@ impl Prepared {
             return Err((Refusal::Replayed, detail));
         }
         if Micros::from(self.record.expires_at) <= now {
-            return Err((Refusal::Invalid, "expires_at: the lease's time is over".to_owned()));
+            return Err((
+                Refusal::Invalid,
+                "expires_at: the lease's time is over".to_owned(),
+            ));
         }
         let held = |one: &&Holder| one.expires > now && !self.replaces.contains(&one.id);
         match standing.holders.iter().find(held) {
             None => Ok(()),
             Some(holder) => {
-                let who = if holder.repo.is_empty() { &holder.owner } else { &holder.repo };
+                let who = if holder.repo.is_empty() {
+                    &holder.owner
+                } else {
+                    &holder.repo
+                };
                 let detail = format!("{} is held by job {} ({who})", holder.source, holder.id);
                 Err((Refusal::Held, detail))
             }
@@ -149,18 +163,30 @@ impl Prepared {
         // one with the greater id, so that it is the same whoever is heard first.
         let mine = (Micros::from(self.record.started_at), &self.record.id);
         let stays = |one: &&Holder| one.expires > now && !self.replaces.contains(&one.id);
-        let newer = holders.iter().filter(stays).any(|one| (one.started, &one.id) > mine);
+        let newer = holders
+            .iter()
+            .filter(stays)
+            .any(|one| (one.started, &one.id) > mine);
         newer.then(|| quarantine(now, EndedBy::Replaced))
     }
 
     /// Ends what it replaces, and what else is on its sources when it stands.
-    async fn make_way(&self, tx: &mut Tx<'_>, holders: &[Holder], stands: bool) -> Result<Vec<String>, StoreError> {
+    async fn make_way(
+        &self,
+        tx: &mut Tx<'_>,
+        holders: &[Holder],
+        stands: bool,
+    ) -> Result<Vec<String>, StoreError> {
         let now = tx.now();
         let mut ended = Vec::new();
         let over = |id: &CompactString| holders.iter().any(|one| one.id == *id && one.expires <= now);
         let held = holders.iter().map(|one| &one.id).filter(|_| stands);
         for id in self.replaces.iter().chain(held) {
-            let by = if over(id) { EndedBy::Expiry } else { EndedBy::Replaced };
+            let by = if over(id) {
+                EndedBy::Expiry
+            } else {
+                EndedBy::Replaced
+            };
             let fate = Fate {
                 at: now,
                 by,
@@ -226,7 +252,11 @@ impl Prepared {
 /// Every text is short and can be stored: PostgreSQL has no NUL in texts.
 fn texts(record: &LeaseRecord, group: &str, claim: &Claim) -> Result<(), String> {
     let identity = &record.identity;
-    let needed = [("id", record.id.as_str()), ("group", group), ("network", &record.network)];
+    let needed = [
+        ("id", record.id.as_str()),
+        ("group", group),
+        ("network", &record.network),
+    ];
     if let Some((field, _)) = needed.iter().find(|(_, text)| text.is_empty()) {
         return Err(format!("{field}: it is empty"));
     }
@@ -245,9 +275,18 @@ fn texts(record: &LeaseRecord, group: &str, claim: &Claim) -> Result<(), String>
         ("token_id", record.token_id.as_deref().unwrap_or_default()),
     ];
     let replaced = claim.replaces.iter().map(|id| ("replaces", id.as_str()));
-    let proof = claim.proof.iter().flat_map(|proof| [("issuer", proof.issuer.as_str()), ("proof", &proof.key)]);
+    let proof = claim
+        .proof
+        .iter()
+        .flat_map(|proof| [("issuer", proof.issuer.as_str()), ("proof", &proof.key)]);
     let wrong = |(_, text): &(&str, &str)| text.len() > MAX_TEXT || text.chars().any(char::is_control);
-    match needed.into_iter().chain(told).chain(replaced).chain(proof).find(wrong) {
+    match needed
+        .into_iter()
+        .chain(told)
+        .chain(replaced)
+        .chain(proof)
+        .find(wrong)
+    {
         None => Ok(()),
         Some((field, _)) => Err(format!(
             "{field}: a text of {MAX_TEXT} bytes at most, without control characters"

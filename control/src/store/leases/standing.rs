@@ -60,7 +60,8 @@ impl Standing {
         sql.texts(claim.sources.iter().map(String::as_str));
         if let Some(token) = &claim.record.token_id {
             sql.push(" UNION ALL SELECT 3, id, '', '', '', '', 0, 0, 0 FROM tokens WHERE id = ");
-            sql.text(token).push(" AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > ");
+            sql.text(token)
+                .push(" AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > ");
             sql.number(now).push(")");
         }
         if let Some(proof) = &claim.proof {

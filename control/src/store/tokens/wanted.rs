@@ -16,7 +16,11 @@ pub(super) fn canonical(wanted: &NewToken) -> Result<NewToken, StoreError> {
         owners: list("owners", &wanted.owners, owner)?,
         repos: list("repos", &wanted.repos, repo)?,
         networks: list("networks", &wanted.networks, |text| label("networks", text))?,
-        cluster: wanted.cluster.as_deref().map(|text| label("cluster", text)).transpose()?,
+        cluster: wanted
+            .cluster
+            .as_deref()
+            .map(|text| label("cluster", text))
+            .transpose()?,
         expires_at: wanted.expires_at,
     };
     fitting(&wanted)?;
@@ -94,11 +98,14 @@ fn owner(text: &str) -> Result<String, StoreError> {
 }
 
 fn repo(text: &str) -> Result<String, StoreError> {
-    let both = text.split_once('/').and_then(|(owner, name)| segment(owner).zip(segment(name)));
-    both.map(|(owner, name)| format!("{owner}/{name}")).ok_or_else(|| {
-        let reason = format!("{:?} is not a repository; write acme/web", short(text));
-        StoreError::invalid("repos", reason)
-    })
+    let both = text
+        .split_once('/')
+        .and_then(|(owner, name)| segment(owner).zip(segment(name)));
+    both.map(|(owner, name)| format!("{owner}/{name}"))
+        .ok_or_else(|| {
+            let reason = format!("{:?} is not a repository; write acme/web", short(text));
+            StoreError::invalid("repos", reason)
+        })
 }
 
 /// One part of a repository's name, in lower case: forges compare without case.
