@@ -240,7 +240,10 @@ mod tests {
     fn equal_texts_have_no_difference_and_a_missing_last_newline_is_one() {
         assert_eq!(Diff::of("a\n", "a\n"), Diff::default());
         let diff = Diff::of("a\n", "a");
-        assert_eq!(diff.unified, "@@ -1 +1 @@\n-a\n+a\n\\ No newline at end of file\n");
+        assert_eq!(
+            diff.unified,
+            "@@ -1 +1 @@\n-a\n+a\n\\ No newline at end of file\n"
+        );
     }
 
     #[test]
@@ -264,7 +267,11 @@ mod tests {
         assert!(diff.side_by_side.len() <= MAX_ROWS);
         let line = "é".repeat(1 << 19);
         let diff = Diff::of("", &line);
-        assert!(diff.unified.len() < 2 * MAX_LINE && diff.unified.contains('…'), "{}", diff.unified.len());
+        assert!(
+            diff.unified.len() < 2 * MAX_LINE && diff.unified.contains('…'),
+            "{}",
+            diff.unified.len()
+        );
     }
 
     #[test]

@@ -171,7 +171,8 @@ mod tests {
 
     #[test]
     fn a_policy_of_lockdown_alone_decides_no_egress() {
-        let checked = CheckedPolicy::check("lockdown-mode: {enabled: true}\n", &ParseOptions::default()).unwrap();
+        let checked =
+            CheckedPolicy::check("lockdown-mode: {enabled: true}\n", &ParseOptions::default()).unwrap();
         assert_eq!((checked.mode, checked.lockdown), (PolicyMode::None, true));
         assert_eq!(checked.parsed["egress-policy"], Value::Null);
     }
@@ -190,9 +191,19 @@ mod tests {
     #[test]
     fn what_a_yaml_text_may_not_hold_never_reaches_the_store() {
         // PostgreSQL's texts hold no NUL.
-        for yaml in ["allowed-endpoints: a\0.test:443\n", "\0", "# \0\negress-policy: audit\n"] {
-            assert!(CheckedPolicy::check(yaml, &ParseOptions::default()).is_err(), "{yaml:?}");
-            assert!(CheckedSet::check(yaml, &ParseOptions::default()).is_err(), "{yaml:?}");
+        for yaml in [
+            "allowed-endpoints: a\0.test:443\n",
+            "\0",
+            "# \0\negress-policy: audit\n",
+        ] {
+            assert!(
+                CheckedPolicy::check(yaml, &ParseOptions::default()).is_err(),
+                "{yaml:?}"
+            );
+            assert!(
+                CheckedSet::check(yaml, &ParseOptions::default()).is_err(),
+                "{yaml:?}"
+            );
         }
     }
 }

@@ -31,6 +31,7 @@ mod time;
 mod tokens;
 mod tx;
 mod versions;
+mod warnings;
 
 pub use attachments::AttachRequest;
 pub use audit::AuditDraft;

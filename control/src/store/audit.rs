@@ -216,9 +216,17 @@ impl Store {
         }
     }
 
-    async fn entries(&self, selection: &Selection<'_>, page: &PageRequest) -> Result<Page<AuditEntry>, StoreError> {
+    async fn entries(
+        &self,
+        selection: &Selection<'_>,
+        page: &PageRequest,
+    ) -> Result<Page<AuditEntry>, StoreError> {
         let mut seq = match page.after.as_deref() {
-            Some(after) => after.parse::<i64>().ok().filter(|seq| *seq >= 0).ok_or_else(bad_cursor)?,
+            Some(after) => after
+                .parse::<i64>()
+                .ok()
+                .filter(|seq| *seq >= 0)
+                .ok_or_else(bad_cursor)?,
             None if selection.newest_first => i64::MAX,
             None => 0,
         };

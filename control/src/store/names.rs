@@ -82,7 +82,9 @@ pub(super) fn scope(field: &'static str, scope: &Scope) -> Result<String, StoreE
     let wrong = |reason: String| StoreError::invalid(field, format!("{:?}: {reason}", scope.to_string()));
     let parts = |path: &str| path.split('/').try_for_each(ascii_part);
     match scope {
-        Scope::Organization(name) | Scope::Repository(name) | Scope::Cluster(name) => parts(name).map_err(wrong)?,
+        Scope::Organization(name) | Scope::Repository(name) | Scope::Cluster(name) => {
+            parts(name).map_err(wrong)?
+        }
         Scope::Workflow(path) => {
             let (repo, file) = path.rsplit_once('/').unwrap_or((path, ""));
             parts(repo).map_err(wrong)?;
@@ -108,7 +110,13 @@ fn file_name(name: &str) -> Result<(), String> {
 
 /// What somebody else calls himself or his things: without control characters, and cut at `most` characters.
 pub(super) fn clean(text: &str, most: usize) -> String {
-    let shown = |c: char| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c };
+    let shown = |c: char| {
+        if c.is_control() {
+            char::REPLACEMENT_CHARACTER
+        } else {
+            c
+        }
+    };
     text.chars().take(most).map(shown).collect()
 }
 
@@ -142,8 +150,28 @@ mod tests {
         let long = "a".repeat(101);
         let huge = "a".repeat(1 << 20);
         for name in [
-            "", ".", "..", "../../etc/passwd", "a/b", "a\\b", "a\0b", "a\nb", " a", "a ", ".a", "a.", "a'b", "a\"b",
-            "a;--", "a%b", "<b>", "a\u{202e}b", "a\u{200b}b", "\u{301}a", &long, &huge,
+            "",
+            ".",
+            "..",
+            "../../etc/passwd",
+            "a/b",
+            "a\\b",
+            "a\0b",
+            "a\nb",
+            " a",
+            "a ",
+            ".a",
+            "a.",
+            "a'b",
+            "a\"b",
+            "a;--",
+            "a%b",
+            "<b>",
+            "a\u{202e}b",
+            "a\u{200b}b",
+            "\u{301}a",
+            &long,
+            &huge,
         ] {
             let error = policy(name).unwrap_err().to_string();
             assert!(error.starts_with("name: "), "{error}");
@@ -162,13 +190,23 @@ mod tests {
 
     #[test]
     fn scopes_that_nothing_can_be_attached_to_are_refused() {
-        for good in ["org:acme", "repo:acme/web.js", "workflow:acme/web/Ünïcode 1.yml", "cluster:prod-1"] {
+        for good in [
+            "org:acme",
+            "repo:acme/web.js",
+            "workflow:acme/web/Ünïcode 1.yml",
+            "cluster:prod-1",
+        ] {
             assert_eq!(scope("add", &good.parse().unwrap()).unwrap(), good);
         }
-        let mut wrong: Vec<Scope> = ["org:a b", "repo:acme/..", "workflow:acme/web/..", "workflow:acme/w;/x.yml"]
-            .iter()
-            .map(|text| text.parse().unwrap())
-            .collect();
+        let mut wrong: Vec<Scope> = [
+            "org:a b",
+            "repo:acme/..",
+            "workflow:acme/web/..",
+            "workflow:acme/w;/x.yml",
+        ]
+        .iter()
+        .map(|text| text.parse().unwrap())
+        .collect();
         wrong.extend([
             "workflow:acme/web/a\nb".parse().unwrap(),
             Scope::Network("runners".into()),

@@ -36,13 +36,18 @@ pub(super) struct Found {
 }
 
 /// The living policy of a name.
-pub(super) async fn find(connection: &mut AnyConnection, owner: &str, name: &str) -> Result<Found, StoreError> {
-    let row = sqlx::query("SELECT id, version FROM policies WHERE owner = $1 AND name = $2 AND deleted_at IS NULL")
-        .bind(owner)
-        .bind(name)
-        .fetch_optional(connection)
-        .await?
-        .ok_or_else(|| StoreError::not_found(title(owner, name)))?;
+pub(super) async fn find(
+    connection: &mut AnyConnection,
+    owner: &str,
+    name: &str,
+) -> Result<Found, StoreError> {
+    let row =
+        sqlx::query("SELECT id, version FROM policies WHERE owner = $1 AND name = $2 AND deleted_at IS NULL")
+            .bind(owner)
+            .bind(name)
+            .fetch_optional(connection)
+            .await?
+            .ok_or_else(|| StoreError::not_found(title(owner, name)))?;
     Ok(Found {
         id: get(&row, "id")?,
         version: count(&row, "version")?,
@@ -80,7 +85,10 @@ pub(super) fn mode(text: &str) -> Result<PolicyMode, StoreError> {
 }
 
 /// Policies by their ids, whole; those that there are.
-pub(super) async fn load(connection: &mut AnyConnection, ids: &[String]) -> Result<BTreeMap<String, Policy>, StoreError> {
+pub(super) async fn load(
+    connection: &mut AnyConnection,
+    ids: &[String],
+) -> Result<BTreeMap<String, Policy>, StoreError> {
     if ids.is_empty() {
         return Ok(BTreeMap::new());
     }
@@ -177,7 +185,10 @@ impl Looking<'_> {
     fn matches(&self, light: &Light) -> bool {
         let found = |search: &String| light.name.to_lowercase().contains(search);
         self.search.as_ref().is_none_or(found)
-            && self.ids.as_ref().is_none_or(|ids| ids.contains(light.id.as_str()))
+            && self
+                .ids
+                .as_ref()
+                .is_none_or(|ids| ids.contains(light.id.as_str()))
     }
 }
 
@@ -208,7 +219,10 @@ impl Store {
         let looking = Looking {
             owner: owner.map(names::owner).transpose()?,
             search: filter.search.as_ref().map(|search| search.to_lowercase()),
-            ids: filter.ids.as_ref().map(|ids| ids.iter().map(String::as_str).collect()),
+            ids: filter
+                .ids
+                .as_ref()
+                .map(|ids| ids.iter().map(String::as_str).collect()),
             filter,
         };
         let mut reading = self.reading().await?;
@@ -257,7 +271,10 @@ async fn look(
         Some(after) => {
             let (owner, name) = after.split_once('/').ok_or_else(bad_cursor)?;
             let valid = |_| bad_cursor();
-            (names::owner(owner).map_err(valid)?, names::policy(name).map_err(valid)?)
+            (
+                names::owner(owner).map_err(valid)?,
+                names::policy(name).map_err(valid)?,
+            )
         }
     };
     let cursor = |light: &Light| format!("{}/{}", light.owner, light.name);

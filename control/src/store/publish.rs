@@ -76,7 +76,8 @@ impl Draft {
     async fn read(yaml: &str, strict: bool) -> Result<Arc<Self>, StoreError> {
         let yaml = yaml.to_owned();
         let read = move || {
-            let checked = CheckedPolicy::check(&yaml, &ParseOptions { strict }).map_err(StoreError::Document)?;
+            let checked =
+                CheckedPolicy::check(&yaml, &ParseOptions { strict }).map_err(StoreError::Document)?;
             Ok(Arc::new(Self { yaml, checked }))
         };
         beside(read).await?
@@ -87,7 +88,9 @@ impl Draft {
 pub(super) async fn beside<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, StoreError> {
-    tokio::task::spawn_blocking(work).await.map_err(|_| StoreError::Closed)
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|_| StoreError::Closed)
 }
 
 /// A new version of a policy.
@@ -179,7 +182,12 @@ impl Store {
             .await
     }
 
-    async fn publish(&self, edition: Edition, expected: Expected, actor: &Actor) -> Result<Policy, StoreError> {
+    async fn publish(
+        &self,
+        edition: Edition,
+        expected: Expected,
+        actor: &Actor,
+    ) -> Result<Policy, StoreError> {
         let actor = cleaned(actor);
         for _ in 0..TRIES {
             let before = self.compare(&edition, expected).await?;
@@ -258,7 +266,12 @@ async fn create(tx: &mut Tx<'_>, named: &Named, draft: &Draft, actor: &Actor) ->
     written(tx, &id, draft).await
 }
 
-async fn update(tx: &mut Tx<'_>, edition: &Edition, before: &Before, actor: &Actor) -> Result<Policy, StoreError> {
+async fn update(
+    tx: &mut Tx<'_>,
+    edition: &Edition,
+    before: &Before,
+    actor: &Actor,
+) -> Result<Policy, StoreError> {
     let (named, draft) = (&edition.named, &*edition.draft);
     let current = find(tx.connection(), &named.owner, &named.name).await?;
     if current.id != before.id || current.version != before.version {
@@ -348,12 +361,14 @@ async fn enter(
             .await?;
     }
     for (set, _) in &draft.checked.sets {
-        sqlx::query("INSERT INTO policy_sets (policy_id, owner, name) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING")
-            .bind(id)
-            .bind(&named.owner)
-            .bind(set)
-            .execute(tx.connection())
-            .await?;
+        sqlx::query(
+            "INSERT INTO policy_sets (policy_id, owner, name) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
+        )
+        .bind(id)
+        .bind(&named.owner)
+        .bind(set)
+        .execute(tx.connection())
+        .await?;
     }
     Ok(())
 }

@@ -138,13 +138,14 @@ impl Store {
         let mut used_by = all_users(&mut reading, &owner).await?;
         let mut filler = Filler::new(page);
         loop {
-            let rows =
-                sqlx::query("SELECT * FROM endpoint_sets WHERE owner = $1 AND name > $2 ORDER BY name LIMIT $3")
-                    .bind(&owner)
-                    .bind(&after)
-                    .bind(CHUNK)
-                    .fetch_all(&mut *reading)
-                    .await?;
+            let rows = sqlx::query(
+                "SELECT * FROM endpoint_sets WHERE owner = $1 AND name > $2 ORDER BY name LIMIT $3",
+            )
+            .bind(&owner)
+            .bind(&after)
+            .bind(CHUNK)
+            .fetch_all(&mut *reading)
+            .await?;
             for row in &rows {
                 let mut set = set(row)?;
                 set.used_by = used_by.remove(&set.name).unwrap_or_default();
@@ -210,14 +211,19 @@ async fn all_users(
     .await?;
     let mut used_by: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for row in &rows {
-        used_by.entry(get(row, "used")?).or_default().push(get(row, "name")?);
+        used_by
+            .entry(get(row, "used")?)
+            .or_default()
+            .push(get(row, "name")?);
     }
     Ok(used_by)
 }
 
 async fn put(tx: &mut Tx<'_>, draft: &Draft, before: &Before, actor: &Actor) -> Result<Set, StoreError> {
     let Draft { owner, name, .. } = draft;
-    let current = find(tx.connection(), owner, name).await?.map_or(0, |set| set.version);
+    let current = find(tx.connection(), owner, name)
+        .await?
+        .map_or(0, |set| set.version);
     if current != before.version {
         return Err(StoreError::Stale {
             what: title(owner, name),

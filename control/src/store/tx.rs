@@ -54,13 +54,15 @@ impl<'c> Tx<'c> {
         key: &str,
         group: &str,
     ) -> Result<Generation, StoreError> {
-        let row = sqlx::query("INSERT INTO changes (kind, key, group_name, at) VALUES ($1, $2, $3, $4) RETURNING generation")
-            .bind(kind.as_str())
-            .bind(key)
-            .bind(group)
-            .bind(self.now.0)
-            .fetch_one(&mut *self.connection)
-            .await?;
+        let row = sqlx::query(
+            "INSERT INTO changes (kind, key, group_name, at) VALUES ($1, $2, $3, $4) RETURNING generation",
+        )
+        .bind(kind.as_str())
+        .bind(key)
+        .bind(group)
+        .bind(self.now.0)
+        .fetch_one(&mut *self.connection)
+        .await?;
         let generation = Generation(row.try_get::<i64, _>(0)?.unsigned_abs());
         self.entered(generation);
         Ok(generation)

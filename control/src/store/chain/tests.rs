@@ -65,7 +65,13 @@ fn removing_inserting_and_moving_break_it() {
     let whole = chain(10);
     let mut removed = whole.clone();
     removed.remove(4);
-    assert_eq!(verify(&removed), Err(Broken::Order { expected: 5, found: 6 }));
+    assert_eq!(
+        verify(&removed),
+        Err(Broken::Order {
+            expected: 5,
+            found: 6
+        })
+    );
     let mut closed = removed.clone();
     for (at, entry) in closed.iter_mut().enumerate() {
         entry.seq = at as u64 + 1;
@@ -73,10 +79,22 @@ fn removing_inserting_and_moving_break_it() {
     assert_eq!(verify(&closed), Err(Broken::Previous { seq: 5 }));
     let mut moved = whole.clone();
     moved.swap(3, 4);
-    assert_eq!(verify(&moved), Err(Broken::Order { expected: 4, found: 5 }));
+    assert_eq!(
+        verify(&moved),
+        Err(Broken::Order {
+            expected: 4,
+            found: 5
+        })
+    );
     let mut doubled = whole.clone();
     doubled.insert(4, whole[4].clone());
-    assert_eq!(verify(&doubled), Err(Broken::Order { expected: 6, found: 5 }));
+    assert_eq!(
+        verify(&doubled),
+        Err(Broken::Order {
+            expected: 6,
+            found: 5
+        })
+    );
     let mut rehashed = whole.clone();
     rehashed[4].actor.subject = "mallory".into();
     rehashed[4].hash = entry_hash(&rehashed[4]);
@@ -95,7 +113,10 @@ fn a_remembered_head_shows_a_cut_end_and_a_rewritten_past() {
     assert_eq!(again(&whole).unwrap().seq, 10);
     assert_eq!(
         again(&whole[..7]),
-        Err(Broken::Truncated { remembered: 8, found: 7 })
+        Err(Broken::Truncated {
+            remembered: 8,
+            found: 7
+        })
     );
     let mut rewritten = whole.clone();
     let mut previous = START.to_owned();
