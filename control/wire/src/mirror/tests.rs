@@ -1,1 +1,599 @@
-//! Tests of the mirror.
+//! Tests of the mirror: what follows from records, what is compiled anew, and that resends and snapshots change nothing.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod properties;
+
+use std::sync::Arc;
+
+use jsonwebtoken::jwk::JwkSet;
+use tidegate_policy::DnsName;
+use tidegate_policy::effective::{Asked, PolicySet, Store};
+use tidegate_policy::job::{Assurance, JobIdentity};
+use tidegate_policy::rulebook::{CompiledPolicy, Governing};
+use tidegate_policy::subject::{Network, RunnerKind};
+use tidegate_policy::verdict::{Mode, Reason};
+
+use super::*;
+use crate::record::{BlockChange, CredentialKind, SetRecord, SyncedRole, VersionRecord};
+use crate::secret::digest;
+
+fn version(version: u32, since: u64, yaml: &str) -> VersionRecord {
+    VersionRecord {
+        version,
+        since: Generation(since),
+        yaml: yaml.into(),
+    }
+}
+
+fn policy(id: &str, versions: Vec<VersionRecord>) -> Change {
+    Change::Policy(PolicyRecord {
+        id: id.into(),
+        owner: "acme".into(),
+        name: format!("name-of-{id}").into(),
+        versions,
+    })
+}
+
+fn set(owner: &str, name: &str, yaml: &str) -> Change {
+    Change::Set(SetRecord {
+        owner: owner.into(),
+        name: name.into(),
+        version: 1,
+        yaml: yaml.into(),
+    })
+}
+
+fn attach(scope: &str, policy: &str) -> Change {
+    Change::Attachment {
+        scope: scope.parse().unwrap(),
+        policy: (!policy.is_empty()).then(|| policy.into()),
+    }
+}
+
+fn token(id: &str, text: &str) -> Change {
+    Change::Token(TokenRecord {
+        id: id.into(),
+        digest: digest(text),
+        role: SyncedRole::Runner,
+        owners: vec!["acme".into()],
+        repos: Vec::new(),
+        networks: Vec::new(),
+        cluster: None,
+        expires_at: None,
+    })
+}
+
+fn issuer(url: &str, audience: &str) -> Change {
+    Change::Issuer(Issuer {
+        issuer: url.into(),
+        audience: audience.into(),
+        jwks: JwkSet { keys: Vec::new() },
+    })
+}
+
+fn job(repo: &str) -> JobIdentity {
+    JobIdentity {
+        owner: "acme".into(),
+        repo: repo.into(),
+        workflow: "ci.yml".into(),
+        job: "build".into(),
+        run_id: "1".into(),
+        run_attempt: 1,
+        runner_name: "".into(),
+        cluster: "prod".into(),
+        event: "push".into(),
+        git_ref: "".into(),
+        actor: "".into(),
+        assurance: Assurance::Signed,
+    }
+}
+
+fn lease_of(id: &str, source: &str) -> LeaseRecord {
+    LeaseRecord {
+        id: id.into(),
+        gateway: "gw-1".into(),
+        network: "runners".into(),
+        sources: vec![source.parse().unwrap()],
+        identity: job("acme/web"),
+        credential: CredentialKind::Oidc,
+        token_id: None,
+        began: Generation(1),
+        started_at: "2026-11-01T00:00:00Z".parse().unwrap(),
+        expires_at: "2026-11-01T06:00:00Z".parse().unwrap(),
+    }
+}
+
+fn lease(id: &str, source: &str) -> Change {
+    Change::Lease(lease_of(id, source))
+}
+
+fn lease_gone(id: &str, ending: Ending) -> Change {
+    Change::LeaseGone {
+        id: id.into(),
+        ending,
+    }
+}
+
+fn block(layer: BlockLayer, add: &[&str], remove: &[&str]) -> Change {
+    let texts = |all: &[&str]| all.iter().map(ToString::to_string).collect();
+    Change::Block(BlockChange {
+        layer,
+        add: texts(add),
+        remove: texts(remove),
+    })
+}
+
+fn batch(reset: bool, generation: u64, changes: Vec<Change>) -> Batch {
+    Batch {
+        epoch: "one".into(),
+        reset,
+        changes,
+        generation: Generation(generation),
+        ..Batch::default()
+    }
+}
+
+/// A mirror that follows a store: each call of `say` is the next batch.
+struct Scene {
+    mirror: Mirror,
+    generation: u64,
+}
+
+impl Scene {
+    fn new(changes: Vec<Change>) -> Self {
+        let mut mirror = Mirror::new();
+        mirror.apply(batch(true, 1, changes));
+        Self {
+            mirror,
+            generation: 1,
+        }
+    }
+
+    fn say(&mut self, changes: Vec<Change>) -> Touched {
+        self.generation += 1;
+        self.mirror.apply(batch(false, self.generation, changes))
+    }
+
+    fn snapshot_is(&mut self, changes: Vec<Change>) -> Touched {
+        self.generation += 1;
+        self.mirror.apply(batch(true, self.generation, changes))
+    }
+
+    /// What governs a job of this repository that began at this generation.
+    fn governing(&self, repo: &str, began: u64) -> Governing {
+        let set = PolicySet {
+            attached: self.mirror.attached(),
+            store: Store::Known,
+            ..PolicySet::default()
+        };
+        let network = Network {
+            name: "runners".into(),
+            cluster: "prod".into(),
+            ranges: Vec::new(),
+            runners: RunnerKind::Ephemeral,
+            min_assurance: None,
+            adjacent: false,
+        };
+        let job = job(repo);
+        set.effective(&Asked::leased(&job, Generation(began), &network))
+            .governing
+    }
+
+    fn policy_of(&self, repo: &str, began: u64) -> Arc<CompiledPolicy> {
+        match self.governing(repo, began) {
+            Governing::Policy(policy, _) => policy,
+            Governing::DenyAll(reason) => panic!("{repo} is refused everything: {reason:?}"),
+        }
+    }
+
+    fn refusal_of(&self, repo: &str) -> Reason {
+        match self.governing(repo, 1) {
+            Governing::DenyAll(reason) => reason,
+            Governing::Policy(policy, _) => panic!("{repo} is governed by {:?}", policy.meta),
+        }
+    }
+}
+
+fn allows(policy: &CompiledPolicy, name: &str) -> bool {
+    let name = DnsName::parse(name).unwrap();
+    policy
+        .allowed()
+        .find_name(&name, 443, tidegate_policy::endpoint::Transport::Tcp)
+        .is_some()
+}
+
+const BLOCK: &str = "egress-policy: block\nallowed-endpoints: a.test:443\n";
+
+#[test]
+fn records_become_policies_by_scope() {
+    let scene = Scene::new(vec![
+        policy("pol-1", vec![version(3, 1, BLOCK)]),
+        attach("repo:acme/web", "pol-1"),
+        attach("org:acme", "pol-1"),
+    ]);
+    let compiled = scene.policy_of("acme/web", 1);
+    assert_eq!(compiled.mode, Mode::Block);
+    assert_eq!(
+        (
+            compiled.meta.id.as_str(),
+            compiled.meta.name.as_str(),
+            compiled.meta.version
+        ),
+        ("pol-1", "name-of-pol-1", 3)
+    );
+    assert!(allows(&compiled, "a.test") && !allows(&compiled, "b.test"));
+    let same = scene.policy_of("acme/api", 1);
+    assert!(
+        Arc::ptr_eq(&compiled, &same),
+        "one policy in two scopes is compiled once"
+    );
+}
+
+#[test]
+fn the_order_of_records_within_a_batch_does_not_matter() {
+    let mut scene = Scene::new(vec![
+        attach("repo:acme/web", "pol-1"),
+        policy("pol-1", vec![version(1, 1, "use: [base]\n")]),
+        set("acme", "base", "- b.test:443\n"),
+    ]);
+    assert!(allows(&scene.policy_of("acme/web", 1), "b.test"));
+    scene.say(vec![
+        attach("repo:acme/api", "pol-2"),
+        policy("pol-2", vec![version(1, 1, BLOCK)]),
+    ]);
+    assert!(allows(&scene.policy_of("acme/api", 1), "a.test"));
+}
+
+#[test]
+fn next_job_a_lease_is_governed_by_the_version_that_it_began_with() {
+    let mut scene = Scene::new(vec![
+        policy("pol-1", vec![version(1, 1, BLOCK)]),
+        attach("repo:acme/web", "pol-1"),
+    ]);
+    let first = scene.policy_of("acme/web", 1);
+    let both = vec![
+        version(1, 1, BLOCK),
+        version(2, 2, "allowed-endpoints: b.test:443\n"),
+    ];
+    assert!(scene.say(vec![policy("pol-1", both)]).policies);
+    assert!(
+        Arc::ptr_eq(&first, &scene.policy_of("acme/web", 1)),
+        "the older version is the same compilation: nobody is judged again"
+    );
+    let second = scene.policy_of("acme/web", 2);
+    assert_eq!(second.meta.version, 2);
+    let now = vec![version(2, 2, "allowed-endpoints: b.test:443\n")];
+    assert!(scene.say(vec![policy("pol-1", now)]).policies);
+    assert!(
+        Arc::ptr_eq(&second, &scene.policy_of("acme/web", 1)),
+        "no older version is left"
+    );
+}
+
+#[test]
+fn a_policy_that_can_not_be_used_takes_its_place_and_refuses() {
+    let mut scene = Scene::new(vec![
+        policy("pol-org", vec![version(1, 1, BLOCK)]),
+        attach("org:acme", "pol-org"),
+        policy("pol-set", vec![version(1, 1, "use: [missing]\n")]),
+        attach("repo:acme/set", "pol-set"),
+        policy(
+            "pol-bad",
+            vec![version(1, 1, "allowed-endpoints: https://a.test/x\n")],
+        ),
+        attach("repo:acme/bad", "pol-bad"),
+        attach("repo:acme/none", "pol-none"),
+        set("other", "missing", "- b.test:443\n"),
+    ]);
+    for repo in ["acme/set", "acme/bad", "acme/none"] {
+        assert_eq!(
+            scene.refusal_of(repo),
+            Reason::PolicyUnknown,
+            "{repo} must not fall to its organization's"
+        );
+    }
+    let problems: Vec<(&str, bool)> = scene
+        .mirror
+        .policies()
+        .map(|(record, editions)| (record.id.as_str(), editions[0].problem.is_some()))
+        .collect();
+    assert_eq!(
+        problems,
+        [("pol-bad", true), ("pol-org", false), ("pol-set", true)]
+    );
+    assert!(scene.say(vec![set("acme", "missing", "- b.test:443\n")]).policies);
+    assert!(
+        allows(&scene.policy_of("acme/set", 1), "b.test"),
+        "the set came later"
+    );
+    assert!(
+        scene
+            .say(vec![Change::SetGone {
+                owner: "acme".into(),
+                name: "missing".into()
+            }])
+            .policies
+    );
+    assert_eq!(scene.refusal_of("acme/set"), Reason::PolicyUnknown);
+}
+
+#[test]
+fn lockdown_alone_leaves_egress_to_the_next_scope() {
+    let scene = Scene::new(vec![
+        policy("pol-org", vec![version(1, 1, BLOCK)]),
+        attach("org:acme", "pol-org"),
+        policy(
+            "pol-lock",
+            vec![version(1, 1, "lockdown-mode: {enabled: true}\n")],
+        ),
+        attach("repo:acme/web", "pol-lock"),
+    ]);
+    assert_eq!(scene.policy_of("acme/web", 1).meta.id, "pol-org");
+    let attached = scene.mirror.attached();
+    let lockdown = &attached[&"repo:acme/web".parse::<Scope>().unwrap()]
+        .at(Generation(1))
+        .lockdown;
+    assert!(
+        lockdown
+            .as_ref()
+            .is_some_and(|one| one.lockdown.enabled && one.meta.id == "pol-lock")
+    );
+}
+
+#[test]
+fn a_set_compiles_its_users_anew_and_nobody_else() {
+    let mut scene = Scene::new(vec![
+        set("acme", "base", "- b.test:443\n"),
+        set("acme", "other", "- o.test:443\n"),
+        policy("pol-user", vec![version(1, 1, "use: [base]\n")]),
+        policy("pol-else", vec![version(1, 1, "use: [other]\n")]),
+        attach("repo:acme/web", "pol-user"),
+        attach("repo:acme/api", "pol-else"),
+    ]);
+    let (user, other) = (scene.policy_of("acme/web", 1), scene.policy_of("acme/api", 1));
+    let touched = scene.say(vec![set("acme", "base", "- c.test:443\n")]);
+    assert!(touched.policies && !touched.blocks && !touched.credentials && touched.leases.is_empty());
+    let now = scene.policy_of("acme/web", 1);
+    assert!(!Arc::ptr_eq(&user, &now) && allows(&now, "c.test") && !allows(&now, "b.test"));
+    assert!(Arc::ptr_eq(&other, &scene.policy_of("acme/api", 1)));
+    let touched = scene.say(vec![set("acme", "unused", "- x.test:443\n")]);
+    assert_eq!(touched, Touched::default(), "nobody uses it");
+}
+
+#[test]
+fn a_snapshot_that_says_the_same_changes_nothing_and_compiles_nothing() {
+    let all = vec![
+        set("acme", "base", "- b.test:443\n"),
+        policy("pol-1", vec![version(1, 1, "use: [base]\n")]),
+        attach("repo:acme/web", "pol-1"),
+        token("tok-1", "secret"),
+        issuer("https://issuer.test", "tidegate"),
+        block(BlockLayer::Builtin, &["evil.test", "*.bad.test"], &[]),
+        lease("job-1", "10.0.0.1"),
+    ];
+    let mut scene = Scene::new(all.clone());
+    let (compiled, layers) = (scene.policy_of("acme/web", 1), scene.mirror.block_layers());
+    let credentials = Arc::clone(scene.mirror.credentials());
+    assert_eq!(scene.snapshot_is(all), Touched::default());
+    assert!(Arc::ptr_eq(&compiled, &scene.policy_of("acme/web", 1)));
+    let again = scene.mirror.block_layers();
+    assert!(layers.iter().zip(&again).all(|(one, two)| Arc::ptr_eq(one, two)));
+    assert_eq!(
+        credentials.tokens().count(),
+        scene.mirror.credentials().tokens().count()
+    );
+    assert_eq!(scene.mirror.generation(), Generation(2));
+}
+
+#[test]
+fn what_a_snapshot_leaves_out_is_gone() {
+    let mut scene = Scene::new(vec![
+        policy("pol-1", vec![version(1, 1, BLOCK)]),
+        attach("repo:acme/web", "pol-1"),
+        attach("org:acme", "pol-1"),
+        token("tok-1", "secret"),
+        issuer("https://issuer.test", "tidegate"),
+        block(BlockLayer::Feed, &["evil.test"], &[]),
+        lease("job-1", "10.0.0.1"),
+        lease("job-2", "10.0.0.2"),
+    ]);
+    let touched = scene.snapshot_is(vec![
+        policy("pol-1", vec![version(1, 1, BLOCK)]),
+        attach("org:acme", "pol-1"),
+        lease("job-2", "10.0.0.2"),
+        lease("job-3", "10.0.0.1"),
+    ]);
+    assert!(touched.policies && touched.blocks && touched.credentials);
+    let gone = LeaseTouch::Gone {
+        id: "job-1".into(),
+        ending: Ending::Quarantine,
+        sources: vec!["10.0.0.1".parse().unwrap()],
+    };
+    assert_eq!(
+        touched.leases,
+        [gone, LeaseTouch::New(lease_of("job-3", "10.0.0.1"))],
+        "the source is free before another holds it"
+    );
+    assert!(scene.mirror.credentials().token(&digest("secret")).is_none());
+    assert_eq!(scene.mirror.credentials().issuers().count(), 0);
+    assert!(scene.mirror.block_layers().iter().all(|layer| layer.is_empty()));
+    assert_eq!(scene.mirror.attachments().count(), 1);
+}
+
+#[test]
+fn tokens_and_issuers_are_replaced_and_revoked_by_id() {
+    let mut scene = Scene::new(vec![token("tok-1", "first"), issuer("https://issuer.test", "a")]);
+    let before = Arc::clone(scene.mirror.credentials());
+    assert!(before.token(&digest("first")).is_some());
+    assert!(
+        !scene.say(vec![token("tok-1", "first")]).credentials,
+        "nothing new"
+    );
+    assert!(
+        scene
+            .say(vec![token("tok-1", "second"), issuer("https://issuer.test", "b")])
+            .credentials
+    );
+    let now = Arc::clone(scene.mirror.credentials());
+    assert!(now.token(&digest("first")).is_none() && now.token(&digest("second")).is_some());
+    assert_eq!(
+        now.issuer("https://issuer.test").map(|one| one.audience.as_str()),
+        Some("b")
+    );
+    assert!(
+        before.token(&digest("first")).is_some(),
+        "who holds the old pointer sees the old state"
+    );
+    let gone = vec![
+        Change::TokenGone { id: "tok-1".into() },
+        Change::TokenGone { id: "never".into() },
+        Change::IssuerGone {
+            issuer: "https://issuer.test".into(),
+        },
+    ];
+    assert!(scene.say(gone.clone()).credentials);
+    assert!(!scene.say(gone).credentials, "it was gone before");
+    assert_eq!(scene.mirror.credentials().tokens().count(), 0);
+}
+
+#[test]
+fn only_block_layers_that_changed_are_rebuilt() {
+    let mut scene = Scene::new(vec![
+        block(BlockLayer::Builtin, &["evil.test"], &[]),
+        block(BlockLayer::Feed, &["*.feed.test", "203.0.113.0/24"], &[]),
+    ]);
+    let before = scene.mirror.block_layers();
+    assert!(
+        scene
+            .say(vec![block(BlockLayer::Deployment, &["own.test"], &[])])
+            .blocks
+    );
+    let after = scene.mirror.block_layers();
+    let kept: Vec<bool> = before
+        .iter()
+        .zip(&after)
+        .map(|(one, two)| Arc::ptr_eq(one, two))
+        .collect();
+    assert_eq!(kept, [true, true, false]);
+    let hit = |layer: &GlobalBlock, name: &str| layer.find_name(&DnsName::parse(name).unwrap()).is_some();
+    assert!(hit(&after[0], "evil.test") && hit(&after[1], "x.feed.test") && hit(&after[2], "own.test"));
+    assert!(after[1].find_address("203.0.113.9".parse().unwrap()).is_some());
+    let no_news = vec![block(BlockLayer::Deployment, &["own.test"], &["never.test"])];
+    assert!(
+        !scene.say(no_news).blocks,
+        "adding what is there and removing what is not"
+    );
+    assert!(
+        scene
+            .say(vec![block(BlockLayer::Feed, &[], &["*.feed.test"])])
+            .blocks
+    );
+    assert!(!hit(&scene.mirror.block_layers()[1], "x.feed.test"));
+}
+
+#[test]
+fn a_pattern_that_is_not_understood_is_counted_and_the_others_block() {
+    let mut scene = Scene::new(vec![block(
+        BlockLayer::Feed,
+        &["evil.test", "new-kind:x", "a..b"],
+        &[],
+    )]);
+    let layers = scene.mirror.block_layers();
+    assert!(
+        layers[1]
+            .find_name(&DnsName::parse("evil.test").unwrap())
+            .is_some()
+    );
+    assert_eq!(scene.mirror.unread_patterns(), 2);
+}
+
+#[test]
+fn leases_are_touched_once_in_the_order_in_which_it_happened() {
+    let mut scene = Scene::new(vec![lease("job-1", "10.0.0.1")]);
+    let touched = scene.say(vec![
+        lease("job-1", "10.0.0.1"),
+        lease("job-2", "10.0.0.2"),
+        lease_gone("job-1", Ending::Release),
+        lease("job-3", "10.0.0.1"),
+        lease_gone("job-2", Ending::Quarantine),
+        lease_gone("unknown", Ending::Quarantine),
+    ]);
+    let gone = |id: &str, ending, sources: &[&str]| LeaseTouch::Gone {
+        id: id.into(),
+        ending,
+        sources: sources.iter().map(|one| one.parse().unwrap()).collect(),
+    };
+    assert_eq!(
+        touched.leases,
+        [
+            gone("job-1", Ending::Release, &["10.0.0.1"]),
+            LeaseTouch::New(lease_of("job-3", "10.0.0.1")),
+            gone("job-2", Ending::Quarantine, &["10.0.0.2"]),
+            gone("unknown", Ending::Quarantine, &[]),
+        ],
+        "what is held already is no news; one that came and went within the batch may be known here by another way"
+    );
+    let held: Vec<&str> = scene.mirror.leases().map(|one| one.id.as_str()).collect();
+    assert_eq!(held, ["job-3"]);
+}
+
+#[test]
+fn touches_of_two_batches_are_those_of_one() {
+    let mut one = Scene::new(vec![lease("job-1", "10.0.0.1")]);
+    let mut first = one.say(vec![
+        lease_gone("job-1", Ending::Release),
+        lease("job-2", "10.0.0.2"),
+    ]);
+    let second = one.say(vec![
+        lease_gone("job-2", Ending::Quarantine),
+        lease_gone("job-1", Ending::Release),
+        token("tok-1", "x"),
+    ]);
+    first.merge(second);
+    let mut other = Scene::new(vec![lease("job-1", "10.0.0.1")]);
+    let together = other.say(vec![
+        lease_gone("job-1", Ending::Release),
+        lease("job-2", "10.0.0.2"),
+        lease_gone("job-2", Ending::Quarantine),
+        lease_gone("job-1", Ending::Release),
+        token("tok-1", "x"),
+    ]);
+    assert_eq!(first, together);
+}
+
+#[test]
+fn only_a_snapshot_begins_and_only_the_same_store_goes_on() {
+    let mut mirror = Mirror::new();
+    let delta = batch(false, 5, vec![policy("pol-1", vec![version(1, 1, BLOCK)])]);
+    assert!(!mirror.accepts(&delta));
+    assert_eq!(mirror.apply(delta), Touched::default());
+    assert!(!mirror.is_synced() && mirror.resume().is_none());
+    mirror.apply(batch(true, 7, Vec::new()));
+    assert_eq!(
+        mirror.resume().map(|at| (at.epoch, at.generation)),
+        Some(("one".into(), Generation(7)))
+    );
+    let held = batch(false, 7, vec![attach("org:acme", "pol-1")]);
+    assert!(mirror.accepts(&held));
+    assert_eq!(
+        mirror.apply(held),
+        Touched::default(),
+        "generation 7 is held already"
+    );
+    let foreign = Batch {
+        epoch: "two".into(),
+        ..batch(false, 8, vec![attach("org:acme", "pol-1")])
+    };
+    assert!(!mirror.accepts(&foreign));
+    assert_eq!(mirror.apply(foreign), Touched::default());
+    let anew = Batch {
+        epoch: "two".into(),
+        ..batch(true, 2, vec![attach("org:acme", "pol-1")])
+    };
+    assert!(mirror.apply(anew).policies);
+    assert_eq!(
+        (mirror.epoch(), mirror.generation()),
+        ("two", Generation(2)),
+        "another store counts from anew"
+    );
+}
