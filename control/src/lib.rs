@@ -7,6 +7,7 @@
 //! Read in this order: [`model`] (what is held), [`store`] (where), [`api`] and [`sync`] (who asks), [`view`] (what
 //! follows from it), [`plane`] (all of it, running).
 
+mod bootstrap;
 pub mod config;
 pub mod diff;
 pub mod document;
@@ -14,4 +15,8 @@ pub mod feed;
 mod fetch;
 pub mod model;
 pub mod oidc;
+pub mod server;
 pub mod store;
+pub mod sync;
+pub mod view;
+mod world;

@@ -16,7 +16,7 @@ use crate::api::{self, ApiState};
 use crate::bootstrap::{self, BootstrapError};
 use crate::config::ControlConfig;
 use crate::server::{Link, Listener, ServeError};
-use crate::store::{Options, Store, StoreError};
+use crate::store::{Store, StoreError};
 use crate::sync::{self, Hub, SyncState};
 use crate::view::View;
 use crate::world::{self, WorldError};
@@ -72,8 +72,7 @@ impl ControlPlane {
             place: crate::store::place(&config.store),
             source,
         };
-        let options = Options { strict: config.strict };
-        let store = Store::open(&config.store, options).await.map_err(opened)?;
+        let store = Store::open(&config.store).await.map_err(opened)?.strict(config.strict);
         bootstrap::first_admin(&store, config.bootstrap_token.as_deref()).await?;
         world::apply_builtin(&store).await.map_err(opened)?;
         let view = View::open(&store).await.map_err(opened)?;

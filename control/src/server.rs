@@ -13,7 +13,7 @@ use axum::extract::{ConnectInfo, Request};
 use axum::Router;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use rustls::ServerConfig;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
@@ -100,11 +100,11 @@ impl Listener {
             let (router, tls, watcher) = (router.clone(), self.tls.clone(), graceful.watcher());
             tokio::spawn(async move {
                 match tls {
-                    None => serve_one(stream, with_peer(router, peer), &watcher).await,
+                    None => serve_one(stream, with_peer(router, peer), watcher).await,
                     Some(config) => {
                         let handshake = TlsAcceptor::from(config).accept(stream);
                         match tokio::time::timeout(GREETING, handshake).await {
-                            Ok(Ok(stream)) => serve_one(stream, with_peer(router, peer), &watcher).await,
+                            Ok(Ok(stream)) => serve_one(stream, with_peer(router, peer), watcher).await,
                             Ok(Err(error)) => tracing::debug!(%peer, %error, "a TLS handshake failed"),
                             Err(_) => tracing::debug!(%peer, "a TLS handshake took too long"),
                         }
@@ -163,7 +163,7 @@ fn with_peer(router: Router, peer: SocketAddr) -> Router {
     router.layer(axum::Extension(ConnectInfo(peer)))
 }
 
-async fn serve_one<S>(stream: S, router: Router, watcher: &hyper_util::server::graceful::Watcher)
+async fn serve_one<S>(stream: S, router: Router, watcher: Watcher)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -210,7 +210,7 @@ impl Link {
         let router = self.router.clone();
         tokio::spawn(async move {
             let graceful = GracefulShutdown::new();
-            serve_one(far, router, &graceful.watcher()).await;
+            serve_one(far, router, graceful.watcher()).await;
         });
         near
     }

@@ -37,7 +37,7 @@ pub use attachments::AttachRequest;
 pub use audit::AuditDraft;
 pub use block::{BlockUpdate, MAX_ENTRIES, MAX_LAYER};
 pub use changes::{ChangesPage, MAX_BLOCK_DELTA, MAX_PAGE, Since};
-pub use db::{Backend, Boxed, Db};
+pub use db::{Backend, Boxed, Db, place};
 pub use error::StoreError;
 pub use jobs::{JobFilter, LeaseFilter};
 pub use leases::{ClaimError, Claimed};

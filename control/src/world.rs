@@ -20,6 +20,8 @@ use crate::sync::Hub;
 
 /// Between two looks at an issuer's keys. Issuers publish a new key long before they sign with it.
 const KEYS: Duration = Duration::from_hours(1);
+/// Between two tries to store a key set.
+const RETRY: Duration = Duration::from_secs(1);
 /// Key sets and updates that wait for the store.
 const QUEUE: usize = 4;
 
@@ -72,10 +74,12 @@ pub(crate) async fn follow_issuers(
     let store = store.clone();
     tasks.spawn(async move {
         while let Some(issuer) = changed.recv().await {
-            match store.put_issuer(&issuer, &actor).await {
-                Ok(_) => tracing::info!(issuer = issuer.issuer, keys = issuer.jwks.keys.len(), "an issuer's keys are stored"),
-                Err(error) => tracing::error!(issuer = issuer.issuer, error = error.chain(), "an issuer's keys were not stored"),
+            // A set is told once: it is tried until the store takes it.
+            while let Err(error) = store.put_issuer(&issuer, &actor).await {
+                tracing::error!(issuer = issuer.issuer, error = error.chain(), "an issuer's keys were not stored");
+                tokio::time::sleep(RETRY).await;
             }
+            tracing::info!(issuer = issuer.issuer, keys = issuer.jwks.keys.len(), "an issuer's keys are stored");
         }
     });
     Ok(handle)

@@ -171,11 +171,7 @@ impl Db {
 
     /// Where it is, without a password.
     pub fn place(&self) -> String {
-        let url = self.url.split_once('?').map_or(self.url.as_str(), |(url, _)| url);
-        match (url.split_once("://"), url.rsplit_once('@')) {
-            (Some((scheme, _)), Some((_, host))) => format!("{scheme}://{host}"),
-            _ => url.to_owned(),
-        }
+        place(&self.url)
     }
 
     /// Connections for reading.
@@ -207,6 +203,14 @@ impl Db {
                 mpsc::error::TrySendError::Closed(_) => StoreError::Closed,
             })?;
         answer.await.map_err(|_| StoreError::Closed)?
+    }
+}
+
+/// A store's URL without user and password.
+pub fn place(url: &str) -> String {
+    match (url.split_once("://"), url.rsplit_once('@')) {
+        (Some((scheme, _)), Some((_, host))) => format!("{scheme}://{host}"),
+        _ => url.to_owned(),
     }
 }
 

@@ -49,7 +49,7 @@ struct Snapshot<'c> {
 }
 
 impl Snapshot<'_> {
-    async fn give(&self, change: Change) -> Result<(), StoreError> {
+    async fn give(&mut self, change: Change) -> Result<(), StoreError> {
         self.taker
             .send_timeout(change, PATIENCE)
             .await
