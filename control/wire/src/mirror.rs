@@ -5,10 +5,11 @@
 //! attachment of a policy that never came) is never left out in silence: its place is taken and refuses everything.
 
 mod blocks;
+mod credentials;
 mod policies;
+mod touched;
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use compact_str::CompactString;
@@ -21,119 +22,13 @@ use tidegate_policy::rulebook::PolicyMeta;
 use crate::frame::{Batch, Resume};
 use crate::oidc::Issuer;
 use crate::record::{BlockLayer, Change, Ending, LeaseRecord, PolicyRecord, TokenRecord};
-use crate::secret::TokenDigest;
 
 use blocks::Blocks;
+pub use credentials::Credentials;
 pub use policies::CompiledEdition;
 use policies::Policies;
-
-/// What a request is authenticated by.
-#[derive(Clone, Debug, Default)]
-pub struct Credentials {
-    tokens: HashMap<TokenDigest, Arc<TokenRecord>>,
-    /// Digests by the token's id: the stream revokes by id.
-    ids: HashMap<CompactString, TokenDigest>,
-    issuers: BTreeMap<String, Arc<Issuer>>,
-}
-
-impl Credentials {
-    /// The token whose text has this digest. Whether it has expired is the caller's to look at.
-    pub fn token(&self, digest: &TokenDigest) -> Option<&Arc<TokenRecord>> {
-        self.tokens.get(digest)
-    }
-
-    /// Every token.
-    pub fn tokens(&self) -> impl Iterator<Item = &Arc<TokenRecord>> {
-        self.tokens.values()
-    }
-
-    /// The issuer with this URL.
-    pub fn issuer(&self, url: &str) -> Option<&Arc<Issuer>> {
-        self.issuers.get(url)
-    }
-
-    /// Every trusted issuer, by URL.
-    pub fn issuers(&self) -> impl Iterator<Item = &Arc<Issuer>> {
-        self.issuers.values()
-    }
-
-    fn put_token(&mut self, token: TokenRecord) -> bool {
-        if self
-            .tokens
-            .get(&token.digest)
-            .is_some_and(|known| **known == token)
-        {
-            return false;
-        }
-        self.remove_token(&token.id);
-        self.ids.insert(token.id.clone(), token.digest);
-        self.tokens.insert(token.digest, Arc::new(token));
-        true
-    }
-
-    fn remove_token(&mut self, id: &str) -> bool {
-        let digest = self.ids.remove(id);
-        digest.is_some_and(|digest| self.tokens.remove(&digest).is_some())
-    }
-
-    fn put_issuer(&mut self, issuer: Issuer) -> bool {
-        if self.issuer(&issuer.issuer).is_some_and(|known| **known == issuer) {
-            return false;
-        }
-        self.issuers.insert(issuer.issuer.clone(), Arc::new(issuer));
-        true
-    }
-}
-
-/// What became of a lease.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum LeaseTouch {
-    /// It began, or its record changed.
-    New(LeaseRecord),
-    /// It ended.
-    Gone {
-        /// Its id; perhaps of a lease that was never said to be there.
-        id: CompactString,
-        /// What becomes of its sources.
-        ending: Ending,
-        /// Its registered sources, as far as they were known.
-        sources: Vec<IpAddr>,
-    },
-}
-
-impl LeaseTouch {
-    fn id(&self) -> &CompactString {
-        match self {
-            Self::New(lease) => &lease.id,
-            Self::Gone { id, .. } => id,
-        }
-    }
-}
-
-/// What a batch changed.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Touched {
-    /// What is attached, or what an attached policy means: [`Mirror::attached`] gives something else now.
-    pub policies: bool,
-    /// [`Mirror::block_layers`] gives something else now.
-    pub blocks: bool,
-    /// [`Mirror::credentials`] gives something else now.
-    pub credentials: bool,
-    /// Leases, in the order in which it happened, each once.
-    pub leases: Vec<LeaseTouch>,
-}
-
-impl Touched {
-    /// Takes in what a later batch changed.
-    pub fn merge(&mut self, later: Self) {
-        self.policies |= later.policies;
-        self.blocks |= later.blocks;
-        self.credentials |= later.credentials;
-        let mut touches = LeaseTouches::from(std::mem::take(&mut self.leases));
-        later.leases.into_iter().for_each(|touch| touches.push(touch));
-        self.leases = touches.into_vec();
-    }
-}
+use touched::LeaseTouches;
+pub use touched::{LeaseTouch, Touched};
 
 /// Every synced record, and what follows from them.
 #[derive(Debug, Default)]
@@ -199,13 +94,13 @@ impl Mirror {
             Change::TokenGone { id } => work.credentials |= self.credentials_mut().remove_token(&id),
             Change::Issuer(issuer) => work.credentials |= self.credentials_mut().put_issuer(issuer),
             Change::IssuerGone { issuer } => {
-                work.credentials |= self.credentials_mut().issuers.remove(&issuer).is_some();
+                work.credentials |= self.credentials_mut().remove_issuer(&issuer);
             }
             Change::Block(change) => self.blocks.change(change),
             Change::Lease(lease) => {
                 if self.leases.get(&lease.id) != Some(&lease) {
                     self.leases.insert(lease.id.clone(), lease.clone());
-                    touches.push(LeaseTouch::New(lease));
+                    touches.push(LeaseTouch::New(Box::new(lease)));
                 }
             }
             Change::LeaseGone { id, ending } => {
@@ -237,10 +132,9 @@ impl Mirror {
     /// What a snapshot changed: only what differs from before.
     fn compare(&mut self, before: &Before, work: &mut Work, touches: &mut LeaseTouches) {
         work.attachments = before.attachments != self.attachments;
-        let (old, new) = (&before.credentials, &self.credentials);
-        work.credentials = old.tokens != new.tokens || old.issuers != new.issuers;
+        work.credentials = !before.credentials.is_same(&self.credentials);
         let known = |touch: &LeaseTouch| match touch {
-            LeaseTouch::New(lease) => before.leases.get(&lease.id) == Some(lease),
+            LeaseTouch::New(lease) => before.leases.get(&lease.id) == Some(&**lease),
             LeaseTouch::Gone { .. } => false,
         };
         let mut fresh = std::mem::take(touches).into_vec();
@@ -257,7 +151,7 @@ impl Mirror {
                 sources: lease.sources.clone(),
             });
         }
-        fresh.into_iter().for_each(|touch| touches.push(touch));
+        touches.extend(fresh);
     }
 
     /// What is attached to every scope that something is attached to. An attachment of a policy that is not there
@@ -361,40 +255,6 @@ struct Before {
     attachments: BTreeMap<Scope, CompactString>,
     credentials: Arc<Credentials>,
     leases: BTreeMap<CompactString, LeaseRecord>,
-}
-
-/// Touches in their order; a later one of the same lease takes the place of the earlier.
-#[derive(Default)]
-struct LeaseTouches {
-    order: Vec<Option<LeaseTouch>>,
-    last: HashMap<CompactString, usize>,
-}
-
-impl LeaseTouches {
-    fn push(&mut self, mut touch: LeaseTouch) {
-        let earlier = self.last.insert(touch.id().clone(), self.order.len());
-        let earlier = earlier.and_then(|at| self.order.get_mut(at)?.take());
-        // Of a lease that ends twice, the first time knew its sources.
-        if let (LeaseTouch::Gone { sources, .. }, Some(LeaseTouch::Gone { sources: known, .. })) =
-            (&mut touch, earlier)
-            && sources.is_empty()
-        {
-            *sources = known;
-        }
-        self.order.push(Some(touch));
-    }
-
-    fn into_vec(self) -> Vec<LeaseTouch> {
-        self.order.into_iter().flatten().collect()
-    }
-}
-
-impl From<Vec<LeaseTouch>> for LeaseTouches {
-    fn from(touches: Vec<LeaseTouch>) -> Self {
-        let mut all = Self::default();
-        touches.into_iter().for_each(|touch| all.push(touch));
-        all
-    }
 }
 
 #[cfg(test)]
