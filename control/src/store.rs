@@ -35,7 +35,7 @@ mod warnings;
 
 pub use attachments::AttachRequest;
 pub use audit::AuditDraft;
-pub use block::{BlockUpdate, MAX_ENTRIES, MAX_LAYER};
+pub use block::{BlockImport, BlockUpdate, MAX_ENTRIES, MAX_LAYER};
 pub use changes::{ChangesPage, MAX_BLOCK_DELTA, MAX_PAGE, Since};
 pub use db::{Backend, Boxed, Db, place};
 pub use error::StoreError;
@@ -70,6 +70,11 @@ impl Store {
     pub fn strict(mut self, strict: bool) -> Self {
         self.strict = strict;
         self
+    }
+
+    /// Whether they are.
+    pub fn is_strict(&self) -> bool {
+        self.strict
     }
 
     /// The database below, for the newest generation and for what it is.

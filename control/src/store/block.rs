@@ -3,6 +3,7 @@
 //! A removed entry stays as a tombstone until no gateway can have missed its removal ([`Store::prune`]). Whatever changes
 //! one layer at once is one change of gateways: `changed` of an entry says with which.
 
+mod import;
 mod layer;
 
 use std::collections::BTreeMap;
@@ -20,6 +21,7 @@ use super::sql::Sql;
 use super::{AuditDraft, ChangeKind, Micros, Store, StoreError, Tx};
 use crate::model::{Actor, BlockEntryView, Page, PageRequest};
 
+pub use import::BlockImport;
 pub use layer::{BlockUpdate, MAX_LAYER};
 
 /// Entries of the deployment.
@@ -86,12 +88,7 @@ impl Store {
     ) -> Result<BlockEntryView, StoreError> {
         let entry = parse_pattern(pattern.trim())
             .map_err(|error| StoreError::invalid("pattern", error.to_string()))?;
-        let (pattern, reason) = (entry.to_string(), reason.trim().to_owned());
-        let length = reason.chars().count();
-        if length == 0 || length > MAX_REASON || reason.chars().any(char::is_control) {
-            let why = format!("say why, in {MAX_REASON} characters at most and without control characters");
-            return Err(StoreError::invalid("reason", why));
-        }
+        let (pattern, reason) = (entry.to_string(), checked_reason(reason)?);
         let (expires, actor) = (expires_at.map(Micros::from), actor.clone());
         self.db
             .write(move |tx| Box::pin(async move { tx.add_entry(pattern, reason, expires, &actor).await }))
@@ -281,6 +278,17 @@ impl Tx<'_> {
         };
         self.audit(draft, actor).await
     }
+}
+
+/// Why an entry is there, for people.
+fn checked_reason(reason: &str) -> Result<String, StoreError> {
+    let reason = reason.trim().to_owned();
+    let length = reason.chars().count();
+    if length == 0 || length > MAX_REASON || reason.chars().any(char::is_control) {
+        let why = format!("say why, in {MAX_REASON} characters at most and without control characters");
+        return Err(StoreError::invalid("reason", why));
+    }
+    Ok(reason)
 }
 
 fn missing(id: &str) -> StoreError {

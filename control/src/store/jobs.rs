@@ -15,6 +15,8 @@ use crate::model::{Job, LeaseView, Page, PageRequest};
 pub struct JobFilter {
     /// Of one of these owners; empty limits nothing.
     pub owners: Vec<String>,
+    /// In one of these networks; empty limits nothing.
+    pub networks: Vec<String>,
     /// Of an owner.
     pub owner: Option<String>,
     /// Of a repository, `owner/name`.
@@ -32,6 +34,8 @@ pub struct JobFilter {
 pub struct LeaseFilter {
     /// Of jobs of one of these owners; empty limits nothing.
     pub owners: Vec<String>,
+    /// In one of these networks; empty limits nothing.
+    pub networks: Vec<String>,
     /// Of a group of gateways.
     pub group: Option<String>,
     /// Of a source.
@@ -55,7 +59,8 @@ impl Store {
     /// Jobs, newest first.
     pub async fn jobs(&self, filter: &JobFilter, request: &PageRequest) -> Result<Page<Job>, StoreError> {
         let mut sql = Sql::new("SELECT group_name, record, ended_at, ended_by FROM jobs WHERE 1 = 1");
-        owners(&mut sql, " AND owner IN ", &filter.owners)?;
+        one_of(&mut sql, " AND owner IN ", &filter.owners)?;
+        one_of(&mut sql, " AND network IN ", &filter.networks)?;
         let lower = |text: &Option<String>| text.as_ref().map(|text| text.to_lowercase());
         equals(&mut sql, " AND owner = ", lower(&filter.owner).as_deref())?;
         equals(&mut sql, " AND repo = ", lower(&filter.repo).as_deref())?;
@@ -93,7 +98,8 @@ impl Store {
             "SELECT held.group_name, held.source, jobs.record FROM lease_sources AS held \
              JOIN jobs ON jobs.id = held.job_id WHERE 1 = 1",
         );
-        owners(&mut sql, " AND jobs.owner IN ", &filter.owners)?;
+        one_of(&mut sql, " AND jobs.owner IN ", &filter.owners)?;
+        one_of(&mut sql, " AND jobs.network IN ", &filter.networks)?;
         equals(&mut sql, " AND held.group_name = ", filter.group.as_deref())?;
         equals(
             &mut sql,
@@ -146,12 +152,13 @@ fn equals(sql: &mut Sql, condition: &'static str, value: Option<&str>) -> Result
     Ok(())
 }
 
-fn owners(sql: &mut Sql, condition: &'static str, owners: &[String]) -> Result<(), StoreError> {
-    if owners.iter().any(|owner| read::storable(owner).is_none()) {
-        return Err(StoreError::invalid("owner", "no owner has a NUL"));
+/// A condition, when there is something to choose from.
+fn one_of(sql: &mut Sql, condition: &'static str, values: &[String]) -> Result<(), StoreError> {
+    if values.iter().any(|value| read::storable(value).is_none()) {
+        return Err(StoreError::invalid("filter", "no text has a NUL"));
     }
-    if !owners.is_empty() {
-        sql.push(condition).texts(owners.iter().map(String::as_str));
+    if !values.is_empty() {
+        sql.push(condition).texts(values.iter().map(String::as_str));
     }
     Ok(())
 }

@@ -29,17 +29,20 @@ pub enum Expected {
     Version(u32),
     /// Any, but the thing must be there.
     Any,
+    /// There is to be none.
+    Absent,
 }
 
 impl Expected {
     /// Compares with what there is.
     pub(super) fn check(self, what: &str, current: u32) -> Result<(), StoreError> {
         match self {
-            Self::Version(version) if version != current => Err(StoreError::Stale {
+            Self::Version(version) if version == current => Ok(()),
+            Self::Any => Ok(()),
+            Self::Version(_) | Self::Absent => Err(StoreError::Stale {
                 what: what.to_owned(),
                 current,
             }),
-            Self::Version(_) | Self::Any => Ok(()),
         }
     }
 }

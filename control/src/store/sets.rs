@@ -84,7 +84,7 @@ async fn users(connection: &mut AnyConnection, owner: &str, name: &str) -> Resul
 }
 
 impl Store {
-    /// Writes a set, a new one too. With `expected`, only over one that is there (at that version).
+    /// Writes a set, a new one too. With `expected`, only over one that is there (at that version), or only a new one.
     pub async fn put_set(
         &self,
         owner: &str,
@@ -182,8 +182,8 @@ impl Store {
         let found = find(&mut *self.reading().await?, &draft.owner, &draft.name).await?;
         let Some(found) = found else {
             return match expected {
-                None => Ok(Before::default()),
-                Some(_) => Err(StoreError::not_found(what)),
+                None | Some(Expected::Absent) => Ok(Before::default()),
+                Some(Expected::Version(_) | Expected::Any) => Err(StoreError::not_found(what)),
             };
         };
         if let Some(expected) = expected {

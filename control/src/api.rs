@@ -1,0 +1,117 @@
+//! The HTTP API: what people, scripts and autoscalers ask of the control plane.
+//!
+//! Owns the routes below `/api/v1`, who may use which ([`access`]), what requests must look like ([`extract`]), and that
+//! every refusal is a problem document ([`problem`]). Handlers decide nothing themselves: rules about what is stored are
+//! the store's, precedence is the policy crate's, leases are the hub's. Served by [`crate::server`].
+//!
+//! The OpenAPI document is made from the handlers and compared with `control/openapi.json` by a test.
+
+#![allow(unused_qualifications, reason = "utoipa's attribute writes the types of parameters with their paths")]
+
+mod access;
+mod auth;
+mod block;
+mod check;
+mod documents;
+mod effective;
+mod errors;
+mod etag;
+mod extract;
+mod jobs;
+mod lists;
+mod openapi;
+mod policies;
+pub mod problem;
+mod sets;
+mod state;
+mod system;
+mod tokens;
+mod versions;
+mod who_allows;
+
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::{DefaultBodyLimit, MatchedPath, Request};
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use axum::http::{HeaderName, HeaderValue, Method, StatusCode};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use utoipa::openapi::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+
+use self::access::PREFIX;
+use self::problem::{Code, Refused};
+
+pub use state::{ApiState, Clock};
+
+/// How long a request may take, its body included.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The API. Requests carry the address of their sender as `ConnectInfo<SocketAddr>`; without it, all share one allowance
+/// for wrong tokens.
+pub fn router(state: ApiState) -> Router {
+    let (router, document) = OpenApiRouter::new().nest(PREFIX, openapi::routes()).split_for_parts();
+    let document = document_text(document);
+    router
+        .route(&format!("{PREFIX}/openapi.json"), get(move || served(document.clone())))
+        // Where probes look.
+        .route("/healthz", get(system::healthz))
+        .route("/readyz", get(system::readyz))
+        .route("/version", get(system::version))
+        .fallback(no_route)
+        .method_not_allowed_fallback(no_method)
+        .layer(from_fn_with_state(state.clone(), access::guard))
+        // Every handler that reads a body says how much itself.
+        .layer(DefaultBodyLimit::disable())
+        .layer(from_fn(bounded))
+        .with_state(state)
+}
+
+/// The OpenAPI document, as it is served.
+pub fn openapi() -> String {
+    let (_, document) = OpenApiRouter::new().nest(PREFIX, openapi::routes()).split_for_parts();
+    String::from_utf8_lossy(&document_text(document)).into_owned()
+}
+
+fn document_text(document: OpenApi) -> Bytes {
+    let document = openapi::complete(document);
+    // Plain data with text keys always serializes.
+    let mut text = serde_json::to_string_pretty(&document).unwrap_or_default();
+    text.push('\n');
+    text.into()
+}
+
+async fn served(document: Bytes) -> Response {
+    ([(CONTENT_TYPE, "application/json")], document).into_response()
+}
+
+async fn no_route(request: Request) -> Refused {
+    let detail = format!("there is nothing at {}; see {PREFIX}/openapi.json", request.uri().path());
+    Refused::not_found(detail)
+}
+
+async fn no_method(method: Method, path: Option<MatchedPath>) -> Refused {
+    let path = path.as_ref().map_or("this path", MatchedPath::as_str);
+    let detail = format!("{method} is not known at {path}; see {PREFIX}/openapi.json");
+    Refused::new(StatusCode::METHOD_NOT_ALLOWED, Code::MethodNotAllowed, detail)
+}
+
+/// Bounds a request in time, and says what no answer of an API is for.
+async fn bounded(request: Request, next: Next) -> Response {
+    let mut response = match tokio::time::timeout(PATIENCE, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => {
+            let detail = format!("the request took longer than {} s", PATIENCE.as_secs());
+            Refused::new(StatusCode::SERVICE_UNAVAILABLE, Code::Timeout, detail)
+                .retry_after(1)
+                .into_response()
+        }
+    };
+    let headers = response.headers_mut();
+    headers.insert(HeaderName::from_static("x-content-type-options"), HeaderValue::from_static("nosniff"));
+    headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    response
+}

@@ -1,0 +1,34 @@
+//! Pages of lists.
+
+use serde::Deserialize;
+use utoipa::IntoParams;
+
+use super::problem::Refused;
+use crate::model::PageRequest;
+
+/// Which part of a list is wanted.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Paging {
+    /// `next` of the page before.
+    #[serde(default)]
+    pub(super) after: Option<String>,
+    /// Items at most.
+    #[serde(default)]
+    #[param(minimum = 1, maximum = 1000)]
+    pub(super) limit: Option<u32>,
+}
+
+/// As the store takes it. A limit out of bounds is refused, not bent.
+pub(super) fn page_request(paging: Paging) -> Result<PageRequest, Refused> {
+    let limit = paging.limit.unwrap_or(PageRequest::DEFAULT);
+    if !(1..=PageRequest::MOST).contains(&limit) {
+        let detail = format!("limit: 1 to {}, not {limit}", PageRequest::MOST);
+        return Err(Refused::bad("limit", detail));
+    }
+    Ok(PageRequest {
+        after: paging.after,
+        limit,
+    })
+}

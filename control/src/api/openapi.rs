@@ -1,0 +1,138 @@
+//! The OpenAPI document: made from the handlers, completed by the table of access.
+//!
+//! Owns what every operation has in common: who may use it, and the refusals that follow from its shape. A handler
+//! names its own answers only; a status that can occur and is not named is a bug that the fuzzer finds.
+
+use axum::http::{Method, StatusCode};
+use utoipa::openapi::path::{HttpMethod, Operation};
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
+use utoipa::openapi::{
+    Components, ContentBuilder, Header, Info, Object, OpenApi, Ref, RefOr, Response, ResponseBuilder, Type,
+};
+use utoipa::{PartialSchema, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::access::{PREFIX, RULES, Rule, Who};
+use super::problem::{PROBLEM_JSON, Problem};
+use super::state::ApiState;
+use super::{block, check, effective, jobs, policies, sets, system, tokens, versions};
+
+/// Name of the way to authenticate.
+const BEARER: &str = "bearer";
+
+/// Every documented route, below [`PREFIX`].
+pub(super) fn routes() -> OpenApiRouter<ApiState> {
+    OpenApiRouter::new()
+        .routes(routes!(system::healthz))
+        .routes(routes!(system::readyz))
+        .routes(routes!(system::version))
+        .routes(routes!(policies::list_policies, policies::create_policy))
+        .routes(routes!(policies::get_policy, policies::update_policy, policies::delete_policy))
+        .routes(routes!(policies::change_attachments))
+        .routes(routes!(versions::policy_history))
+        .routes(routes!(versions::list_versions))
+        .routes(routes!(versions::get_version))
+        .routes(routes!(versions::diff_versions))
+        .routes(routes!(versions::rollback_policy))
+        .routes(routes!(sets::list_sets))
+        .routes(routes!(sets::get_set, sets::put_set, sets::delete_set))
+        .routes(routes!(check::check_document))
+        .routes(routes!(effective::effective))
+        .routes(routes!(jobs::list_jobs, jobs::start_job))
+        .routes(routes!(jobs::get_job))
+        .routes(routes!(jobs::end_job))
+        .routes(routes!(jobs::list_leases, jobs::clear_source))
+        .routes(routes!(block::list_entries, block::add_entries))
+        .routes(routes!(block::remove_entry))
+        .routes(routes!(system::list_gateways))
+        .routes(routes!(tokens::list_tokens, tokens::create_token))
+        .routes(routes!(tokens::revoke_token))
+        .routes(routes!(system::audit_log))
+}
+
+/// The document, completed.
+pub(super) fn complete(mut api: OpenApi) -> OpenApi {
+    let mut info = Info::new("Tidegate control plane", env!("CARGO_PKG_VERSION"));
+    info.description = Some(
+        "Policies, attachments, history, jobs and the global block list. Refusals are problem documents (RFC 9457)."
+            .into(),
+    );
+    api.info = info;
+    let components = api.components.get_or_insert_with(Components::new);
+    let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build();
+    components.add_security_scheme(BEARER, SecurityScheme::Http(scheme));
+    let mut schemas = vec![(Problem::name().into_owned(), Problem::schema())];
+    Problem::schemas(&mut schemas);
+    components.schemas.extend(schemas);
+    for rule in RULES {
+        if let Some(operation) = operation(&mut api, rule) {
+            finish(operation, rule);
+        }
+    }
+    api
+}
+
+/// The operation that a rule is about.
+fn operation<'a>(api: &'a mut OpenApi, rule: &Rule) -> Option<&'a mut Operation> {
+    let item = api.paths.paths.get_mut(&format!("{PREFIX}{}", rule.path))?;
+    match http_method(&rule.method) {
+        HttpMethod::Get => item.get.as_mut(),
+        HttpMethod::Put => item.put.as_mut(),
+        HttpMethod::Post => item.post.as_mut(),
+        HttpMethod::Delete => item.delete.as_mut(),
+        HttpMethod::Head | HttpMethod::Options | HttpMethod::Patch | HttpMethod::Trace => None,
+    }
+}
+
+fn http_method(method: &Method) -> HttpMethod {
+    match method.as_str() {
+        "PUT" => HttpMethod::Put,
+        "POST" => HttpMethod::Post,
+        "DELETE" => HttpMethod::Delete,
+        _ => HttpMethod::Get,
+    }
+}
+
+fn finish(operation: &mut Operation, rule: &Rule) {
+    let mut refusals: Vec<u16> = rule.also.to_vec();
+    if let Who::Roles(roles) = rule.who {
+        operation.security = Some(vec![SecurityRequirement::new(BEARER, Vec::<String>::new())]);
+        refusals.extend([401, 403, 429]);
+        let names: Vec<&str> = roles.iter().map(|role| role.as_str()).collect();
+        let said = format!("Roles: {}.", names.join(", "));
+        operation.description = Some(match operation.description.take() {
+            Some(text) if !text.is_empty() => format!("{text}\n\n{said}"),
+            _ => said,
+        });
+    } else {
+        operation.security = Some(Vec::new());
+    }
+    if operation.parameters.is_some() || operation.request_body.is_some() {
+        refusals.push(400);
+    }
+    if operation.request_body.is_some() {
+        refusals.extend([413, 415, 422]);
+    }
+    refusals.push(503);
+    for status in refusals {
+        let answers = &mut operation.responses.responses;
+        answers.entry(status.to_string()).or_insert_with(|| RefOr::T(refusal(status)));
+    }
+}
+
+fn refusal(status: u16) -> Response {
+    let title = StatusCode::from_u16(status)
+        .ok()
+        .and_then(|status| status.canonical_reason())
+        .unwrap_or("Problem");
+    let schema = Ref::from_schema_name(Problem::name());
+    let content = ContentBuilder::new().schema(Some(schema)).build();
+    let response = ResponseBuilder::new().description(title).content(PROBLEM_JSON, content);
+    let text = || Header::new(Object::with_type(Type::String));
+    match status {
+        401 => response.header("WWW-Authenticate", text()).build(),
+        429 | 503 => response.header("Retry-After", text()).build(),
+        _ => response.build(),
+    }
+}

@@ -1,0 +1,439 @@
+//! Policies: list, create, read, change, delete, attach.
+
+use axum::extract::{Request, State};
+use axum::http::header::{ETAG, LOCATION};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Serialize};
+use tidegate_policy::explain::Target;
+use tidegate_policy::job::Scope;
+use utoipa::{IntoParams, ToSchema};
+
+use super::access::PREFIX;
+use super::auth::Caller;
+use super::documents::{self, Written, check_size, written};
+use super::errors;
+use super::etag::{self, Tag};
+use super::extract::{Json, Names, Params};
+use super::lists::{Paging, page_request};
+use super::problem::{Code, Refused};
+use super::state::ApiState;
+use super::who_allows;
+use crate::model::{Apply, Attachment, Counters, Policy, PolicyMode};
+use crate::store::{AttachRequest, Expected, PolicyFilter};
+
+/// Scopes in one request at most.
+const MAX_SCOPES: usize = 1_000;
+
+/// Whose policies.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Path)]
+pub(super) struct Owner {
+    /// Organization.
+    #[param(max_length = 255)]
+    pub(super) owner: String,
+}
+
+/// Which policy, or which set.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Path)]
+pub(super) struct Named {
+    /// Organization.
+    #[param(max_length = 255)]
+    pub(super) owner: String,
+    /// Name, unique among the owner's.
+    #[param(max_length = 255)]
+    pub(super) name: String,
+}
+
+/// Which policies are listed.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Filter {
+    /// Part of the name, in any case.
+    #[serde(default)]
+    #[param(max_length = 255)]
+    search: Option<String>,
+    /// Mode of the newest version.
+    #[serde(default)]
+    #[param(inline)]
+    mode: Option<PolicyMode>,
+    /// Attached somewhere, or nowhere.
+    #[serde(default)]
+    attached: Option<bool>,
+    /// Policies that permit this: `NAME[:PORT][/PROTO]`. The global block list is not looked at.
+    #[serde(default)]
+    #[param(example = "registry.npmjs.example:443")]
+    endpoint: Option<String>,
+    /// `next` of the page before.
+    #[serde(default)]
+    after: Option<String>,
+    /// Items at most.
+    #[serde(default)]
+    #[param(minimum = 1, maximum = 1000)]
+    limit: Option<u32>,
+}
+
+/// Policies, and how many there are.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct PolicyList {
+    /// At most as many as were asked for.
+    items: Vec<Policy>,
+    /// Where the next page begins.
+    next: Option<String>,
+    /// Of all the owner's policies, whatever the filter.
+    counters: Counters,
+}
+
+/// A policy to be made.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NewPolicy {
+    /// Unique among the owner's.
+    #[schema(min_length = 1, max_length = 255)]
+    name: String,
+    /// The document.
+    #[serde(default)]
+    yaml: Option<String>,
+    /// From what jobs were observed to reach; not part of this program yet.
+    #[serde(default)]
+    from_baseline: Option<FromBaseline>,
+}
+
+/// A baseline to make a policy from.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct FromBaseline {
+    /// Whose jobs.
+    #[serde(rename = "scope")]
+    #[schema(rename = "scope")]
+    _scope: String,
+    /// Observed since.
+    #[serde(default, rename = "since")]
+    #[schema(rename = "since", format = DateTime)]
+    _since: Option<String>,
+    /// Observed in at least so many runs.
+    #[serde(default, rename = "min_runs")]
+    #[schema(rename = "min_runs")]
+    _min_runs: Option<u32>,
+}
+
+/// A change of a policy.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PolicyUpdate {
+    /// The document.
+    yaml: String,
+    /// For whom; `now` when nothing is said.
+    #[serde(default)]
+    apply: Option<Apply>,
+}
+
+/// Beside a body that is the document itself.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct NameBeside {
+    /// Name of the policy, with an `application/yaml` body.
+    #[serde(default)]
+    #[param(max_length = 255)]
+    name: Option<String>,
+}
+
+/// Beside a body that is the document itself.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct ApplyBeside {
+    /// For whom, with an `application/yaml` body.
+    #[serde(default)]
+    #[param(inline)]
+    apply: Option<Apply>,
+}
+
+/// Where a policy is to be attached and detached, all of it or nothing.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct AttachmentChange {
+    /// Scopes to take: `org:acme`, `repo:acme/web`, `workflow:acme/web/ci.yml`, `cluster:prod`.
+    #[serde(default)]
+    add: Vec<String>,
+    /// Scopes to leave.
+    #[serde(default)]
+    remove: Vec<String>,
+    /// Take scopes from the policies that hold them.
+    #[serde(default)]
+    replace: bool,
+}
+
+/// What a deleted policy left behind.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Deleted {
+    /// Its id, by which its history is still found.
+    id: String,
+    /// Scopes that it held.
+    detached: Vec<String>,
+}
+
+/// Policies of an owner, by name.
+#[utoipa::path(get, path = "/orgs/{owner}/policies", tag = "policies", params(Owner, Filter),
+    responses((status = 200, body = PolicyList)))]
+pub(super) async fn list_policies(
+    State(state): State<ApiState>,
+    caller: Caller,
+    Names(Owner { owner }): Names<Owner>,
+    Params(filter): Params<Filter>,
+) -> Result<Response, Refused> {
+    caller.check_owner(&owner)?;
+    let page = page_request(Paging {
+        after: filter.after,
+        limit: filter.limit,
+    })?;
+    let ids = match filter.endpoint {
+        None => None,
+        Some(text) => {
+            let target =
+                Target::parse(&text).map_err(|error| Refused::bad("endpoint", error.to_string()))?;
+            Some(who_allows::ids(&state, &owner, target).await?)
+        }
+    };
+    let filter = PolicyFilter {
+        search: filter.search.filter(|text| !text.is_empty()),
+        mode: filter.mode,
+        attached: filter.attached,
+        ids,
+    };
+    let found = state
+        .store
+        .policies(Some(&owner), &filter, &page)
+        .await
+        .map_err(errors::of_query)?;
+    let counters = state.store.counters(Some(&owner)).await.map_err(errors::of_query)?;
+    let list = PolicyList {
+        items: found.items,
+        next: found.next,
+        counters,
+    };
+    Ok(axum::Json(list).into_response())
+}
+
+/// Makes a policy.
+///
+/// From JSON, or from the document itself with its name in the query.
+#[utoipa::path(post, path = "/orgs/{owner}/policies", tag = "policies", params(Owner, NameBeside),
+    request_body(content((NewPolicy = "application/json"), (String = "application/yaml"))),
+    responses((status = 201, body = Policy, headers(("ETag" = String), ("Location" = String)))))]
+pub(super) async fn create_policy(
+    State(state): State<ApiState>,
+    caller: Caller,
+    Names(Owner { owner }): Names<Owner>,
+    Params(beside): Params<NameBeside>,
+    request: Request,
+) -> Result<Response, Refused> {
+    caller.check_owner(&owner)?;
+    let (name, yaml) = match (written::<NewPolicy>(request).await?, beside.name) {
+        (Written::Json(_), Some(_)) => return Err(beside_json("name")),
+        (Written::Json(new), None) => (new.name.clone(), document_of(new)?),
+        (Written::Yaml(yaml), Some(name)) => (name, yaml),
+        (Written::Yaml(_), None) => {
+            let detail = "name the policy in the query: ?name=…, or send JSON with `name` and `yaml`";
+            return Err(Refused::bad("name", detail));
+        }
+    };
+    check_size(&yaml)?;
+    let policy = state
+        .store
+        .create_policy(&owner, &name, &yaml, &caller.actor)
+        .await
+        .map_err(documents::wrong(&yaml, &name))?;
+    let place = format!("{PREFIX}/orgs/{}/policies/{}", encoded(&policy.owner), encoded(&policy.name));
+    let place = HeaderValue::from_str(&place).map_err(|_| errors::internal("a place that is no header"))?;
+    let told = [(ETAG, tag(&policy).header()), (LOCATION, place)];
+    Ok((StatusCode::CREATED, told, axum::Json(policy)).into_response())
+}
+
+/// 400 for a parameter that goes with the other kind of body.
+fn beside_json(field: &'static str) -> Refused {
+    let detail = format!("`{field}` stands in the JSON body; in the query it goes with a body of application/yaml");
+    Refused::bad(field, detail)
+}
+
+fn document_of(new: NewPolicy) -> Result<String, Refused> {
+    match (new.yaml, new.from_baseline) {
+        (Some(yaml), None) => Ok(yaml),
+        (Some(_), Some(_)) => Err(Refused::invalid("from_baseline", "name either `yaml` or `from_baseline`")),
+        (None, None) => Err(Refused::invalid("yaml", "missing field `yaml`: the policy's document")),
+        (None, Some(_)) => {
+            let detail = "this version observes no baselines yet; send the document as `yaml`";
+            let refused = Refused::new(StatusCode::UNPROCESSABLE_ENTITY, Code::NotAvailable, detail);
+            Err(refused.field("from_baseline"))
+        }
+    }
+}
+
+/// A policy, as JSON with everything about it, or as YAML as it was written.
+#[utoipa::path(get, path = "/orgs/{owner}/policies/{name}", tag = "policies",
+    params(Named, ("If-None-Match" = Option<String>, Header, description = "the `ETag` that was read before")),
+    responses(
+        (status = 200, content((Policy = "application/json"), (String = "application/yaml")),
+            headers(("ETag" = String))),
+        (status = 304, description = "Not changed since", headers(("ETag" = String)))))]
+pub(super) async fn get_policy(
+    State(state): State<ApiState>,
+    caller: Caller,
+    Names(Named { owner, name }): Names<Named>,
+    headers: HeaderMap,
+) -> Result<Response, Refused> {
+    caller.check_owner(&owner)?;
+    let policy = state.store.policy(&owner, &name).await.map_err(errors::of_query)?;
+    documents::shown(&headers, (policy.version, tail(&policy.id)), &policy.yaml, &policy)
+}
+
+/// Changes a policy: a new version.
+#[utoipa::path(put, path = "/orgs/{owner}/policies/{name}", tag = "policies",
+    params(Named, ApplyBeside, ("If-Match" = String, Header, description = "the `ETag` that was read, or `*`")),
+    request_body(content((PolicyUpdate = "application/json"), (String = "application/yaml"))),
+    responses((status = 200, body = Policy, headers(("ETag" = String)))))]
+pub(super) async fn update_policy(
+    State(state): State<ApiState>,
+    caller: Caller,
+    Names(named): Names<Named>,
+    Params(beside): Params<ApplyBeside>,
+    request: Request,
+) -> Result<Response, Refused> {
+    caller.check_owner(&named.owner)?;
+    let expected = expected(&state, &named, request.headers()).await?;
+    let expected = expected.ok_or_else(|| etag::required(&format!("policy {}", named.name)))?;
+    let (yaml, apply) = match (written::<PolicyUpdate>(request).await?, beside.apply) {
+        (Written::Json(_), Some(_)) => return Err(beside_json("apply")),
+        (Written::Json(update), None) => (update.yaml, update.apply),
+        (Written::Yaml(yaml), apply) => (yaml, apply),
+    };
+    check_size(&yaml)?;
+    let Named { owner, name } = &named;
+    let policy = state
+        .store
+        .update_policy(owner, name, expected, &yaml, apply.unwrap_or_default(), &caller.actor)
+        .await
+        .map_err(documents::wrong(&yaml, name))?;
+    Ok(changed(policy))
+}
+
+/// A policy after a change.
+pub(super) fn changed(policy: Policy) -> Response {
+    ([(ETAG, tag(&policy).header())], axum::Json(policy)).into_response()
+}
+
+/// Deletes a policy. It is detached everywhere first; its history stays.
+#[utoipa::path(delete, path = "/orgs/{owner}/policies/{name}", tag = "policies",
+    params(Named, ("If-Match" = Option<String>, Header, description = "the `ETag` that was read")),
+    responses((status = 200, body = Deleted)))]
+pub(super) async fn delete_policy(
+    State(state): State<ApiState>,
+    caller: Caller,
+    Names(named): Names<Named>,
+    headers: HeaderMap,
+) -> Result<Response, Refused> {
+    caller.check_owner(&named.owner)?;
+    let Named { owner, name } = &named;
+    let policy = state.store.policy(owner, name).await.map_err(errors::of_query)?;
+    // A limited token can't undo what others attached beyond its owners.
+    for scope in policy.attachments.iter().filter_map(|scope| scope.parse::<Scope>().ok()) {
+        caller.check_scope(&scope)?;
+    }
+    let expected = expected(&state, &named, &headers).await?;
+    let detached = state
+        .store
+        .delete_policy(owner, name, expected, &caller.actor)
+        .await
+        .map_err(errors::of_query)?;
+    let deleted = Deleted {
+        id: policy.id,
+        detached,
+    };
+    Ok(axum::Json(deleted).into_response())
+}
+
+/// Attaches a policy to scopes, and detaches it from others.
+///
+/// A scope holds one policy. `replace` takes it from another; without, that is a conflict which names the holder.
+#[utoipa::path(post, path = "/orgs/{owner}/policies/{name}/attachments", tag = "policies", params(Named),
+    request_body = AttachmentChange, responses((status = 200, body = Attachment)))]
+pub(super) async fn change_attachments(
+    State(state): State<ApiState>,
+    caller: Caller,
+    Names(Named { owner, name }): Names<Named>,
+    Json(change): Json<AttachmentChange>,
+) -> Result<Response, Refused> {
+    caller.check_owner(&owner)?;
+    let request = AttachRequest {
+        add: scopes("add", &change.add)?,
+        remove: scopes("remove", &change.remove)?,
+        replace: change.replace,
+    };
+    for scope in request.add.iter().chain(&request.remove) {
+        caller.check_scope(scope)?;
+    }
+    let attachment = state.store.attach(&owner, &name, &request, &caller.actor).await?;
+    Ok(axum::Json(attachment).into_response())
+}
+
+fn scopes(field: &'static str, texts: &[String]) -> Result<Vec<Scope>, Refused> {
+    if texts.len() > MAX_SCOPES {
+        return Err(Refused::invalid(field, format!("at most {MAX_SCOPES} scopes at once")));
+    }
+    let parse = |text: &String| {
+        text.parse()
+            .map_err(|error: tidegate_policy::job::ScopeError| Refused::invalid(field, error.to_string()))
+    };
+    texts.iter().map(parse).collect()
+}
+
+/// What `If-Match` asks of a policy; `None` when it is absent. 412 when it does not hold now; the store looks again
+/// inside of the transaction.
+pub(super) async fn expected(
+    state: &ApiState,
+    named: &Named,
+    headers: &HeaderMap,
+) -> Result<Option<Expected>, Refused> {
+    let condition = etag::if_match(headers)?;
+    let Some(condition) = condition else { return Ok(None) };
+    let current = state
+        .store
+        .policy(&named.owner, &named.name)
+        .await
+        .map_err(errors::of_query)?;
+    if condition == etag::Condition::Any {
+        return Ok(Some(Expected::Any));
+    }
+    if condition.allows_change_of(&tag(&current)) {
+        return Ok(Some(Expected::Version(current.version)));
+    }
+    Err(etag::stale(&format!("policy {}/{}", current.owner, current.name), current.version))
+}
+
+/// The tag of a policy's version, whatever the representation.
+fn tag(policy: &Policy) -> Tag {
+    Tag::new(policy.version, tail(&policy.id), b"")
+}
+
+/// The last characters of an id: random ones, enough to tell two policies of one name apart.
+pub(super) fn tail(id: &str) -> &str {
+    id.len().checked_sub(6).and_then(|from| id.get(from..)).unwrap_or(id)
+}
+
+/// A path segment, percent-encoded.
+fn encoded(segment: &str) -> String {
+    use std::fmt::Write as _;
+    let mut out = String::with_capacity(segment.len());
+    for byte in segment.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            // Writing to a text can't fail.
+            let _ = write!(out, "%{byte:02X}");
+        }
+    }
+    out
+}

@@ -1,0 +1,55 @@
+//! What every handler shares.
+
+use std::fmt;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::auth::Authenticator;
+use crate::store::Store;
+use crate::sync::Hub;
+use crate::view::View;
+
+/// Where the time comes from.
+pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+
+/// What the API answers from. Cheap to clone.
+#[derive(Clone)]
+pub struct ApiState {
+    pub(super) store: Store,
+    pub(super) view: View,
+    pub(super) hub: Hub,
+    pub(super) clock: Clock,
+    pub(super) authenticator: Arc<Authenticator>,
+}
+
+impl ApiState {
+    /// An API over a store, its mirror and the gateways that are connected here.
+    pub fn new(store: Store, view: View, hub: Hub) -> Self {
+        Self::with_clock(store, view, hub, Arc::new(Timestamp::now))
+    }
+
+    /// The same with another clock: for what expires, and for what is rate-limited.
+    pub fn with_clock(store: Store, view: View, hub: Hub, clock: Clock) -> Self {
+        Self {
+            authenticator: Arc::new(Authenticator::new(store.clone(), Arc::clone(&clock))),
+            store,
+            view,
+            hub,
+            clock,
+        }
+    }
+
+    pub(super) fn now(&self) -> Timestamp {
+        (self.clock)()
+    }
+}
+
+impl fmt::Debug for ApiState {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("ApiState")
+            .field("store", &self.store)
+            .field("hub", &self.hub)
+            .finish_non_exhaustive()
+    }
+}
