@@ -10,8 +10,6 @@ use std::time::Duration;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use thiserror::Error;
-use tidegate_control_wire::PROTOCOL;
-use tidegate_control_wire::frame::{Hello, ServedNetwork};
 use tidegate_dns::clock::Clock;
 use tidegate_dns::resolver::ResolverConfig;
 use tokio::net::TcpListener;
@@ -237,7 +235,7 @@ async fn control(core: &Arc<Core>, extras: Extras, mut signals: Signals) -> Resu
     tasks.spawn(keep::time(Arc::clone(core), prometheus.clone()));
     observe(core, &served, &mut tasks)?;
     if let Some(connector) = connector {
-        follow(core, &served, connector, &mut tasks);
+        sync::follow(core, &served, connector, &mut tasks);
     }
     pages(core, interception, prometheus, &mut tasks).await?;
     let mut watch = watch_files(core);
@@ -373,33 +371,6 @@ fn observe(
     let sender = RawSender::open().map_err(during("can't open the raw sockets"))?;
     tasks.spawn(pings::run(Arc::clone(core), observed, echo, sender));
     Ok(())
-}
-
-/// Keeps in step with the control plane.
-fn follow(
-    core: &Arc<Core>,
-    served: &[Served],
-    connector: Arc<dyn Connector>,
-    tasks: &mut tokio::task::JoinSet<()>,
-) {
-    let config = core.config.load();
-    let network = |one: &Served| ServedNetwork {
-        name: one.network.name.clone(),
-        cluster: one.network.cluster.clone(),
-        ranges: one.network.ranges.clone(),
-    };
-    let hello = Hello {
-        protocol: PROTOCOL,
-        gateway: config.name.clone(),
-        group: config.group.clone(),
-        version: env!("CARGO_PKG_VERSION").into(),
-        networks: served.iter().map(network).collect(),
-        resume: None,
-    };
-    let (queue, batches) = mpsc::channel(sync::QUEUE);
-    tasks.spawn(sync::run(Arc::clone(core), batches));
-    tasks.spawn(keep::control_addresses(Arc::clone(core)));
-    tasks.spawn(sync::Client::new(Arc::clone(&core.control), connector, hello, queue).run());
 }
 
 /// Opens the status socket and the metrics page.

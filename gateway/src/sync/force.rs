@@ -101,8 +101,8 @@ impl Enforcer {
         }
     }
 
-    /// Puts batches in force, and says so.
-    fn take(&mut self, core: &Core, batches: Vec<Batch>) {
+    /// Takes batches into the mirror, oldest first.
+    fn learn(&mut self, batches: Vec<Batch>, control: &Control) -> Learnt {
         let (mut news, mut touched, mut newest) = (News::default(), Touched::default(), None);
         let was_synced = self.mirror.is_synced();
         for batch in batches {
@@ -110,44 +110,31 @@ impl Enforcer {
             news.add(&batch);
             touched.merge(self.mirror.apply(batch));
         }
-        if touched.policies || touched.blocks || was_synced != self.mirror.is_synced() {
-            let synced = self.synced(&core.control);
+        let differs = touched.policies || touched.blocks || was_synced != self.mirror.is_synced();
+        Learnt {
+            synced: differs.then(|| self.synced(control)),
+            leases: touched.leases,
+            news,
+            newest,
+        }
+    }
+
+    /// Puts batches in force, and says so.
+    fn take(&mut self, core: &Core, batches: Vec<Batch>) {
+        let learnt = self.learn(batches, &core.control);
+        if let Some(synced) = learnt.synced {
             core.apply_synced(synced);
         }
-        let refused = self.take_leases(core, touched.leases);
+        let (changed, refused) = Leases::new(core).follow(&core.control, learnt.leases);
+        core.rejudge_sources(&changed);
         self.tell(&core.control);
-        self.keep(core, news);
+        self.keep(&core.control, learnt.news, core.clock.now());
         core.control.acknowledge(self.mirror.generation(), refused);
-        if let Some(at) = newest {
+        if let Some(at) = learnt.newest {
             let lag = Timestamp::now().duration_since(at).as_secs_f64();
             gauge!("tidegate_policy_sync_lag_seconds").set(lag.max(0.0));
             gauge!("tidegate_policy_generation").set(self.mirror.generation().0 as f64);
         }
-    }
-
-    /// Leases that began or ended, in the order in which they did. Gives back those that can't be in place here.
-    fn take_leases(&self, core: &Core, touches: Vec<LeaseTouch>) -> Vec<RefusedLease> {
-        let table = Leases::new(core);
-        let mut refused = Vec::new();
-        let mut changed = Vec::new();
-        for touch in touches {
-            match touch {
-                LeaseTouch::New(lease) if core.control.is_ended(&lease.id) => {}
-                LeaseTouch::New(lease) => match table.adopt(&lease, |_| None) {
-                    Ok(sources) => changed.extend(sources),
-                    Err(error) => {
-                        tracing::warn!(lease = %lease.id, %error, "a lease of the control plane is not in place here");
-                        refused.push(RefusedLease {
-                            id: lease.id,
-                            reason: error.to_string(),
-                        });
-                    }
-                },
-                LeaseTouch::Gone { id, ending, sources } => changed.extend(table.end(&id, ending, &sources)),
-            }
-        }
-        core.rejudge_sources(&changed);
-        refused
     }
 
     fn tell(&mut self, control: &Control) {
@@ -167,15 +154,24 @@ impl Enforcer {
         self.unusable = unusable;
     }
 
-    fn keep(&mut self, core: &Core, news: News) {
-        self.journal.keep(news, &self.mirror, core.clock.now());
+    fn keep(&mut self, control: &Control, news: News, now: Moment) {
+        self.journal.keep(news, &self.mirror, now);
         let count = self.unusable.len();
         let unusable =
             (count > 0).then(|| format!("{count} synced policies can't be used; the log names them"));
         let problems = self.journal.problem().map(ToOwned::to_owned);
-        core.control
-            .set_problems(problems.into_iter().chain(unusable).collect());
+        control.set_problems(problems.into_iter().chain(unusable).collect());
     }
+}
+
+/// What batches brought.
+struct Learnt {
+    /// What the policy set is made of now; `None` when that is what it was.
+    synced: Option<Synced>,
+    leases: Vec<LeaseTouch>,
+    news: News,
+    /// Control's time of the newest.
+    newest: Option<Timestamp>,
 }
 
 /// The lease table as the control plane's records speak of it.
@@ -194,6 +190,29 @@ impl<'a> Leases<'a> {
 
     pub(crate) fn at(table: &'a LeaseTable, now: Moment, wall: Timestamp) -> Self {
         Self { table, now, wall }
+    }
+
+    /// Takes over leases that began or ended, in the order in which they did. Gives back the sources that have another
+    /// subject now, and the leases that can't be in place here.
+    fn follow(&self, control: &Control, touches: Vec<LeaseTouch>) -> (Vec<IpAddr>, Vec<RefusedLease>) {
+        let (mut changed, mut refused) = (Vec::new(), Vec::new());
+        for touch in touches {
+            match touch {
+                LeaseTouch::New(lease) if control.is_ended(&lease.id) => {}
+                LeaseTouch::New(lease) => match self.adopt(&lease, |_| None) {
+                    Ok(sources) => changed.extend(sources),
+                    Err(error) => {
+                        tracing::warn!(lease = %lease.id, %error, "a lease of the control plane is not in place here");
+                        refused.push(RefusedLease {
+                            id: lease.id.clone(),
+                            reason: error.to_string(),
+                        });
+                    }
+                },
+                LeaseTouch::Gone { id, ending, sources } => changed.extend(self.end(&id, ending, &sources)),
+            }
+        }
+        (changed, refused)
     }
 
     fn adopt(
@@ -257,7 +276,7 @@ pub(crate) async fn run(core: Arc<Core>, mut batches: mpsc::Receiver<Batch>) {
         let work = tokio::task::spawn_blocking(move || {
             let mut enforcer = own.enforcer.lock();
             if waiting.is_empty() {
-                enforcer.keep(&own, News::default());
+                enforcer.keep(&own.control, News::default(), own.clock.now());
             } else {
                 enforcer.take(&own, waiting);
             }
@@ -271,3 +290,6 @@ pub(crate) async fn run(core: Arc<Core>, mut batches: mpsc::Receiver<Batch>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

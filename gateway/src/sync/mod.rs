@@ -4,6 +4,17 @@
 //! ([`force`]). Never stands in the data plane's way: with control away, what was last in force stays, from disk after a
 //! restart too ([`crate::journal`]). Started by [`crate::appliance`]; the runner API asks [`Control`].
 
+use std::sync::Arc;
+
+use tidegate_control_wire::PROTOCOL;
+use tidegate_control_wire::frame::{Hello, ServedNetwork};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use crate::core::Core;
+use crate::keep;
+use crate::networks::Served;
+
 mod backoff;
 mod calls;
 mod client;
@@ -13,8 +24,34 @@ pub(crate) mod lines;
 mod state;
 
 pub(crate) use calls::ClaimError;
-pub(crate) use client::{Client, QUEUE};
 pub(crate) use connect::Remote;
 pub use connect::{ConnectError, Connected, Connector, ControlLink, Duplex, Pending, RemoteError};
-pub(crate) use force::{Enforcer, Leases, run};
+pub(crate) use force::{Enforcer, Leases};
 pub(crate) use state::{Control, EndedLeases, LinkState};
+
+/// Keeps the gateway in step with the control plane behind `connector`.
+pub(crate) fn follow(
+    core: &Arc<Core>,
+    served: &[Served],
+    connector: Arc<dyn Connector>,
+    tasks: &mut JoinSet<()>,
+) {
+    let config = core.config.load();
+    let network = |one: &Served| ServedNetwork {
+        name: one.network.name.clone(),
+        cluster: one.network.cluster.clone(),
+        ranges: one.network.ranges.clone(),
+    };
+    let hello = Hello {
+        protocol: PROTOCOL,
+        gateway: config.name.clone(),
+        group: config.group.clone(),
+        version: env!("CARGO_PKG_VERSION").into(),
+        networks: served.iter().map(network).collect(),
+        resume: None,
+    };
+    let (queue, batches) = mpsc::channel(client::QUEUE);
+    tasks.spawn(force::run(Arc::clone(core), batches));
+    tasks.spawn(keep::control_addresses(Arc::clone(core)));
+    tasks.spawn(client::Client::new(Arc::clone(&core.control), connector, hello, queue).run());
+}
