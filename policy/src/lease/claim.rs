@@ -66,19 +66,19 @@ impl State {
             Rivals::None => (None, Vec::new()),
             Rivals::Replaced(keys) => (None, keys),
         };
+        let (inherited, heir) = self.inherited(&request.id, &weighed.identity, &replaced);
         let kept = held.as_ref().and_then(|lease| self.leases.get(&lease.subject.id));
-        let network = &weighed.network.name;
-        let (inherited, heir) = self.inherited(&request.id, &weighed.identity, network, &replaced);
-        let further = kept.map_or(&inherited, |entry| &entry.sources);
-        let further = further.iter().filter(|(_, source)| !source.joined);
-        let sources = further.map(|(address, _)| *address).chain(weighed.sources);
+        let known = kept.map_or(&inherited, |entry| &entry.sources).iter();
+        let known = known.filter(|(_, source)| !source.joined);
+        let asked = weighed.sources.iter().filter(|_| kept.is_none());
+        let sources: Vec<IpAddr> = known.map(|(address, _)| address).chain(asked).copied().collect();
         let began = held.as_ref().or(heir.as_ref()).map(|old| old.began);
         let id = |key: &Key| self.leases.get(key).map(|entry| entry.lease.id.clone());
         Ok(Preview {
             replaces: replaced.iter().filter_map(id).collect(),
-            network: network.clone(),
+            network: weighed.network.name.clone(),
             identity: weighed.identity,
-            sources: canonical(&sources.collect::<Vec<_>>()),
+            sources: canonical(&sources),
             began: began.map_or(request.began, |old| old.min(request.began)),
             held,
         })

@@ -40,7 +40,7 @@ impl State {
     ) -> Registered {
         let Grant { id, identity, .. } = grant;
         let mut changed: Vec<IpAddr> = grant.sources.keys().copied().collect();
-        let (mut held, heir) = self.inherited(&id, &identity, &network.name, replaced);
+        let (mut held, heir) = self.inherited(&id, &identity, replaced);
         let began = heir
             .as_ref()
             .map_or(grant.began, |old| old.began.min(grant.began));
@@ -50,7 +50,6 @@ impl State {
             changed.extend(self.replace_lease(*key, &keep, succeeded, now));
         }
         for (source, mac) in grant.sources {
-            self.detach(source);
             changed.extend(self.lift(source));
             if let Some(mac) = mac {
                 changed.extend(self.quarantine.lift_machine(&(network.name.clone(), mac)));
@@ -93,13 +92,11 @@ impl State {
         &self,
         id: &str,
         identity: &JobIdentity,
-        network: &str,
         replaced: &[Key],
     ) -> (BTreeMap<IpAddr, Source>, Option<Arc<Lease>>) {
         let old = || replaced.iter().filter_map(|key| self.leases.get(key));
         let only = || old().next().filter(|_| replaced.len() == 1);
-        let entry = old().find(|entry| entry.lease.id == id).or_else(only);
-        let Some(entry) = entry.filter(|entry| entry.lease.network == network) else {
+        let Some(entry) = old().find(|entry| entry.lease.id == id).or_else(only) else {
             return (BTreeMap::new(), None);
         };
         let same = entry.lease.id == id || is_same_job(&entry.lease.job.identity, identity);
@@ -121,8 +118,7 @@ impl State {
         self.take(key, &network, sources)
     }
 
-    /// Gives a lease further sources, which nobody else holds any more, and lets the rest of their machines
-    /// join it.
+    /// Gives a lease further sources, whatever they joined before, and lets the rest of their machines join it.
     pub(super) fn take(
         &mut self,
         key: Key,
@@ -131,6 +127,8 @@ impl State {
     ) -> Vec<IpAddr> {
         let mut machines: Vec<Machine> = Vec::new();
         for (address, source) in sources {
+            // Whoever let it go may have let it join another lease of its machine.
+            self.detach(address);
             self.displace(address);
             self.attach(key, address, source);
             machines.extend(source.mac.map(|mac| (network.clone(), mac)));

@@ -141,8 +141,8 @@ pub struct Preview {
     pub network: CompactString,
     /// The job, with cluster and assurance as the table fills them in.
     pub identity: JobIdentity,
-    /// The sources that the lease would hold: with those asked for, the further ones of the lease that it
-    /// replaces.
+    /// The sources that the lease would be registered for: with those asked for, the further ones of the lease
+    /// that it replaces. Of a lease that is held already, its own.
     pub sources: Vec<IpAddr>,
     /// Where the policy store's history stood when the job began: it may have begun by a lease that is
     /// replaced.

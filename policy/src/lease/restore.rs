@@ -90,7 +90,16 @@ impl State {
         {
             return self.grow(key, sources, &rivals, now);
         }
-        let replaced: Vec<Key> = rivals.into_iter().chain(own).collect();
+        let mut changed = Vec::new();
+        let moves = |key: &Key| {
+            let entry = self.leases.get(key);
+            entry.is_some_and(|entry| entry.lease.network != network.name)
+        };
+        let (moved, stays): (Vec<Key>, Vec<Key>) = own.into_iter().partition(moves);
+        for key in moved {
+            changed.extend(self.end_lease(key, Reason::LeaseChanged, now));
+        }
+        let replaced = [rivals, stays].concat();
         if self.leases.len() >= MAX_LEASES && replaced.is_empty() {
             return Err(AdoptError::Full);
         }
@@ -101,7 +110,8 @@ impl State {
             began: adopted.began,
             expires: now.plus(adopted.lifetime),
         };
-        Ok(self.grant(grant, &network, &replaced, now).changed)
+        changed.extend(self.grant(grant, &network, &replaced, now).changed);
+        Ok(canonical(&changed))
     }
 
     /// The lease with this id, unless it has expired.
@@ -200,7 +210,6 @@ impl State {
         }
         let mut taken = BTreeMap::new();
         for (source, mac) in new {
-            self.detach(source);
             changed.extend(self.lift(source));
             let mac = mac.or_else(|| known.get(&source).and_then(|held| held.mac));
             taken.insert(source, Source { joined: false, mac });
@@ -218,9 +227,11 @@ impl State {
         let (mut changed, mut machines): (Vec<IpAddr>, Vec<Machine>) = (Vec::new(), Vec::new());
         for (source, mac) in sources {
             let source = special::canonical(*source);
-            let Some(machine) = self.may_quarantine(source, *mac, network) else {
+            let told = mac.map(|mac| (CompactString::from(network), mac));
+            if !self.is_still_quarantined(source, told.as_ref(), network) {
                 continue;
-            };
+            }
+            let machine = told.or_else(|| self.link.machine(source).cloned());
             changed.push(source);
             changed.extend(
                 self.quarantine
@@ -235,24 +246,20 @@ impl State {
         canonical(&changed)
     }
 
-    /// Whether a source that was quarantined once still is, and which machine stands there: not when a lease
-    /// holds it, nor when another machine is seen there by now, nor where runners are persistent.
-    fn may_quarantine(&self, source: IpAddr, mac: Option<Mac>, network: &str) -> Option<Option<Machine>> {
-        let known = self.network_of(source)?;
-        if known.name != network || known.runners == RunnerKind::Persistent {
-            return None;
+    /// True when what quarantined a source once still holds, and the table does not know it yet: no lease holds
+    /// the source, no other machine is seen there by now, and runners are ephemeral.
+    fn is_still_quarantined(&self, source: IpAddr, machine: Option<&Machine>, network: &str) -> bool {
+        let known = self.network_of(source);
+        if !known.is_some_and(|known| known.name == network && known.runners == RunnerKind::Ephemeral) {
+            return false;
         }
-        match self.place(source) {
-            Place::Unleased | Place::Unbound => {}
-            Place::Quarantined if self.quarantine.get(source).is_none() => {}
-            Place::Foreign | Place::Lease(_) | Place::Range(..) | Place::Quarantined => return None,
-        }
-        let told = mac.map(|mac| (known.name.clone(), mac));
+        let free = match self.place(source) {
+            Place::Unleased | Place::Unbound => true,
+            Place::Quarantined => self.quarantine.get(source).is_none(),
+            Place::Foreign | Place::Lease(_) | Place::Range(..) => false,
+        };
         let seen = self.link.machine(source);
-        match (told, seen) {
-            (Some(told), Some(seen)) if told != *seen => None,
-            (told, seen) => Some(told.or_else(|| seen.cloned())),
-        }
+        free && machine.is_none_or(|machine| seen.is_none_or(|seen| seen == machine))
     }
 }
 

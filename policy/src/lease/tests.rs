@@ -13,7 +13,7 @@ mod restoring;
 use std::time::Duration;
 
 use super::*;
-use crate::effective::{Attached, Generation, NetworkPolicies, Slot};
+use crate::effective::{Attached, Edition, Generation, NetworkPolicies, Slot};
 use crate::fixture::{at, ip, job, network, policy_with};
 use crate::job::Scope;
 use crate::rulebook::Governing;

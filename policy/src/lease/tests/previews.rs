@@ -52,7 +52,7 @@ fn a_preview_names_what_it_would_replace_and_the_addresses_that_go_over() {
     let lease = start(&table, "10.77.0.2 fd77::2");
     let stronger = request("10.77.0.2", "acme/web", "1", Credential::Oidc);
     let preview = previewed(&table, &stronger, 1).unwrap();
-    assert_eq!(preview.replaces, [lease.id.clone()]);
+    assert_eq!(preview.replaces, std::slice::from_ref(&lease.id));
     assert_eq!(preview.sources, [ip("10.77.0.2"), ip("fd77::2")]);
     assert!(table.lease(&lease.id).is_some());
     assert_eq!(table.lookup(ip("10.77.0.2"), at(1)).id, lease.subject.id);

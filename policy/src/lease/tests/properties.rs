@@ -1,5 +1,7 @@
 //! Invariants of the table under random histories.
 
+use std::collections::BTreeSet;
+
 use proptest::prelude::*;
 
 use super::super::state::{Hold, Place};
@@ -29,6 +31,16 @@ enum Step {
     Expire(u64),
     Observe(Vec<(usize, u8)>),
     Release(usize),
+    Adopt {
+        /// Under the id of the lease that holds this source, if any, else under its own.
+        id: usize,
+        sources: Vec<(usize, Option<u8>)>,
+        repo: usize,
+        began: u64,
+    },
+    Quarantine(Vec<(usize, Option<u8>)>),
+    Enrich(usize, usize),
+    Clear(usize),
     Static(Vec<(usize, usize)>),
     Networks(bool),
 }
@@ -41,12 +53,23 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         0..5_usize,
         prop::option::of(1..4_u8),
     );
+    let machine = move || (source(), prop::option::of(1..4_u8));
+    let adopt = (
+        source(),
+        prop::collection::vec(machine(), 1..3),
+        0..REPOS.len(),
+        0..3_u64,
+    );
     let step = prop_oneof![
         4 => register.prop_map(|(sources, repo, credential, mac)| Step::Register { sources, repo, credential, mac }),
         2 => source().prop_map(Step::End),
         1 => (0..5_000_u64).prop_map(Step::Expire),
         3 => prop::collection::vec((source(), 1..4_u8), 0..8).prop_map(Step::Observe),
         1 => source().prop_map(Step::Release),
+        3 => adopt.prop_map(|(id, sources, repo, began)| Step::Adopt { id, sources, repo, began }),
+        1 => prop::collection::vec(machine(), 1..3).prop_map(Step::Quarantine),
+        1 => (source(), 0..REPOS.len()).prop_map(|(source, repo)| Step::Enrich(source, repo)),
+        1 => source().prop_map(Step::Clear),
         1 => prop::collection::vec((0..SOURCES.len() + 1, 0..REPOS.len()), 0..3).prop_map(Step::Static),
         1 => any::<bool>().prop_map(Step::Networks),
     ];
@@ -82,10 +105,7 @@ fn apply(table: &LeaseTable, step: &Step, now: &mut u64) -> Vec<IpAddr> {
             let mut asked = request("", REPOS[*repo], "1", credential);
             asked.sources = sources.iter().map(|at| ip(SOURCES[*at])).collect();
             asked.mac = at_mac.map(mac);
-            table
-                .register(asked, at(*now))
-                .map(|granted| granted.changed)
-                .unwrap_or_default()
+            register_as_previewed(table, asked, at(*now))
         }
         Step::End(source) => match table.lease_at(ip(SOURCES[*source])) {
             Some(lease) => table
@@ -107,6 +127,45 @@ fn apply(table: &LeaseTable, step: &Step, now: &mut u64) -> Vec<IpAddr> {
             };
             table.observe_neighbours(&rows.iter().map(row).collect::<Vec<_>>())
         }
+        Step::Adopt {
+            id,
+            sources,
+            repo,
+            began,
+        } => {
+            let held = table.lease_at(ip(SOURCES[*id]));
+            let lease = AdoptedLease {
+                id: held.map_or_else(
+                    || compact_str::format_compact!("adopted-{id}"),
+                    |lease| lease.id.clone(),
+                ),
+                network: if sources[0].0 == 7 { "other" } else { "runners" }.into(),
+                sources: sources
+                    .iter()
+                    .map(|(at, n)| (ip(SOURCES[*at]), n.map(mac)))
+                    .collect(),
+                identity: job(REPOS[*repo], "1"),
+                began: Generation(*began),
+                lifetime: HOUR,
+            };
+            adopt_once(table, &lease, at(*now))
+        }
+        Step::Quarantine(sources) => {
+            let known: Vec<_> = sources
+                .iter()
+                .map(|(at, n)| (ip(SOURCES[*at]), n.map(mac)))
+                .collect();
+            table.quarantine(&known, "runners", at(*now))
+        }
+        Step::Enrich(source, repo) => {
+            let holds = table.lookup(ip(SOURCES[*source]), at(*now)).standing == Standing::Leased;
+            let was = table.enrich(ip(SOURCES[*source]), job(REPOS[*repo], "2"), at(*now));
+            assert_eq!(was, holds, "{}", SOURCES[*source]);
+            Vec::new()
+        }
+        Step::Clear(source) => table
+            .clear(ip(SOURCES[*source]), &Party::Operator, at(*now))
+            .unwrap_or_default(),
         Step::Release(source) => table.release_quarantine(&[ip(SOURCES[*source])], &Party::Operator),
         Step::Static(leases) => {
             let fixed = |(source, repo): &(usize, usize)| StaticLease {
@@ -122,6 +181,58 @@ fn apply(table: &LeaseTable, step: &Step, now: &mut u64) -> Vec<IpAddr> {
         }
         Step::Networks(wide) => table.set_networks(networks(*wide), at(*now)).changed,
     }
+}
+
+/// Registers, and what comes of it is what a preview said.
+fn register_as_previewed(table: &LeaseTable, asked: Registration, now: Moment) -> Vec<IpAddr> {
+    let ids = || table.leases().into_iter().map(|view| view.lease.id.clone());
+    let (preview, before) = (table.preview(&asked, now), ids().collect::<Vec<_>>());
+    let granted = match (preview, table.register(asked, now)) {
+        (Err(said), Err(refused)) => {
+            assert_eq!(said, refused);
+            return Vec::new();
+        }
+        (Ok(said), Ok(granted)) => {
+            let after: Vec<_> = ids().collect();
+            let gone: BTreeSet<_> = before.into_iter().filter(|id| !after.contains(id)).collect();
+            assert_eq!(said.replaces.into_iter().collect::<BTreeSet<_>>(), gone);
+            assert!(said.held.is_none_or(|held| Arc::ptr_eq(&held, &granted.lease)));
+            assert_eq!(said.identity, granted.lease.job.identity);
+            assert_eq!(
+                (said.network, said.began),
+                (granted.lease.network.clone(), granted.lease.began)
+            );
+            assert_eq!(said.sources, registered(table, &granted.lease.id));
+            granted
+        }
+        (said, done) => panic!("previewed {said:?}, became {done:?}"),
+    };
+    granted.changed
+}
+
+/// Adopts, and adopting the same again changes nothing.
+fn adopt_once(table: &LeaseTable, lease: &AdoptedLease, now: Moment) -> Vec<IpAddr> {
+    let Ok(changed) = table.adopt(lease.clone(), now) else {
+        return Vec::new();
+    };
+    let sources = registered(table, &lease.id);
+    assert!(
+        lease.sources.iter().all(|(source, _)| sources.contains(source)),
+        "{sources:?}"
+    );
+    assert_eq!(table.adopt(lease.clone(), now), Ok(Vec::new()));
+    changed
+}
+
+/// The sources of a lease, without those that joined.
+fn registered(table: &LeaseTable, id: &str) -> Vec<IpAddr> {
+    let view = table
+        .leases()
+        .into_iter()
+        .find(|view| view.lease.id == id)
+        .unwrap();
+    let sources = view.sources.into_iter().filter(|source| !source.joined);
+    sources.map(|source| source.address).collect()
 }
 
 /// The tables agree with each other.

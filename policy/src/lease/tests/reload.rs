@@ -194,3 +194,95 @@ fn static_leases_find_their_place_when_their_network_appears() {
     assert_eq!(report.changed, [ip("10.77.0.2")]);
     assert_eq!(judged(&table, "10.77.0.2", 1), Ok("web".into()));
 }
+
+#[test]
+fn a_source_that_a_static_lease_takes_joins_no_other_lease_on_the_way() {
+    let table = table();
+    for (source, run) in [("fd77::1", "1"), ("fd77::2", "2"), ("10.77.0.2", "3")] {
+        let asked = request(source, "acme/web", run, runner_token(&["acme"]));
+        table.register(asked, at(0)).unwrap();
+    }
+    let row = |source: &str| neighbour(source, MACHINE);
+    table.observe_neighbours(&[row("fd77::2"), row("fd77::9")]);
+    table.observe_neighbours(&[row("fd77::1"), row("fd77::2"), row("10.77.0.2")]);
+    // When fd77::2 goes, the machine is that of 10.77.0.2 alone, and fd77::1 has no holder just then.
+    let taken = StaticLease {
+        sources: vec![single("fd77::1"), single("fd77::2")],
+        ..fixed("fd77::1", "acme/api")
+    };
+    table.set_static(vec![taken], at(1));
+    let holds = |view: &LeaseView| view.sources.iter().any(|source| source.address == ip("fd77::1"));
+    let holders: Vec<_> = table
+        .leases()
+        .into_iter()
+        .filter(holds)
+        .map(|view| view.lease.id.clone())
+        .collect();
+    assert_eq!(holders, ["static-fd77::1"]);
+}
+
+#[test]
+fn leases_under_the_same_policy_share_one_rulebook() {
+    let table = table_of(vec![runners(), network("other", &["10.88.0.0/16"])]);
+    let book = |source: &str, repo: &str| {
+        let asked = request(source, repo, "1", runner_token(&["acme"]));
+        Arc::clone(&table.register(asked, at(0)).unwrap().lease.subject)
+    };
+    let one = book("10.77.0.2", "acme/api");
+    let two = book("10.77.0.3", "acme/tool");
+    let web = book("10.77.0.4", "acme/web");
+    let elsewhere = book("10.88.0.2", "acme/api");
+    let shared = || Arc::ptr_eq(&one.rulebook(), &two.rulebook());
+    assert!(shared());
+    assert!(!Arc::ptr_eq(&one.rulebook(), &web.rulebook()));
+    assert!(
+        !Arc::ptr_eq(&one.rulebook(), &elsewhere.rulebook()),
+        "each network has an always-allow list of its own"
+    );
+    assert_eq!(table.set_policies(policies()).swapped.len(), 4, "compiled anew");
+    assert!(shared(), "after a swap too");
+    assert_eq!(governed_by(&two), Ok("acme".into()));
+}
+
+#[test]
+fn a_change_for_the_next_job_governs_leases_that_begin_after_it() {
+    let table = table();
+    let begin = |source: &str, began: u64| {
+        let mut asked = request(source, "acme/web", source, runner_token(&["acme"]));
+        asked.began = Generation(began);
+        Arc::clone(&table.register(asked, at(0)).unwrap().lease.subject)
+    };
+    let before = begin("10.77.0.2", 5);
+    let old = table.policies();
+    let edition = |since: u64, name: &str| Edition {
+        since: Generation(since),
+        egress: Slot::Policy(policy_with(name, "egress-policy: block", &[])),
+        lockdown: None,
+    };
+    let web = Scope::Repository("acme/web".into());
+    let mut attached = old.attached.clone();
+    let known = attached[&web].editions().next().unwrap().clone();
+    attached.insert(web.clone(), Attached::new(vec![known, edition(8, "web-2")]));
+    let published = |attached| PolicySet {
+        attached,
+        networks: old.networks.clone(),
+        ..PolicySet::default()
+    };
+    let report = table.set_policies(Arc::new(published(attached.clone())));
+    assert_eq!(
+        (report.swapped.len(), report.kept),
+        (0, 1),
+        "nothing is judged again"
+    );
+    let after = begin("10.77.0.3", 8);
+    assert_eq!(
+        (governed_by(&before), governed_by(&after)),
+        (Ok("web".into()), Ok("web-2".into()))
+    );
+    attached.insert(web, Attached::new(vec![edition(9, "web-3")]));
+    assert_eq!(table.set_policies(Arc::new(published(attached))).swapped.len(), 2);
+    assert_eq!(
+        (governed_by(&before), governed_by(&after)),
+        (Ok("web-3".into()), Ok("web-3".into()))
+    );
+}
