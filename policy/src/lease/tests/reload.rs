@@ -266,6 +266,7 @@ fn a_change_for_the_next_job_governs_leases_that_begin_after_it() {
     let published = |attached| PolicySet {
         attached,
         networks: old.networks.clone(),
+        world: Arc::clone(&old.world),
         ..PolicySet::default()
     };
     let report = table.set_policies(Arc::new(published(attached.clone())));
