@@ -7,6 +7,7 @@
 //! Read in this order: [`model`] (what is held), [`store`] (where), [`api`] and [`sync`] (who asks), [`view`] (what
 //! follows from it), [`plane`] (all of it, running).
 
+pub mod api;
 mod bootstrap;
 pub mod config;
 pub mod diff;
@@ -15,6 +16,7 @@ pub mod feed;
 mod fetch;
 pub mod model;
 pub mod oidc;
+pub mod plane;
 pub mod server;
 pub mod store;
 pub mod sync;

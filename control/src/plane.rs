@@ -4,10 +4,10 @@
 //! let time pass (leases and entries that expire, what may be forgotten) and that bring the world in (issuers' keys, the
 //! block list's feed). `cli` runs it alone (`tidegate control`) or beside a gateway (`tidegate up`).
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use sd_notify::NotifyState;
 use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
@@ -85,7 +85,7 @@ impl ControlPlane {
         let keys = world::follow_issuers(&store, &config.oidc, &mut tasks).await?;
         world::follow_feed(&store, config.feed.as_ref(), &mut tasks).await?;
         let state = ApiState::new(store.clone(), view, hub.clone());
-        let router = api::router(state).merge(sync::router(SyncState { store, hub }));
+        let router = api::router(state).merge(sync::router(SyncState { store, hub, keys }));
         Ok(Self {
             listener,
             router,
@@ -108,8 +108,8 @@ impl ControlPlane {
     }
 }
 
-/// Runs a control plane by itself until SIGTERM or SIGINT. `ready` is called when it serves.
-pub fn run(config: ControlConfig, ready: impl FnOnce()) -> Result<(), ControlError> {
+/// Runs a control plane by itself until SIGTERM or SIGINT.
+pub fn run(config: ControlConfig) -> Result<(), ControlError> {
     let system = |what| move |source| ControlError::System { what, source };
     let runtime = Builder::new_multi_thread()
         .thread_name("control")
@@ -120,7 +120,7 @@ pub fn run(config: ControlConfig, ready: impl FnOnce()) -> Result<(), ControlErr
         let mut terminate = signal(SignalKind::terminate()).map_err(system("can't listen for signals"))?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(system("can't listen for signals"))?;
         let plane = ControlPlane::start(config).await?;
-        ready();
+        say(&[NotifyState::Ready]);
         let stop = async move {
             tokio::select! {
                 _ = terminate.recv() => {}
@@ -128,9 +128,16 @@ pub fn run(config: ControlConfig, ready: impl FnOnce()) -> Result<(), ControlErr
             }
         };
         plane.serve(stop).await;
+        say(&[NotifyState::Stopping]);
         tracing::info!("stopped");
         Ok(())
     })
+}
+
+fn say(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        tracing::debug!(%error, "no service manager heard the state");
+    }
 }
 
 /// Ends what has expired.

@@ -9,26 +9,31 @@ mod hub;
 mod leases;
 mod stream;
 
-use axum::Router;
-use axum::extract::DefaultBodyLimit;
+use axum::extract::{DefaultBodyLimit, State};
+use axum::http::StatusCode;
 use axum::routing::post;
-use tidegate_control_wire::{ACK_PATH, LEASES_PATH, STREAM_PATH};
+use axum::{Json, Router};
+use tidegate_control_wire::frame::UnknownKey;
+use tidegate_control_wire::{ACK_PATH, LEASES_PATH, STREAM_PATH, UNKNOWN_KEY_PATH};
 
 pub use auth::InProcess;
 pub use hub::{Hub, RegisterError};
 
+use crate::oidc::Handle;
 use crate::store::Store;
 
 /// Largest request of a gateway: an ack with every lease refused.
 const MAX_BODY: usize = 4 << 20;
 
 /// What the endpoints share.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct SyncState {
     /// The store.
     pub store: Store,
     /// Who is connected.
     pub hub: Hub,
+    /// Issuers whose keys are followed.
+    pub keys: Handle,
 }
 
 /// The endpoints of the gateways.
@@ -38,6 +43,17 @@ pub fn router(state: SyncState) -> Router {
         .route(ACK_PATH, post(stream::ack))
         .route(LEASES_PATH, post(leases::claim))
         .route(&format!("{LEASES_PATH}/{{id}}/end"), post(leases::end))
+        .route(UNKNOWN_KEY_PATH, post(unknown_key))
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .with_state(state)
+}
+
+/// `POST /sync/v1/unknown-key`: a job's token names a key that nobody heard of yet, so the issuer is asked again, once a
+/// minute at most. The gateway hears of new keys by its stream.
+async fn unknown_key(State(state): State<SyncState>, _caller: auth::Caller, Json(said): Json<UnknownKey>) -> StatusCode {
+    if state.keys.unknown_key(&said.issuer) {
+        StatusCode::ACCEPTED
+    } else {
+        StatusCode::NOT_FOUND
+    }
 }

@@ -121,8 +121,9 @@ async fn take_updates(store: Store, mut delivered: mpsc::Receiver<Delivery>) {
         match store.apply_block_layer(BlockLayer::Feed, update, &marks).await {
             Ok(changed) => {
                 tracing::info!(serial, changed, "the block list's feed is in the store");
-                // The poller may have been stopped; the update is stored all the same.
-                drop(stored.send(()));
+                if stored.send(()).is_err() {
+                    tracing::debug!(serial, "the poller was stopped meanwhile");
+                }
             }
             Err(error) => tracing::error!(serial, error = error.chain(), "the feed's update was not stored"),
         }

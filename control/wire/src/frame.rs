@@ -7,8 +7,8 @@ use compact_str::CompactString;
 use ipnet::IpNet;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use tidegate_policy::effective::Generation;
 use thiserror::Error;
+use tidegate_policy::effective::Generation;
 
 use crate::record::Change;
 
@@ -113,6 +113,13 @@ pub struct RefusedLease {
     pub reason: String,
 }
 
+/// A gateway saw a token with a key that its issuer's synced keys do not have.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnknownKey {
+    /// The issuer's URL.
+    pub issuer: String,
+}
+
 /// Changes that are put in force as one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Batch {
@@ -135,7 +142,10 @@ pub enum FrameError {
     #[error("a line of the stream is not understood")]
     Line(#[source] serde_json::Error),
     /// The other end speaks another version.
-    #[error("control speaks protocol {theirs}, this gateway {}: update the older one", crate::PROTOCOL)]
+    #[error(
+        "control speaks protocol {theirs}, this gateway {}: update the older one",
+        crate::PROTOCOL
+    )]
     Protocol {
         /// Its version.
         theirs: u32,

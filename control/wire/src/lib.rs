@@ -24,3 +24,5 @@ pub const ACK_PATH: &str = "/sync/v1/ack";
 /// Where a gateway asks to have a lease recorded: `POST`, a [`claim::Claim`], answered by [`claim::Granted`].
 /// `{LEASES_PATH}/{id}/end` takes a [`claim::End`].
 pub const LEASES_PATH: &str = "/sync/v1/leases";
+/// Where a gateway says that an issuer signed with a key it was never told: `POST`, a [`frame::UnknownKey`].
+pub const UNKNOWN_KEY_PATH: &str = "/sync/v1/unknown-key";
