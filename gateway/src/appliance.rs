@@ -20,7 +20,7 @@ use tokio::sync::{mpsc, watch as state};
 use crate::config::{ConfigError, GatewayConfig, NetworkConfig};
 use crate::core::Core;
 use crate::dataplane::{CoreSockets, DataPlane, ThreadError};
-use crate::encrypted::{EncryptedDns, EncryptedError};
+use crate::encrypted::{self, EncryptedDns, EncryptedError};
 use crate::events::log::EventLog;
 use crate::intercept::{self, InstallError, InterceptState};
 use crate::link::LinkError;
@@ -29,6 +29,7 @@ use crate::networks::{self, NetworkError, Served};
 use crate::only::Only;
 use crate::parts::{self, PartsError};
 use crate::raw::{Drops, Echo, OBSERVED_QUEUE, Observer, RawSender};
+use crate::runner_api::{Links, Listeners, RunnerApi, ServeError};
 use crate::sync::{self, Connector, Control, ControlLink, Remote, RemoteError};
 use crate::watch::FileWatch;
 use crate::{http, keep, metrics, pings, policies, status};
@@ -59,6 +60,9 @@ pub enum ApplianceError {
     /// DNS over TLS and HTTPS can't be served.
     #[error(transparent)]
     Encrypted(#[from] EncryptedError),
+    /// The runner API can't be served.
+    #[error(transparent)]
+    RunnerApi(#[from] ServeError),
     /// A thread can't be started.
     #[error(transparent)]
     Thread(#[from] ThreadError),
@@ -154,6 +158,14 @@ fn run(
         .map(|_| CoreSockets::open(&plan.networks))
         .collect::<Result<_, _>>()?;
     let encrypted = EncryptedDns::open(&config.dns, &plan.networks)?;
+    let api = config
+        .runner_api
+        .as_ref()
+        .map(|api| {
+            let taken = encrypted::addresses(&config.dns, &plan.networks);
+            Listeners::open(api, &plan.networks, &taken)
+        })
+        .transpose()?;
     let log = config
         .events
         .clone()
@@ -180,6 +192,7 @@ fn run(
             served,
             prometheus,
             encrypted,
+            api,
             connector,
         },
         signals,
@@ -201,6 +214,7 @@ struct Extras {
     served: Vec<Served>,
     prometheus: metrics_exporter_prometheus::PrometheusHandle,
     encrypted: Option<EncryptedDns>,
+    api: Option<Listeners>,
     connector: Option<Arc<dyn Connector>>,
 }
 
@@ -216,6 +230,7 @@ async fn control(core: &Arc<Core>, extras: Extras, mut signals: Signals) -> Resu
         served,
         prometheus,
         encrypted,
+        api,
         connector,
     } = extras;
     let mut tasks = tokio::task::JoinSet::new();
@@ -233,9 +248,15 @@ async fn control(core: &Arc<Core>, extras: Extras, mut signals: Signals) -> Resu
             .collect(),
     ));
     tasks.spawn(keep::time(Arc::clone(core), prometheus.clone()));
+    tasks.spawn(keep::bindings(Arc::clone(core)));
     observe(core, &served, &mut tasks)?;
     if let Some(connector) = connector {
         sync::follow(core, &served, connector, &mut tasks);
+        let jobs = Arc::clone(&core.jobs);
+        tasks.spawn(async move { jobs.tell().await });
+    }
+    if let Some(listeners) = api {
+        listeners.serve(&runner_api(core, &served), &mut tasks)?;
     }
     pages(core, interception, prometheus, &mut tasks).await?;
     let mut watch = watch_files(core);
@@ -261,6 +282,22 @@ async fn control(core: &Arc<Core>, extras: Extras, mut signals: Signals) -> Resu
     tracing::info!("stopping: open flows have {} s", DRAIN.as_secs());
     tasks.shutdown().await;
     Ok(())
+}
+
+/// The pages that runners may see.
+fn runner_api(core: &Arc<Core>, served: &[Served]) -> Arc<RunnerApi> {
+    let interface = |one: &Served| (one.network.clone(), one.plan.interface.to_string());
+    let links = Links {
+        monitor: Arc::clone(&core.links),
+        networks: served.iter().map(interface).collect(),
+    };
+    Arc::new(RunnerApi::new(
+        Arc::clone(&core.jobs),
+        Arc::clone(&core.leases),
+        Arc::new(links),
+        core.clock.clone(),
+        Arc::clone(&core.asked),
+    ))
 }
 
 fn say(states: &[sd_notify::NotifyState<'_>]) {

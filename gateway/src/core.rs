@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
+use jiff::Timestamp;
 use metrics::{gauge, histogram};
 use parking_lot::Mutex;
 use tidegate_dns::clock::Clock;
@@ -26,9 +27,12 @@ use tidegate_proxy::Proxy;
 use crate::config::GatewayConfig;
 use crate::events::EventPipeline;
 use crate::intercept::Guard;
+use crate::jobs::{Now, Registrar};
 use crate::link::{LinkSnapshot, Monitor};
 use crate::parts;
 use crate::policies::{PolicyFiles, Synced, pinned_key};
+use crate::rebind::Rebind;
+use crate::runner_api::Counts;
 use crate::sync::{Control, Enforcer};
 
 /// Everything that runs, once.
@@ -47,7 +51,12 @@ pub(crate) struct Core {
     pub(crate) proxy: Arc<Proxy>,
     pub(crate) guard: Arc<Guard>,
     pub(crate) events: Arc<EventPipeline>,
-    pub(crate) links: Monitor,
+    pub(crate) links: Arc<Monitor>,
+    /// Where leases come from that the configuration does not make.
+    pub(crate) jobs: Arc<Registrar>,
+    /// What runners asked.
+    pub(crate) asked: Arc<Counts>,
+    pub(crate) rebind: Arc<Rebind>,
     pub(crate) generation: AtomicU64,
     /// Why the configuration that stands in the file is not the one in force.
     pub(crate) refused_config: Mutex<Option<String>>,
@@ -61,6 +70,14 @@ impl Core {
     )]
     pub(crate) fn instant() -> Instant {
         Instant::now()
+    }
+
+    /// This moment, by both clocks.
+    pub(crate) fn now(&self) -> Now {
+        Now {
+            moment: self.clock.now(),
+            wall: Timestamp::now(),
+        }
     }
 
     /// The never-dial set of this moment: the machine's own addresses, its upstreams' and its control plane's.
@@ -174,11 +191,9 @@ impl Core {
         }
     }
 
-    /// Re-judges every open flow of these sources.
+    /// What follows when these sources have another subject.
     pub(crate) fn rejudge_sources(&self, sources: &[IpAddr]) {
-        for source in sources {
-            self.proxy.registry().rejudge_source(*source);
-        }
+        rejudge(&self.proxy, &self.rebind, sources);
     }
 }
 
@@ -187,6 +202,14 @@ impl Core {
 enum Files {
     Read,
     Kept,
+}
+
+/// Re-judges every open flow of these sources, and has the kernel told which machines they are.
+pub(crate) fn rejudge(proxy: &Proxy, rebind: &Rebind, sources: &[IpAddr]) {
+    for source in sources {
+        proxy.registry().rejudge_source(*source);
+    }
+    rebind.add(sources);
 }
 
 /// The never-dial set that follows from the machine's links, a configuration, and where the control plane is.

@@ -1,11 +1,13 @@
 //! What keeps the running gateway in step beside the data plane: interception mended, links followed, leases
 //! expired. Each is one endless task of the control runtime, started by [`crate::appliance`].
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use metrics::gauge;
 use metrics_exporter_prometheus::PrometheusHandle;
+use tidegate_policy::lease::Mac;
 use tidegate_policy::subject::Network;
 use tokio::sync::watch as state;
 
@@ -16,6 +18,8 @@ use crate::{networks, parts};
 
 /// Between two looks at what has expired.
 const TICK: Duration = Duration::from_secs(1);
+/// Addresses that the kernel is told of in one transaction.
+const MAX_BOUND_AT_ONCE: usize = 1_000;
 
 pub(crate) async fn interception(core: Arc<Core>, told: state::Sender<InterceptState>) {
     gauge!("tidegate_interception_up").set(1.0);
@@ -93,10 +97,34 @@ async fn v6_usable(core: &Core) {
 
 /// Tells the kernel which machine may use which leased address.
 async fn bind_sources(core: &Core) {
-    for binding in core.leases.bindings() {
-        if let Err(error) = core.guard.bind(binding.address, Some(binding.mac)).await {
-            tracing::warn!(address = %binding.address, error = chain(&error), "an address is not bound to its machine");
+    let bindings = core.leases.bindings().into_iter();
+    let wanted: Vec<(IpAddr, Option<Mac>)> = bindings
+        .map(|binding| (binding.address, Some(binding.mac)))
+        .collect();
+    bind(core, &wanted).await;
+}
+
+async fn bind(core: &Core, wanted: &[(IpAddr, Option<Mac>)]) {
+    // A script of this many lines is one packet of netlink messages.
+    for some in wanted.chunks(MAX_BOUND_AT_ONCE) {
+        if let Err(error) = core.guard.bind_all(some).await {
+            tracing::warn!(
+                error = chain(&error),
+                "leased addresses are not bound to their machines"
+            );
         }
+    }
+}
+
+/// Tells the kernel of sources whose lease, and so whose machine, may be another.
+pub(crate) async fn bindings(core: Arc<Core>) {
+    loop {
+        let sources = core.rebind.next().await;
+        let wanted: Vec<(IpAddr, Option<Mac>)> = sources
+            .into_iter()
+            .map(|source| (source, core.leases.binding(source)))
+            .collect();
+        bind(&core, &wanted).await;
     }
 }
 
@@ -104,8 +132,7 @@ pub(crate) async fn time(core: Arc<Core>, prometheus: PrometheusHandle) {
     let mut ticks = tokio::time::interval(TICK);
     loop {
         ticks.tick().await;
-        let changed = core.leases.expire(core.clock.now());
-        core.rejudge_sources(&changed);
+        core.jobs.tick(core.now()).await;
         core.publish();
         prometheus.run_upkeep();
     }

@@ -82,6 +82,26 @@ pub fn dns_udp(address: SocketAddr) -> Result<UdpSocket, ListenError> {
     udp("DNS UDP", address)
 }
 
+/// A listener of the runner API, on one of the gateway's own addresses. It shares its port with nobody.
+pub fn runner_api(address: SocketAddr) -> Result<TcpListener, ListenError> {
+    let what = "runner API";
+    let opened = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM.nonblocking(),
+        Some(Protocol::TCP),
+    );
+    let socket = at("open", what, address, opened)?;
+    at("set up", what, address, socket.set_reuse_address(true))?;
+    if address.is_ipv6() {
+        at("set up", what, address, socket.set_only_v6(true))?;
+        // A fresh address is not bindable until nobody on the link was found to have it (RFC 4862 §5.4).
+        at("set up", what, address, socket.set_freebind_v6(true))?;
+    }
+    at("bind", what, address, socket.bind(&SockAddr::from(address)))?;
+    at("listen on", what, address, socket.listen(BACKLOG))?;
+    Ok(socket.into())
+}
+
 fn tcp(what: &'static str, address: SocketAddr) -> Result<TcpListener, ListenError> {
     let socket = bound(what, address, Type::STREAM)?;
     // Connections inherit it: an urgent byte stays in its place in the stream, so

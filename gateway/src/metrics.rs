@@ -90,6 +90,26 @@ fn describe() {
     );
     describe_gauge!("tidegate_leases", "Leases, by assurance");
     describe_counter!(
+        "tidegate_lease_conflicts_total",
+        "Registrations of jobs that the rules refused, by reason"
+    );
+    describe_gauge!(
+        "tidegate_outbox_entries",
+        "Changes of leases that the control plane is still to be told of"
+    );
+    describe_counter!(
+        "tidegate_outbox_dropped_total",
+        "Changes of leases that the control plane will never know of"
+    );
+    describe_counter!(
+        "tidegate_runner_api_failed_proofs_total",
+        "Credentials shown by runners that were not good"
+    );
+    describe_counter!(
+        "tidegate_runner_api_connections_refused_total",
+        "Connections to the runner API closed at a bound, or from elsewhere"
+    );
+    describe_counter!(
         "tidegate_unidentified_flows_total",
         "Flows of sources without a lease"
     );

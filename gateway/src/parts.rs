@@ -22,15 +22,17 @@ use tidegate_proxy::{Proxy, ProxyParts};
 use crate::adapters::{Errors, Leases, Names, Streams};
 use crate::appliance::ApplianceError;
 use crate::config::{DnsConfig, Egress, GatewayConfig};
-use crate::core::{Core, never_dial, static_leases};
+use crate::core::{Core, never_dial, rejudge, static_leases};
 use crate::dataplane::{PROXY_TCP_PORT, PROXY_UDP_PORT};
 use crate::encrypted;
 use crate::events::EventPipeline;
 use crate::intercept::{self, InterceptPlan, NetworkPlan, Steering};
+use crate::jobs::{Authority, Now, Parts as RegistrarParts, Registrar};
 use crate::link::{LinkSnapshot, Monitor};
 use crate::networks::{Served, has_v6_route};
 use crate::policies::PolicyFiles;
 use crate::raw::{RawSender, Refuser};
+use crate::rebind::Rebind;
 use crate::sync::{Control, Enforcer, Leases as SyncedLeases};
 
 /// A part that can't be made from the configuration.
@@ -56,7 +58,15 @@ pub(crate) fn plan(served: &[Served], config: &GatewayConfig) -> InterceptPlan {
     InterceptPlan {
         tcp_port: PROXY_TCP_PORT,
         udp_port: PROXY_UDP_PORT,
-        runner_api: encrypted::addresses(&config.dns, &networks),
+        runner_api: encrypted::addresses(&config.dns, &networks)
+            .into_iter()
+            .chain(
+                config
+                    .runner_api
+                    .iter()
+                    .flat_map(|api| api.listen.iter().copied()),
+            )
+            .collect(),
         refuse_v6_tcp: !has_v6_route(),
         preserve_source: matches!(config.proxy.egress, Egress::Preserve),
         steering: Steering::default(),
@@ -141,7 +151,8 @@ pub(crate) async fn assemble(
         .map(|one| (one.network.ranges.clone(), one.plan.clone()))
         .collect();
     let guard = Arc::new(intercept::install(plan).await?);
-    let monitor = Monitor::start(served.iter().map(|one| one.plan.interface.clone()).collect()).await?;
+    let runners = served.iter().map(|one| one.plan.interface.clone()).collect();
+    let monitor = Arc::new(Monitor::start(runners).await?);
     let mut files = PolicyFiles::new();
     let mut enforcer = Enforcer::load(&config, &control);
     let synced = enforcer.synced(&control);
@@ -149,10 +160,6 @@ pub(crate) async fn assemble(
     let networks = served.iter().map(|one| one.network.clone()).collect();
     let leases = Arc::new(LeaseTable::new(networks, Arc::new(set)));
     leases.set_static(static_leases(&config), clock.now());
-    enforcer.restore_leases(
-        &control,
-        &SyncedLeases::at(&leases, clock.now(), Timestamp::now()),
-    );
     let events = EventPipeline::new(&config.name, random());
     let resolver = Resolver::new(&resolver_config(&config.dns)?, DEFAULT_CACHE_BYTES, clock.clone());
     let subjects = Arc::new(Leases(Arc::clone(&leases)));
@@ -184,6 +191,15 @@ pub(crate) async fn assemble(
             clock: clock.clone(),
         },
     );
+    let rebind = Arc::new(Rebind::default());
+    let jobs = registrar(&config, &leases, &control, (&proxy, &rebind))?;
+    let now = Now {
+        moment: clock.now(),
+        wall: Timestamp::now(),
+    };
+    control.heed(jobs.keeper().clone());
+    enforcer.restore_leases(&control, &SyncedLeases::at(&leases, now.moment, now.wall));
+    jobs.restore(now);
     let generation = if control.is_configured() {
         control.generation().0 as f64
     } else {
@@ -205,9 +221,37 @@ pub(crate) async fn assemble(
         guard,
         events,
         links: monitor,
+        jobs,
+        asked: Arc::default(),
+        rebind,
         generation: AtomicU64::new(1),
         refused_config: parking_lot::Mutex::new(None),
     }))
+}
+
+/// What registers jobs, with what the last process left in the state directory.
+fn registrar(
+    config: &GatewayConfig,
+    leases: &Arc<LeaseTable>,
+    control: &Arc<Control>,
+    (proxy, rebind): (&Arc<Proxy>, &Arc<Rebind>),
+) -> Result<Arc<Registrar>, ApplianceError> {
+    let (proxy, rebind) = (Arc::clone(proxy), Arc::clone(rebind));
+    let parts = RegistrarParts {
+        gateway: config.name.clone(),
+        leases: Arc::clone(leases),
+        control: Arc::clone(control) as Arc<dyn Authority>,
+        changed: Arc::new(move |sources| rejudge(&proxy, &rebind, sources)),
+    };
+    let opened = Registrar::open(parts, &config.state_dir);
+    let opened = opened.map_err(|source| ApplianceError::System {
+        what: format!(
+            "can't read what is known of jobs in {}",
+            config.state_dir.display()
+        ),
+        source,
+    });
+    opened.map(Arc::new)
 }
 
 /// A number that no other start of a gateway is likely to draw: the standard library seeds its hashers from

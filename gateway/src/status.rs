@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use hyper::StatusCode;
 use serde_json::{Value, json};
@@ -188,6 +188,7 @@ fn report(core: &Core, interception: &InterceptState) -> Value {
         }
     };
     degraded.extend(core.control.degraded());
+    degraded.extend(core.jobs.keeper().problems());
     if !upstreams.is_empty() && upstreams.iter().all(|one| !one.healthy) {
         degraded.push("no upstream resolver answers".into());
     }
@@ -201,6 +202,9 @@ fn report(core: &Core, interception: &InterceptState) -> Value {
         })).collect::<Vec<_>>(),
         "leases": leases(core),
         "unbound_sources": unbound(core),
+        "quarantined_sources": quarantined(core),
+        "runner_api": runner_api(core),
+        "outbox": core.jobs.outbox().depth(),
         "policy_generation": core.generation.load(Ordering::Relaxed),
         "control": core.control.report(),
         "files": files,
@@ -221,6 +225,34 @@ fn unbound(core: &Core) -> Vec<Value> {
     shown
         .map(|one| json!({"source": one.address, "mac": one.mac.map(|mac| mac.to_string())}))
         .collect()
+}
+
+/// Sources that are refused everything because their job has ended and their machine has not changed.
+fn quarantined(core: &Core) -> Vec<Value> {
+    let (sources, now) = (core.leases.quarantined_sources(), core.now());
+    let shown = sources.iter().take(MAX_SHOWN);
+    shown
+        .map(|one| {
+            json!({
+                "source": one.address,
+                "mac": one.mac.map(|mac| mac.to_string()),
+                "since": now.wall_of(one.since),
+            })
+        })
+        .collect()
+}
+
+/// Where runners ask, and how much they did; `null` where the configuration serves none.
+fn runner_api(core: &Core) -> Option<Value> {
+    let config = core.config.load();
+    let api = config.runner_api.as_ref()?;
+    let count = |of: &AtomicU64| of.load(Ordering::Relaxed);
+    Some(json!({
+        "listen": api.listen,
+        "requests": count(&core.asked.requests),
+        "refused": count(&core.asked.refused),
+        "failed_proofs": count(&core.asked.failed_proofs),
+    }))
 }
 
 fn leases(core: &Core) -> Vec<Value> {

@@ -195,17 +195,32 @@ impl Guard {
     /// Tells the kernel which machine may use an address (`None`: any again). If
     /// the table was tampered with, it is restored whole.
     pub async fn bind(&self, address: IpAddr, mac: Option<Mac>) -> Result<(), InstallError> {
+        self.bind_all(&[(address, mac)]).await
+    }
+
+    /// [`bind`](Self::bind) of many addresses as one transaction. Those that find no room any more are the error at
+    /// the end; the others are bound.
+    pub async fn bind_all(&self, wanted: &[(IpAddr, Option<Mac>)]) -> Result<(), InstallError> {
         let _turn = self.turn.lock().await;
-        let change = self.bindings.lock().set(address, mac)?;
-        let Some(script) = change else {
-            return Ok(());
-        };
+        let (mut script, mut full) = (String::new(), Ok(()));
+        {
+            let mut bindings = self.bindings.lock();
+            for (address, mac) in wanted {
+                match bindings.set(*address, *mac) {
+                    Ok(change) => script.push_str(&change.unwrap_or_default()),
+                    Err(error) => full = Err(error.into()),
+                }
+            }
+        }
+        if script.is_empty() {
+            return full;
+        }
         match nft::apply(&script).await {
-            Ok(()) => Ok(()),
+            Ok(()) => full,
             Err(NftError::Refused(_)) => {
                 self.put_in_place().await?;
                 self.mended.store(true, Ordering::Relaxed);
-                Ok(())
+                full
             }
             Err(error) => Err(error.into()),
         }

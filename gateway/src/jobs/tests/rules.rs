@@ -1,0 +1,809 @@
+//! Who may register, replace and end what.
+
+use serde_json::json;
+use tidegate_control_wire::claim::EndedBy;
+use tidegate_control_wire::record::{CredentialKind, Ending};
+use tidegate_policy::job::{Assurance, JobIdentity};
+use tidegate_policy::lease::{RegisterError, StaticLease};
+use tidegate_policy::subject::{RunnerKind, Standing};
+
+use super::fixture::{Mode, World, asker, at, body, ip, mac, oidc};
+use crate::jobs::refused::{AuthError, EndError, MonitorError, StartError};
+use crate::jobs::registrar::{Asker, JOB_LIFETIME};
+use crate::jobs::{Shown, claimed};
+
+fn declared(token: &tidegate_control_wire::secret::Secret) -> Shown<'_> {
+    Shown {
+        bearer: Some(token.expose()),
+        oidc: None,
+    }
+}
+
+fn signed(token: &str) -> Shown<'_> {
+    Shown {
+        bearer: None,
+        oidc: Some(token),
+    }
+}
+
+const NOTHING: Shown<'static> = Shown {
+    bearer: None,
+    oidc: None,
+};
+
+fn claim_of(repo: &str, run: &str) -> JobIdentity {
+    let (owner, name) = repo.split_once('/').unwrap();
+    claimed(owner, name, run, b"{\"job\":\"test\"}").unwrap()
+}
+
+#[tokio::test]
+async fn a_runner_token_registers_a_declared_job_for_its_own_address() {
+    let world = World::ephemeral();
+    let started = world
+        .declare("10.77.1.2", &world.tokens.any, &body("Acme/Web", "1"), 0)
+        .await
+        .unwrap();
+    assert!(started.fresh);
+    assert_eq!(started.lease.assurance(), Assurance::Declared);
+    assert_eq!(started.lease.began.0, 8, "where the store says that it began");
+    assert_eq!(started.members.len(), 1);
+    assert_eq!(world.judged("10.77.1.2", 1), "web");
+    assert_eq!(*world.changed.lock(), [ip("10.77.1.2")]);
+    let claims = world.control.claims.lock();
+    let [claim] = claims.as_slice() else {
+        panic!("one claim, not {claims:?}");
+    };
+    let lease = &claim.lease;
+    assert_eq!((&*lease.gateway, &*lease.network), ("gw-1", "runners"));
+    assert_eq!(lease.sources, [ip("10.77.1.2")]);
+    assert_eq!(
+        (&*lease.identity.repo, &*lease.identity.cluster),
+        ("acme/web", "prod")
+    );
+    assert_eq!(lease.identity.assurance, Assurance::Declared);
+    assert_eq!(
+        (lease.credential, lease.token_id.as_deref()),
+        (CredentialKind::RunnerToken, Some("tok_any"))
+    );
+    assert_eq!(lease.expires_at, at(JOB_LIFETIME.as_secs()).wall);
+    assert!(!claim.granted && claim.proof.is_none() && claim.replaces.is_empty());
+}
+
+#[tokio::test]
+async fn an_oidc_token_registers_a_signed_job_and_its_claims_override_the_body() {
+    let world = World::ephemeral();
+    let token = oidc("Acme/Web", "1", "jti-1", 0);
+    let body = json!({
+        "repo": "evil/other", "run_id": 99, "workflow": "evil.yml", "actor": "root", "event": "x",
+        "job": "build", "runner_name": "r-1", "oidc_token": token
+    });
+    let started = world.start(asker("10.77.1.2"), None, &body, 0).await.unwrap();
+    let identity = &started.lease.job.identity;
+    assert_eq!(identity.assurance, Assurance::Signed);
+    assert_eq!(
+        (&*identity.repo, &*identity.workflow, &*identity.run_id),
+        ("acme/web", "ci.yml", "1")
+    );
+    assert_eq!((&*identity.actor, &*identity.event), ("octocat", "push"));
+    assert_eq!(
+        (&*identity.job, &*identity.runner_name),
+        ("build", "r-1"),
+        "what no token says"
+    );
+    let claims = world.control.claims.lock();
+    let proof = claims[0].proof.as_ref().unwrap();
+    assert_eq!(
+        proof.expires_at,
+        at(300 + 60).wall,
+        "remembered until it can't be used, leeway included"
+    );
+    assert_eq!(
+        (claims[0].lease.credential, &claims[0].lease.token_id),
+        (CredentialKind::Oidc, &None)
+    );
+}
+
+#[tokio::test]
+async fn an_oidc_token_may_be_the_bearer() {
+    let world = World::ephemeral();
+    let token = oidc("acme/web", "1", "jti-1", 0);
+    let started = world
+        .start(asker("10.77.1.2"), Some(&token), &json!({}), 0)
+        .await
+        .unwrap();
+    assert_eq!(started.lease.assurance(), Assurance::Signed);
+    let other = oidc("acme/web", "1", "jti-2", 0);
+    let both = world
+        .start(asker("10.77.1.3"), Some(&token), &json!({"oidc_token": other}), 0)
+        .await;
+    assert!(
+        matches!(both, Err(StartError::Auth(AuthError::Proof(_)))),
+        "{both:?}"
+    );
+}
+
+#[tokio::test]
+async fn asking_again_for_the_same_job_is_granted_the_same_lease() {
+    let world = World::ephemeral();
+    let job = body("acme/web", "1");
+    let first = world
+        .declare("10.77.1.2", &world.tokens.any, &job, 0)
+        .await
+        .unwrap();
+    let again = world
+        .declare("10.77.1.2", &world.tokens.any, &job, 5)
+        .await
+        .unwrap();
+    assert!(!again.fresh);
+    assert_eq!(again.lease.id, first.lease.id);
+    let token = oidc("acme/api", "2", "jti-1", 0);
+    let first = world.sign("10.77.1.3", &token, 0).await.unwrap();
+    let again = world.sign("10.77.1.3", &token, 5).await.unwrap();
+    assert_eq!((again.fresh, &again.lease.id), (false, &first.lease.id));
+    assert_eq!(world.control.claims.lock().len(), 2);
+}
+
+#[tokio::test]
+async fn v4_and_v6_of_one_machine_are_one_job() {
+    let world = World::ephemeral();
+    world.see(&[("10.77.1.2", 2), ("fd77:1::2", 2)]);
+    let job = body("acme/web", "1");
+    let first = world
+        .declare("10.77.1.2", &world.tokens.any, &job, 0)
+        .await
+        .unwrap();
+    let again = world
+        .declare("fd77:1::2", &world.tokens.any, &job, 1)
+        .await
+        .unwrap();
+    assert_eq!(again.lease.id, first.lease.id);
+    assert_eq!(world.judged("fd77:1::2", 1), "web");
+    let other = world
+        .declare("fd77:1::2", &world.tokens.any, &body("acme/api", "2"), 2)
+        .await;
+    assert!(
+        matches!(other, Err(StartError::Lease(RegisterError::Held { .. }))),
+        "{other:?}"
+    );
+}
+
+#[tokio::test]
+async fn credentials_that_are_not_good_say_what_is_wrong_with_them() {
+    let world = World::ephemeral();
+    let tokens = &world.tokens;
+    let stranger = tidegate_control_wire::secret::Secret::new(tidegate_control_wire::secret::Role::Runner);
+    for (token, want) in [
+        (stranger.expose(), "not known here"),
+        ("Tidegate", "not known here"),
+        ("", "not known here"),
+        (
+            tokens.short.expose(),
+            "the token tok_short expired at 2026-03-01T12:00:50Z",
+        ),
+        (
+            tokens.provisioner.expose(),
+            "a provisioner's token registers jobs at the control plane",
+        ),
+        (
+            tokens.other_network.expose(),
+            "the token is not for network runners",
+        ),
+        (
+            tokens.other_cluster.expose(),
+            "cluster \"staging\" does not match \"prod\"",
+        ),
+    ] {
+        let refused = world
+            .start(asker("10.77.1.2"), Some(token), &body("acme/web", "1"), 60)
+            .await
+            .expect_err(want);
+        assert!(refused.to_string().contains(want), "{refused}");
+    }
+    let refused = world
+        .declare("10.77.1.2", &tokens.acme, &body("evil/web", "1"), 0)
+        .await;
+    assert_eq!(
+        refused.unwrap_err().to_string(),
+        "the token does not name evil/web"
+    );
+    let said = json!({"repo": "acme/web", "cluster": "staging"});
+    let refused = world.declare("10.77.1.2", &tokens.any, &said, 0).await;
+    assert!(matches!(
+        refused,
+        Err(StartError::Lease(RegisterError::Cluster { .. }))
+    ));
+    let refused = world
+        .start(asker("10.77.1.2"), None, &body("acme/web", "1"), 0)
+        .await;
+    assert!(
+        refused
+            .unwrap_err()
+            .to_string()
+            .starts_with("show a runner token")
+    );
+    assert!(
+        world.control.claims.lock().is_empty(),
+        "control is asked nothing of these"
+    );
+    assert_eq!(world.judged("10.77.1.2", 60), "default");
+}
+
+#[tokio::test]
+async fn oidc_tokens_that_are_not_good_are_refused() {
+    let world = World::ephemeral();
+    let good = oidc("acme/web", "1", "jti-1", 0);
+    let late = world.sign("10.77.1.2", &good, 361).await.unwrap_err();
+    assert!(late.to_string().contains("expired"), "{late}");
+    let early = world
+        .sign("10.77.1.2", &oidc("acme/web", "1", "jti-1", 100), 30)
+        .await
+        .unwrap_err();
+    assert!(early.to_string().contains("compare the clocks"), "{early}");
+    let (signed, _) = good.rsplit_once('.').unwrap();
+    let forged = world
+        .sign("10.77.1.2", &format!("{signed}.AAAA"), 0)
+        .await
+        .unwrap_err();
+    assert!(forged.to_string().contains("signature"), "{forged}");
+    for nonsense in ["x", "a.b.c", ""] {
+        assert!(
+            world.sign("10.77.1.2", nonsense, 0).await.is_err(),
+            "{nonsense:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn of_both_credentials_both_must_be_good_and_the_token_must_cover_the_job() {
+    let tokens_and_repos = [
+        ("any", "acme/web", None),
+        ("acme", "acme/web", None),
+        ("acme", "evil/web", Some("the token does not name evil/web")),
+        (
+            "other_network",
+            "acme/web",
+            Some("the token is not for network runners"),
+        ),
+        ("other_cluster", "acme/web", Some("does not match")),
+        ("short", "acme/web", Some("expired at")),
+    ];
+    for (name, repo, want) in tokens_and_repos {
+        let world = World::ephemeral();
+        let tokens = &world.tokens;
+        let token = match name {
+            "any" => &tokens.any,
+            "acme" => &tokens.acme,
+            "other_network" => &tokens.other_network,
+            "other_cluster" => &tokens.other_cluster,
+            _ => &tokens.short,
+        };
+        let body = json!({"oidc_token": oidc(repo, "1", "jti-1", 55)});
+        let outcome = world
+            .start(asker("10.77.1.2"), Some(token.expose()), &body, 55)
+            .await;
+        match (outcome, want) {
+            (Ok(started), None) => {
+                assert_eq!(started.lease.assurance(), Assurance::Signed, "{name}");
+                assert!(world.control.claims.lock()[0].lease.token_id.is_some());
+            }
+            (Err(error), Some(want)) => assert!(error.to_string().contains(want), "{name}: {error}"),
+            (outcome, want) => panic!("{name}: {outcome:?}, not {want:?}"),
+        }
+    }
+}
+
+/// "A source holds at most one lease. Registering over a held one is refused, except by a stronger assurance."
+#[tokio::test]
+async fn a_held_source_goes_over_to_a_stronger_assurance_only() {
+    let world = World::ephemeral();
+    let first = world
+        .declare("10.77.1.2", &world.tokens.any, &body("acme/web", "1"), 0)
+        .await
+        .unwrap();
+    let equal = world
+        .declare("10.77.1.2", &world.tokens.any, &body("acme/api", "2"), 1)
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(&equal, StartError::Lease(RegisterError::Held { assurance, .. }) if *assurance == Assurance::Declared)
+    );
+    assert_eq!(
+        world.judged("10.77.1.2", 1),
+        "web",
+        "a job can't become another repository"
+    );
+
+    let stronger = world
+        .sign("10.77.1.2", &oidc("acme/api", "3", "jti-1", 2), 2)
+        .await
+        .unwrap();
+    assert_eq!(world.control.claims.lock()[1].replaces, [first.lease.id.clone()]);
+    assert_eq!(world.judged("10.77.1.2", 3), "acme");
+    assert!(
+        world.jobs.outbox().is_ended(&first.lease.id),
+        "the stream can't bring it back"
+    );
+
+    let weaker = world
+        .declare("10.77.1.2", &world.tokens.any, &body("acme/web", "1"), 4)
+        .await;
+    assert!(matches!(
+        weaker,
+        Err(StartError::Lease(RegisterError::Held { .. }))
+    ));
+    let equal = world
+        .sign("10.77.1.2", &oidc("acme/web", "4", "jti-2", 4), 4)
+        .await;
+    assert!(matches!(
+        equal,
+        Err(StartError::Lease(RegisterError::Held { .. }))
+    ));
+    assert!(world.leases.lease(&stronger.lease.id).is_some());
+    assert_eq!(
+        world.control.claims.lock().len(),
+        2,
+        "control is not asked what the table refuses"
+    );
+}
+
+#[tokio::test]
+async fn an_oidc_token_registers_one_machine_and_no_other() {
+    let world = World::ephemeral();
+    let token = oidc("acme/web", "1", "jti-1", 0);
+    world.sign("10.77.1.2", &token, 0).await.unwrap();
+    assert_eq!(
+        world.sign("10.77.1.3", &token, 1).await.unwrap_err(),
+        StartError::Replayed
+    );
+    assert_eq!(world.judged("10.77.1.3", 1), "default");
+    assert_eq!(world.control.claims.lock().len(), 1);
+}
+
+#[tokio::test]
+async fn what_control_refuses_is_not_put_in_place_and_can_be_tried_again() {
+    use tidegate_control_wire::claim::Refusal;
+    let world = World::ephemeral();
+    let token = oidc("acme/web", "1", "jti-1", 0);
+    for code in [
+        Refusal::Held,
+        Refusal::TokenGone,
+        Refusal::Invalid,
+        Refusal::Replayed,
+    ] {
+        world.control.set(Mode::Refuses(code));
+        let refused = world.sign("10.77.1.2", &token, 0).await.unwrap_err();
+        assert!(matches!(refused, StartError::Control { code: said, .. } if said == code));
+        assert_eq!(world.judged("10.77.1.2", 0), "default");
+    }
+    assert_eq!(world.jobs.outbox().depth(), 0);
+    world.control.set(Mode::There);
+    world.sign("10.77.1.2", &token, 1).await.unwrap();
+}
+
+#[tokio::test]
+async fn of_two_registrations_of_one_source_at_once_one_wins() {
+    let world = World::ephemeral();
+    let (one, two) = (body("acme/web", "1"), body("acme/api", "2"));
+    let (one, two) = tokio::join!(
+        world.declare("10.77.1.2", &world.tokens.any, &one, 0),
+        world.declare("10.77.1.2", &world.tokens.any, &two, 0),
+    );
+    assert!(one.is_ok());
+    assert!(
+        matches!(two, Err(StartError::Lease(RegisterError::Held { .. }))),
+        "{two:?}"
+    );
+    assert_eq!(
+        world.control.told(),
+        (vec![one.unwrap().lease.id.to_string()], vec![])
+    );
+    // The same job twice at once is one job.
+    let job = body("acme/web", "3");
+    let (one, two) = tokio::join!(
+        world.declare("10.77.1.3", &world.tokens.any, &job, 0),
+        world.declare("10.77.1.3", &world.tokens.any, &job, 0),
+    );
+    assert_eq!(one.unwrap().lease.id, two.unwrap().lease.id);
+}
+
+/// Control said yes, and meanwhile somebody else was granted the source here: control is told that it did not come about.
+#[tokio::test]
+async fn a_lease_that_can_not_be_put_in_place_after_all_is_taken_back() {
+    let world = World::ephemeral();
+    let job = body("acme/web", "1");
+    let start = world.declare("10.77.1.2", &world.tokens.any, &job, 0);
+    let meanwhile = async {
+        tokio::task::yield_now().await;
+        let fixed = StaticLease {
+            sources: vec!["10.77.1.2/32".parse().unwrap()],
+            identity: claim_of("acme/fixed", "9"),
+            pinned: None,
+        };
+        world.leases.set_static(vec![fixed], at(0).moment);
+    };
+    let (outcome, ()) = tokio::join!(start, meanwhile);
+    assert!(
+        matches!(outcome, Err(StartError::Lease(RegisterError::Held { .. }))),
+        "{outcome:?}"
+    );
+    assert!(world.jobs.outbox().flush(&*world.control).await);
+    let (begun, ended) = world.control.told();
+    assert_eq!((begun.len(), &ended), (1, &begun));
+    let (_, end) = world.control.ends.lock()[0].clone();
+    assert_eq!((end.by, end.ending), (EndedBy::Replaced, Ending::Release));
+}
+
+/// A root job that ends its own lease and tries to become another repository gets nothing.
+#[tokio::test]
+async fn an_ended_job_is_quarantined_and_none_of_its_credentials_brings_it_back() {
+    let world = World::ephemeral();
+    let tokens = &world.tokens;
+    world.see(&[("10.77.1.2", 2)]);
+    let started = world
+        .declare("10.77.1.2", &tokens.any, &body("acme/web", "1"), 0)
+        .await
+        .unwrap();
+    let ended = world
+        .jobs
+        .end(asker("10.77.1.2"), declared(&tokens.any), at(1))
+        .await
+        .unwrap();
+    assert_eq!(ended, started.lease.id);
+    assert_eq!(world.judged("10.77.1.2", 1), "quarantined");
+    for (source, octet) in [("10.77.1.2", 2), ("10.77.1.9", 2), ("fd77:1::9", 2)] {
+        let asker = Asker {
+            source: ip(source),
+            mac: Some(mac(octet)),
+        };
+        for (bearer, body) in [
+            (Some(tokens.any.expose()), body("acme/web", "1")),
+            (Some(tokens.any.expose()), body("acme/api", "2")),
+            (None, json!({"oidc_token": oidc("acme/web", "1", source, 2)})),
+        ] {
+            let refused = world.start(asker, bearer, &body, 2).await.unwrap_err();
+            assert!(
+                matches!(refused, StartError::Lease(RegisterError::Quarantined(_))),
+                "{source}: {refused}"
+            );
+        }
+        let refused = world.jobs.monitor(asker, claim_of("acme/web", "1"), at(2)).await;
+        assert_eq!(
+            refused,
+            Err(MonitorError::Lease(RegisterError::Quarantined(ip(source))))
+        );
+    }
+    assert!(world.jobs.outbox().flush(&*world.control).await);
+    let (_, end) = world.control.ends.lock()[0].clone();
+    assert_eq!(
+        (end.by, end.ending, end.at),
+        (EndedBy::Job, Ending::Quarantine, at(1).wall)
+    );
+    // Another machine at the address is another runner.
+    world.see(&[("10.77.1.2", 3)]);
+    let next = Asker {
+        source: ip("10.77.1.2"),
+        mac: Some(mac(3)),
+    };
+    world
+        .start(next, Some(tokens.any.expose()), &body("acme/api", "2"), 3)
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn a_job_ends_only_its_own_lease_and_only_by_a_credential_of_its_kind() {
+    let world = World::ephemeral();
+    let tokens = &world.tokens;
+    world
+        .declare("10.77.1.2", &tokens.acme, &body("acme/web", "1"), 0)
+        .await
+        .unwrap();
+    world
+        .sign("10.77.1.3", &oidc("acme/api", "2", "jti-1", 0), 0)
+        .await
+        .unwrap();
+    let own = oidc("acme/api", "2", "jti-2", 1);
+    let other = oidc("acme/api", "3", "jti-3", 1);
+    for (source, shown, want) in [
+        (
+            "10.77.1.4",
+            declared(&tokens.any),
+            "no job is registered for 10.77.1.4",
+        ),
+        ("10.77.1.2", NOTHING, "show a runner token"),
+        ("10.77.1.2", declared(&tokens.short), "expired"),
+        ("10.77.1.2", declared(&tokens.other_network), "not for network"),
+        ("10.77.1.2", declared(&tokens.other_cluster), "does not match"),
+        ("10.77.1.2", signed(&other), "of another job"),
+        ("10.77.1.3", NOTHING, "show a runner token"),
+        (
+            "10.77.1.3",
+            declared(&tokens.any),
+            "known by signed is not ended by a runner token",
+        ),
+        ("10.77.1.3", signed(&other), "of another job"),
+    ] {
+        let refused = world
+            .jobs
+            .end(asker(source), shown, at(60))
+            .await
+            .expect_err(want);
+        assert!(refused.to_string().contains(want), "{source}: {refused}");
+    }
+    assert_eq!(
+        (world.judged("10.77.1.2", 60), world.judged("10.77.1.3", 60)),
+        ("web".into(), "acme".into())
+    );
+    world
+        .jobs
+        .end(asker("10.77.1.3"), signed(&own), at(60))
+        .await
+        .unwrap();
+    world
+        .jobs
+        .end(asker("10.77.1.2"), declared(&tokens.any), at(60))
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn a_token_for_other_owners_does_not_end_a_job() {
+    let world = World::ephemeral();
+    world
+        .declare("10.77.1.2", &world.tokens.any, &body("evil/web", "1"), 0)
+        .await
+        .unwrap();
+    let refused = world
+        .jobs
+        .end(asker("10.77.1.2"), declared(&world.tokens.acme), at(1))
+        .await;
+    assert!(
+        matches!(refused, Err(EndError::Scope(RegisterError::NotNamed(_)))),
+        "{refused:?}"
+    );
+}
+
+#[tokio::test]
+async fn leases_of_the_configuration_are_not_ended_by_a_job() {
+    let world = World::ephemeral();
+    let lease = |net: &str| StaticLease {
+        sources: vec![net.parse().unwrap()],
+        identity: claim_of("acme/web", "1"),
+        pinned: None,
+    };
+    world
+        .leases
+        .set_static(vec![lease("10.77.1.2/32"), lease("10.77.1.64/26")], at(0).moment);
+    for source in ["10.77.1.2", "10.77.1.65"] {
+        let refused = world
+            .jobs
+            .end(asker(source), declared(&world.tokens.any), at(1))
+            .await;
+        assert_eq!(refused, Err(EndError::NotByJob(Assurance::Static)), "{source}");
+        let refused = world.sign(source, &oidc("acme/api", "2", source, 0), 0).await;
+        assert!(matches!(
+            refused,
+            Err(StartError::Lease(RegisterError::Held {
+                assurance: Assurance::Static,
+                ..
+            }))
+        ));
+    }
+}
+
+/// "On `persistent` networks the runner token may register the next job, only for owners and repositories that the token
+/// names."
+#[tokio::test]
+async fn on_persistent_networks_a_token_registers_the_next_job_of_whom_it_names() {
+    let world = World::new(RunnerKind::Persistent);
+    let tokens = &world.tokens;
+    let unnamed = world
+        .declare("10.77.1.2", &tokens.any, &body("acme/web", "1"), 0)
+        .await;
+    assert!(
+        matches!(unnamed, Err(StartError::Lease(RegisterError::NotNamed(_)))),
+        "{unnamed:?}"
+    );
+    let other = world
+        .declare("10.77.1.2", &tokens.acme, &body("evil/web", "1"), 0)
+        .await;
+    assert!(
+        matches!(other, Err(StartError::Lease(RegisterError::NotNamed(_)))),
+        "{other:?}"
+    );
+    world
+        .declare("10.77.1.2", &tokens.acme, &body("acme/web", "1"), 0)
+        .await
+        .unwrap();
+    let early = world
+        .declare("10.77.1.2", &tokens.acme, &body("acme/api", "2"), 1)
+        .await;
+    assert!(
+        matches!(early, Err(StartError::Lease(RegisterError::Held { .. }))),
+        "{early:?}"
+    );
+    world
+        .jobs
+        .end(asker("10.77.1.2"), declared(&tokens.acme), at(2))
+        .await
+        .unwrap();
+    assert_eq!(world.judged("10.77.1.2", 2), "default");
+    world
+        .declare("10.77.1.2", &tokens.acme, &body("acme/api", "2"), 3)
+        .await
+        .unwrap();
+    // An OIDC token that was used is not good for a second job of the same machine either.
+    let token = oidc("acme/web", "3", "jti-1", 3);
+    world.sign("10.77.1.3", &token, 3).await.unwrap();
+    world
+        .jobs
+        .end(asker("10.77.1.3"), signed(&token), at(4))
+        .await
+        .unwrap();
+    assert_eq!(
+        world.sign("10.77.1.3", &token, 5).await.unwrap_err(),
+        StartError::Replayed
+    );
+}
+
+#[tokio::test]
+async fn a_claim_makes_a_lease_that_decides_nothing() {
+    let world = World::ephemeral();
+    let id = world
+        .jobs
+        .monitor(asker("10.77.1.2"), claim_of("acme/web", "1"), at(0))
+        .await
+        .unwrap();
+    let lease = world.leases.lease(&id).unwrap();
+    assert_eq!(lease.assurance(), Assurance::Claimed);
+    assert_eq!(world.judged("10.77.1.2", 1), "default");
+    assert!(world.control.claims.lock().is_empty(), "nobody is waited for");
+    assert!(world.jobs.outbox().flush(&*world.control).await);
+    let claim = world.control.claims.lock()[0].clone();
+    assert_eq!(
+        (claim.lease.credential, claim.granted),
+        (CredentialKind::Claimed, true)
+    );
+    let again = world
+        .jobs
+        .monitor(asker("10.77.1.2"), claim_of("acme/web", "1"), at(1))
+        .await
+        .unwrap();
+    assert_eq!(again, id);
+    // The job's credential replaces it, and the same run keeps what it was given.
+    let started = world
+        .declare("10.77.1.2", &world.tokens.any, &body("acme/web", "1"), 2)
+        .await
+        .unwrap();
+    assert_ne!(started.lease.id, id);
+    assert_eq!(world.judged("10.77.1.2", 2), "web");
+}
+
+#[tokio::test]
+async fn a_claim_enriches_a_lease_and_never_renames_it() {
+    let world = World::ephemeral();
+    let start = json!({"repo": "acme/web", "run_id": "1"});
+    let started = world
+        .declare("10.77.1.2", &world.tokens.any, &start, 0)
+        .await
+        .unwrap();
+    for (claim, job) in [
+        (claim_of("evil/web", "1"), ""),
+        (claim_of("acme/web", "2"), ""),
+        (claim_of("acme/web", "1"), "test"),
+    ] {
+        let id = world
+            .jobs
+            .monitor(asker("10.77.1.2"), claim, at(1))
+            .await
+            .unwrap();
+        assert_eq!(id, started.lease.id);
+        let known = world.leases.lookup(ip("10.77.1.2"), at(1).moment).job().unwrap();
+        assert_eq!((&*known.identity.job, &*known.identity.repo), (job, "acme/web"));
+    }
+    assert_eq!(world.judged("10.77.1.2", 1), "web");
+}
+
+#[tokio::test]
+async fn a_claim_for_an_address_that_may_hold_no_lease_is_refused() {
+    let world = World::ephemeral();
+    world.see(&[("10.77.1.2", 2)]);
+    world
+        .declare("10.77.1.2", &world.tokens.any, &body("acme/web", "1"), 0)
+        .await
+        .unwrap();
+    let fresh = Asker {
+        source: ip("fd77:1::77"),
+        mac: None,
+    };
+    let refused = world.jobs.monitor(fresh, claim_of("acme/web", "1"), at(1)).await;
+    assert_eq!(
+        refused,
+        Err(MonitorError::Lease(RegisterError::Unbound(ip("fd77:1::77"))))
+    );
+    let refused = world
+        .start(fresh, Some(world.tokens.any.expose()), &body("acme/web", "1"), 1)
+        .await;
+    assert!(
+        matches!(refused, Err(StartError::Lease(RegisterError::Unbound(_)))),
+        "{refused:?}"
+    );
+    let foreign = Asker {
+        source: ip("192.0.2.1"),
+        mac: None,
+    };
+    let refused = world
+        .jobs
+        .monitor(foreign, claim_of("acme/web", "1"), at(1))
+        .await;
+    assert_eq!(
+        refused,
+        Err(MonitorError::Lease(RegisterError::Foreign(ip("192.0.2.1"))))
+    );
+}
+
+#[tokio::test]
+async fn on_persistent_networks_the_next_claim_ends_the_one_before() {
+    for (kind, moves_on) in [(RunnerKind::Persistent, true), (RunnerKind::Ephemeral, false)] {
+        let world = World::new(kind);
+        let first = world
+            .jobs
+            .monitor(asker("10.77.1.2"), claim_of("acme/web", "1"), at(0))
+            .await
+            .unwrap();
+        let next = world
+            .jobs
+            .monitor(asker("10.77.1.2"), claim_of("acme/api", "2"), at(9))
+            .await
+            .unwrap();
+        assert_eq!(next != first, moves_on, "{kind:?}");
+        let known = world.leases.lookup(ip("10.77.1.2"), at(9).moment).job().unwrap();
+        assert_eq!(
+            known.identity.repo,
+            if moves_on { "acme/api" } else { "acme/web" }
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_claimed_lease_ends_without_a_credential() {
+    let world = World::ephemeral();
+    let id = world
+        .jobs
+        .monitor(asker("10.77.1.2"), claim_of("acme/web", "1"), at(0))
+        .await
+        .unwrap();
+    assert_eq!(
+        world.jobs.end(asker("10.77.1.2"), NOTHING, at(1)).await.unwrap(),
+        id
+    );
+    assert_eq!(
+        world.leases.lookup(ip("10.77.1.2"), at(1).moment).standing,
+        Standing::Quarantined
+    );
+}
+
+#[tokio::test]
+async fn a_lease_that_nobody_ends_expires_and_control_is_told() {
+    let world = World::ephemeral();
+    let started = world
+        .declare("10.77.1.2", &world.tokens.any, &body("acme/web", "1"), 0)
+        .await
+        .unwrap();
+    let over = JOB_LIFETIME.as_secs();
+    world.jobs.tick(at(over - 1)).await;
+    assert_eq!(world.jobs.outbox().depth(), 0);
+    // A lookup may find it out first.
+    assert_eq!(world.judged("10.77.1.2", over), "quarantined");
+    world.changed.lock().clear();
+    world.jobs.tick(at(over + 2)).await;
+    world.jobs.tick(at(over + 3)).await;
+    assert_eq!(*world.changed.lock(), [ip("10.77.1.2")]);
+    assert!(world.jobs.outbox().flush(&*world.control).await);
+    let ends = world.control.ends.lock();
+    let [(id, end)] = ends.as_slice() else {
+        panic!("told once, not {ends:?}");
+    };
+    assert_eq!((id.as_str(), end.by), (&*started.lease.id, EndedBy::Expiry));
+    assert_eq!(end.at, at(over).wall);
+}

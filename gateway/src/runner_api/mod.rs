@@ -1,0 +1,16 @@
+//! What runners can reach of the gateway besides DNS: their job's registration, what governs it, and why.
+//!
+//! [`pages`] answers; it knows requests and answers, no sockets, so that the same pages can stand elsewhere.
+//! [`listener`] serves them over TLS. Whose word counts for what is [`crate::jobs`]'. The data plane never waits for any of
+//! it.
+
+mod listener;
+mod machines;
+mod pages;
+mod problem;
+mod throttle;
+mod view;
+
+pub(crate) use listener::{Listeners, ServeError};
+pub(crate) use machines::Links;
+pub(crate) use pages::{Counts, RunnerApi};

@@ -1,0 +1,332 @@
+//! The pages of the runner API: from a request to an answer, without sockets.
+//!
+//! Owns paths, methods and who is throttled. Every request is about the source that it came from, and no other:
+//! [`super::listener`] stamps it from the connection.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use hyper::body::Bytes;
+use hyper::header::{AUTHORIZATION, HeaderMap};
+use hyper::{Method, StatusCode};
+use jiff::Timestamp;
+use metrics::{Counter, counter};
+use serde::Serialize;
+use tidegate_control_wire::secret::{Role, Secret, digest};
+use tidegate_dns::clock::Clock;
+use tidegate_dns::front::Limit;
+use tidegate_policy::explain::{Target, explain};
+use tidegate_policy::lease::{Lease, LeaseTable};
+
+use super::machines::{Machines, Seen};
+use super::problem::{Code, Problem};
+use super::throttle::Throttle;
+use super::view::{CurrentView, GovernedView, MonitorView, StartedView, WhyView};
+use crate::jobs::{Asker, JobStart, Now, Registrar, Shown, claimed};
+use crate::status::unescape;
+
+/// Changes of leases in progress; more than these are told to try again. Each waits for the control plane for two
+/// seconds at most.
+const MAX_CHANGES: usize = 256;
+/// Changes in progress for one address: they wait for each other, and must not keep others from theirs.
+const MAX_CHANGES_A_SOURCE: usize = 4;
+/// Longest question in a query string, in bytes: the longest name, with port and protocol.
+const MAX_TARGET: usize = 300;
+
+/// A request, as far as pages look at it.
+#[derive(Debug)]
+pub(crate) struct Ask {
+    /// Where it came from, IPv4 in IPv4's own form.
+    pub(crate) source: IpAddr,
+    pub(crate) method: Method,
+    pub(crate) path: String,
+    /// Behind the `?`, still escaped.
+    pub(crate) query: String,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+}
+
+/// An answer: status and JSON, or a problem document.
+pub(crate) type Answer = Result<(StatusCode, String), Problem>;
+
+/// What was asked since the start, for `status`.
+#[derive(Debug, Default)]
+pub(crate) struct Counts {
+    /// Requests.
+    pub(crate) requests: AtomicU64,
+    /// Those that were refused.
+    pub(crate) refused: AtomicU64,
+    /// Those of them with a credential that was not good.
+    pub(crate) failed_proofs: AtomicU64,
+}
+
+/// The pages, with what they need.
+pub(crate) struct RunnerApi {
+    jobs: Arc<Registrar>,
+    leases: Arc<LeaseTable>,
+    machines: Arc<dyn Machines>,
+    clock: Clock,
+    throttle: Throttle,
+    changes: Arc<Limit>,
+    /// One-time keys of agents are made from it; another one with each start.
+    secret: Secret,
+    counts: Arc<Counts>,
+    failed_proofs: Counter,
+}
+
+impl RunnerApi {
+    pub(crate) fn new(
+        jobs: Arc<Registrar>,
+        leases: Arc<LeaseTable>,
+        machines: Arc<dyn Machines>,
+        clock: Clock,
+        counts: Arc<Counts>,
+    ) -> Self {
+        Self {
+            jobs,
+            leases,
+            machines,
+            clock,
+            throttle: Throttle::default(),
+            changes: Limit::new(MAX_CHANGES, MAX_CHANGES_A_SOURCE),
+            secret: Secret::new(Role::Runner),
+            counts,
+            failed_proofs: counter!("tidegate_runner_api_failed_proofs_total"),
+        }
+    }
+
+    /// True when somebody at this address may ask anything at all.
+    pub(crate) fn serves(&self, source: IpAddr) -> bool {
+        self.machines.serves(source)
+    }
+
+    /// Answers a request.
+    pub(crate) async fn answer(self: &Arc<Self>, ask: Ask) -> Answer {
+        let source = ask.source;
+        self.counts.requests.fetch_add(1, Ordering::Relaxed);
+        let answer = if self.serves(source) {
+            self.page(ask).await
+        } else {
+            let detail = format!("{source} lies in no runner network of this gateway");
+            Err(Problem::new(StatusCode::FORBIDDEN, Code::Forbidden, detail))
+        };
+        if let Err(problem) = &answer {
+            self.counts.refused.fetch_add(1, Ordering::Relaxed);
+            if problem.is_failed_proof() {
+                self.throttle.failed(source, self.clock.now());
+                self.counts.failed_proofs.fetch_add(1, Ordering::Relaxed);
+                self.failed_proofs.increment(1);
+                tracing::info!(%source, detail = problem.detail, "a credential is not good");
+            }
+        }
+        answer
+    }
+
+    async fn page(self: &Arc<Self>, ask: Ask) -> Answer {
+        let path: Vec<&str> = ask.path.trim_start_matches('/').split('/').collect();
+        match (path.as_slice(), &ask.method) {
+            (["v1", "jobs"], &Method::POST) => self.change(ask, Change::Start).await,
+            (["v1", "jobs"], _) => Err(Problem::method("POST")),
+            (["v1", "jobs", "current"], &Method::GET) => self.current(ask.source),
+            (["v1", "jobs", "current"], _) => Err(Problem::method("GET")),
+            (["v1", "jobs", "current", "end"], &Method::POST) => self.change(ask, Change::End).await,
+            (["v1", "jobs", "current", "end"], _) => Err(Problem::method("POST")),
+            (["v1", "why"], &Method::GET) => self.why(ask.source, &ask.query),
+            (["v1", "why"], _) => Err(Problem::method("GET")),
+            (["v1", "github", _, _, "actions", "runs", _, "monitor"], &Method::POST) => {
+                self.change(ask, Change::Monitor).await
+            }
+            (["v1", "github", _, _, "actions", "runs", _, "monitor"], _) => Err(Problem::method("POST")),
+            _ => Err(Problem::not_found()),
+        }
+    }
+
+    /// Changes a lease. Once begun it is carried through, though the client may have gone: the control plane and the
+    /// lease table must not part.
+    async fn change(self: &Arc<Self>, ask: Ask, change: Change) -> Answer {
+        let Some(slot) = self.changes.take(ask.source) else {
+            return Err(Problem::busy("too many jobs begin or end at once; try again"));
+        };
+        let api = Arc::clone(self);
+        let carried = tokio::spawn(async move {
+            let _slot = slot;
+            match change {
+                Change::Start => api.start(&ask).await,
+                Change::End => api.end(&ask).await,
+                Change::Monitor => api.monitor(&ask).await,
+            }
+        });
+        carried.await.unwrap_or_else(|error| {
+            tracing::error!(%error, "a request to the runner API failed");
+            let detail = "the gateway failed; its log says why";
+            Err(Problem::new(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                Code::Internal,
+                detail,
+            ))
+        })
+    }
+
+    async fn start(&self, ask: &Ask) -> Answer {
+        self.admit(ask.source)?;
+        let start = JobStart::read(&ask.body)?;
+        let bearer = bearer(&ask.headers)?;
+        let asker = self.asker(ask.source).await?;
+        let now = self.now();
+        let started = self.jobs.start(asker, &start, bearer, now).await?;
+        let lease = &started.lease;
+        let status = if started.fresh {
+            StatusCode::CREATED
+        } else {
+            StatusCode::OK
+        };
+        let view = StartedView {
+            id: lease.id.to_string(),
+            sources: self.sources(lease),
+            assurance: lease.assurance().as_str(),
+            governed: GovernedView::of(&lease.subject.rulebook()),
+            expires_at: lease.expires.map(|at| now.wall_of(at)),
+            members: started.members,
+        };
+        json(status, &view)
+    }
+
+    async fn end(&self, ask: &Ask) -> Answer {
+        self.admit(ask.source)?;
+        let start = JobStart::read(&ask.body)?;
+        let shown = Shown {
+            bearer: bearer(&ask.headers)?,
+            oidc: start.oidc_token.as_deref(),
+        };
+        let asker = self.asker(ask.source).await?;
+        let id = self.jobs.end(asker, shown, self.now()).await?;
+        json(StatusCode::OK, &serde_json::json!({"id": id, "ended": true}))
+    }
+
+    async fn monitor(&self, ask: &Ask) -> Answer {
+        let path: Vec<&str> = ask.path.trim_start_matches('/').split('/').collect();
+        let [_, _, owner, repo, _, _, run, _] = path.as_slice() else {
+            return Err(Problem::not_found());
+        };
+        let claimed = claimed(owner, repo, run, &ask.body)?;
+        let asker = self.asker(ask.source).await?;
+        let lease = self.jobs.monitor(asker, claimed, self.now()).await?;
+        let view = MonitorView {
+            runner_ip_address: ask.source,
+            one_time_key: self.one_time_key(&lease, ask.source),
+            monitoring_started: true,
+        };
+        json(StatusCode::OK, &view)
+    }
+
+    fn current(&self, source: IpAddr) -> Answer {
+        let now = self.now();
+        let subject = self.leases.lookup(source, now.moment);
+        let Some(job) = subject.job() else {
+            return Err(Problem::no_job(source));
+        };
+        let lease = self.leases.lease_at(source);
+        let view = CurrentView {
+            id: job.id.to_string(),
+            identity: job.identity.clone(),
+            network: subject.network.name.to_string(),
+            sources: lease.as_ref().map_or(vec![source], |lease| self.sources(lease)),
+            governed: GovernedView::of(&subject.rulebook()),
+            expires_at: lease.and_then(|lease| lease.expires).map(|at| now.wall_of(at)),
+        };
+        json(StatusCode::OK, &view)
+    }
+
+    fn why(&self, source: IpAddr, query: &str) -> Answer {
+        let named = query.split('&').find_map(|part| part.strip_prefix("name="));
+        let Some(text) = named.map(unescape).filter(|text| !text.is_empty()) else {
+            return Err(Problem::invalid("name", "write ?name=NAME[:PORT][/PROTO]"));
+        };
+        if text.len() > MAX_TARGET {
+            return Err(Problem::invalid("name", "it is longer than a name can be"));
+        }
+        let target = Target::parse(&text).map_err(|error| Problem::invalid("name", &error.to_string()))?;
+        let subject = self.leases.lookup(source, self.clock.now());
+        let view = WhyView {
+            source,
+            job: subject.job().map(|job| job.id.to_string()),
+            explanation: explain(&subject.rulebook(), &target),
+        };
+        json(StatusCode::OK, &view)
+    }
+
+    /// Refuses who showed too many wrong credentials.
+    fn admit(&self, source: IpAddr) -> Result<(), Problem> {
+        match self.throttle.wait(source, self.clock.now()) {
+            0 => Ok(()),
+            wait => Err(Problem::rate_limited(wait)),
+        }
+    }
+
+    async fn asker(&self, source: IpAddr) -> Result<Asker, Problem> {
+        let mac = match self.machines.behind(source).await {
+            Seen::Machine(mac) => Some(mac),
+            Seen::OffLink => None,
+            Seen::Nobody => {
+                let detail = format!("the machine behind {source} is not known yet; try again");
+                return Err(Problem::busy(detail));
+            }
+        };
+        Ok(Asker { source, mac })
+    }
+
+    fn now(&self) -> Now {
+        Now {
+            moment: self.clock.now(),
+            wall: Timestamp::now(),
+        }
+    }
+
+    fn sources(&self, lease: &Lease) -> Vec<IpAddr> {
+        let view = self.leases.view(&lease.id);
+        view.into_iter()
+            .flat_map(|view| view.sources)
+            .map(|source| source.address)
+            .collect()
+    }
+
+    /// The key by which an agent's reports are known to be this job's: nobody else can make it, and nothing has to be
+    /// remembered.
+    fn one_time_key(&self, lease: &str, source: IpAddr) -> String {
+        digest(&format!("{}\n{lease}\n{source}", self.secret.expose())).to_string()
+    }
+}
+
+/// What becomes of a lease.
+#[derive(Clone, Copy, Debug)]
+enum Change {
+    Start,
+    End,
+    Monitor,
+}
+
+fn json(status: StatusCode, view: &impl Serialize) -> Answer {
+    // Plain data with text keys always serializes.
+    Ok((status, serde_json::to_string(view).unwrap_or_default()))
+}
+
+/// The bearer token of a request, if it shows one.
+fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
+    let wrong = |detail| Problem::new(StatusCode::UNAUTHORIZED, Code::Unauthorized, detail);
+    let mut shown = headers.get_all(AUTHORIZATION).iter();
+    let Some(value) = shown.next() else {
+        return Ok(None);
+    };
+    if shown.next().is_some() {
+        return Err(wrong("there are two Authorization headers; send one"));
+    }
+    let text = value.to_str().unwrap_or_default();
+    match text.split_once(' ') {
+        Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => Ok(Some(token.trim())),
+        Some(_) | None => Err(wrong("write `Authorization: Bearer TOKEN`")),
+    }
+}
+
+#[cfg(test)]
+mod tests;
