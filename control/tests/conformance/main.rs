@@ -1,18 +1,27 @@
 //! The store's conformance suite: every test runs on SQLite and on PostgreSQL, and must not tell them apart.
 //!
 //! Owns the list of tests and, in [`bench`], what a test stands on: a store of its own. A PostgreSQL that can't be
-//! started is a failure, never a skip. Tests are `pub async fn name(bench: Bench)` in a file a topic; [`suite!`]
+//! started is a failure, never a skip. Tests are `pub(crate) async fn name(bench: Bench)` in a file a topic; [`suite!`]
 //! names each once and makes `sqlite::topic::name` and `postgres::topic::name` of it (one that is not named is dead
 //! code, which the lints refuse).
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod attachments;
+mod audit;
 mod bench;
-mod tokens;
-mod leases;
-mod jobs;
-mod fixture;
+mod upkeep;
+mod reader;
+mod random;
+mod changes;
 mod block;
 mod database;
+mod fixture;
+mod jobs;
+mod leases;
+mod policies;
+mod sets;
+mod tokens;
+mod versions;
 
 /// Makes the tests of both databases out of one list.
 macro_rules! suite {
@@ -37,9 +46,56 @@ macro_rules! suite {
 }
 
 suite! {
+    versions {
+        every_version_stays_as_it_was_written
+        the_history_of_an_update_shows_what_changed
+        a_rollback_is_a_new_version_with_the_old_text
+        a_version_says_from_which_change_on_it_governs
+    }
+    sets {
+        a_set_is_kept_as_written_and_has_versions
+        a_policy_can_use_only_sets_of_its_owner
+        a_used_set_is_not_deleted_before_no_job_needs_it
+        sets_are_listed_by_name_and_bad_names_are_refused
+    }
+    policies {
+        a_policy_is_kept_as_written_with_its_parsed_form
+        names_are_unique_per_owner_and_in_one_encoding
+        one_of_many_that_want_a_name_gets_it
+        bad_input_says_which_field_and_why_and_stores_nothing
+        texts_go_in_and_out_unchanged_whatever_they_say
+        a_megabyte_is_kept_and_a_byte_more_is_refused
+        lists_are_paged_in_one_order_on_every_database
+        policies_are_found_by_name_mode_attachment_and_id
+        an_update_makes_a_version_and_a_lost_update_is_refused
+        of_many_updates_of_one_version_exactly_one_wins
+        a_deleted_policy_leaves_its_scopes_and_its_history
+        a_strict_store_refuses_what_strangers_can_register
+    }
+    audit {
+        entries_of_many_writers_are_one_chain_without_gaps
+        the_log_is_read_from_either_end_in_pages_and_by_owner
+        the_database_refuses_to_change_the_log
+        tampering_below_the_database_breaks_the_chain
+        an_entry_never_is_why_an_operation_fails
+    }
+    attachments {
+        a_policy_holds_many_scopes_and_leaves_them_in_one_step
+        a_held_scope_is_refused_with_its_holder_and_nothing_is_attached
+        replacing_displaces_and_both_histories_say_so
+        what_can_not_be_attached_or_detached_is_refused
+        of_many_that_want_a_scope_exactly_one_gets_it
+        a_stricter_workflow_than_its_repository_is_warned_of
+        handing_egress_to_a_wider_scope_is_warned_of
+    }
     database {
         a_change_is_answered_after_its_commit_and_numbered
         many_writers_are_committed_together_and_one_that_fails_harms_no_other
+        more_writers_than_the_line_holds_are_told_to_come_back
+        tables_are_brought_up_to_date_once_by_whoever_comes_first
+        two_control_planes_see_each_others_changes_in_order
+        what_was_acknowledged_is_there_after_an_end_without_a_goodbye
+        a_url_says_what_it_is_and_hides_its_password
     }
     block {
         an_entry_is_canonical_and_there_once
@@ -76,5 +132,30 @@ suite! {
         tokens_are_listed_page_by_page
         last_use_is_noted_at_most_once_a_minute_and_never_goes_back
         only_a_living_admin_without_limits_is_one
+    }
+    changes {
+        a_policy_has_the_versions_that_may_govern_somebody
+        several_changes_of_one_thing_are_one
+        pages_are_bounded_and_end_at_the_newest_change
+        a_position_that_is_not_known_is_too_old
+        a_feed_that_was_loaded_is_told_by_a_snapshot
+        leases_are_told_to_their_own_group_only
+        what_was_forgotten_is_told_as_gone
+        a_snapshot_that_nobody_reads_ends
+        a_snapshot_is_of_one_moment_while_others_write
+        a_second_control_plane_hears_of_changes
+        a_mirror_takes_a_token_that_expires_and_gateways_look_at_the_time
+    }
+    random {
+        a_follower_of_the_changes_holds_what_a_snapshot_says
+    }
+    upkeep {
+        an_epoch_is_made_once
+        single_values_are_kept
+        gateways_are_remembered_as_they_were_last_seen
+        an_issuer_is_written_when_it_is_another
+        only_what_nobody_needs_is_forgotten
+        a_long_log_is_forgotten_in_lots
+        a_backup_is_another_store_with_the_same_content
     }
 }
