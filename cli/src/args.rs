@@ -16,7 +16,9 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Run the gateway: interception, resolver and proxy of its runner networks.
     Gateway(Gateway),
-    /// Run the whole appliance in one process (in this version the gateway alone).
+    /// Run the control plane: the policy store, its API, and the sync of its gateways.
+    Control(Control),
+    /// Run the whole appliance in one process: gateway, control plane, embedded store.
     Up(Config),
     /// Check a policy file and say what is wrong, with line and caret.
     Check(Check),
@@ -48,6 +50,27 @@ pub(crate) struct Gateway {
     /// stays off on the runner interfaces.
     #[arg(long)]
     pub(crate) cleanup: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct Control {
+    #[command(flatten)]
+    pub(crate) config: Config,
+    #[command(subcommand)]
+    pub(crate) action: Option<ControlAction>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ControlAction {
+    /// Copy an SQLite store to a file while the control plane runs (PostgreSQL has pg_dump).
+    Backup {
+        #[command(flatten)]
+        config: Config,
+        /// The file, which must not exist yet.
+        #[arg(value_name = "FILE")]
+        to: PathBuf,
+    },
 }
 
 #[derive(Debug, Args)]

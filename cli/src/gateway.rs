@@ -6,10 +6,11 @@ use std::process::ExitCode;
 use anyhow::Context;
 use tidegate_gateway::appliance::Appliance;
 use tidegate_gateway::config::GatewayConfig;
+use tidegate_gateway::sync::ControlLink;
 use tracing_subscriber::EnvFilter;
 
 use crate::Usage;
-use crate::args::{Config, Gateway};
+use crate::args::Gateway;
 
 /// Runs the gateway, or removes what one left behind.
 pub(crate) fn run(args: &Gateway) -> anyhow::Result<ExitCode> {
@@ -27,15 +28,10 @@ pub(crate) fn run(args: &Gateway) -> anyhow::Result<ExitCode> {
     serve(&args.config.config)
 }
 
-/// Runs the whole appliance; the control plane is not part of this version yet.
-pub(crate) fn up(args: &Config) -> anyhow::Result<ExitCode> {
-    log_to_stderr();
-    serve(&args.config)
-}
-
 fn serve(file: &Path) -> anyhow::Result<ExitCode> {
     let config = read_config(file)?;
-    Appliance::run(file, config).context("the gateway can't run")?;
+    let link = config.control_plane.clone().map(ControlLink::Remote);
+    Appliance::run(file, config, link).context("the gateway can't run")?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -48,7 +44,7 @@ pub(crate) fn read_config(file: &Path) -> anyhow::Result<GatewayConfig> {
 const CHATTY: [&str; 3] = ["hickory_server=warn", "hickory_net=warn", "hickory_proto=warn"];
 
 /// Log lines to stderr: what `TIDEGATE_LOG` says, else everything from info on but for the libraries' chatter.
-fn log_to_stderr() {
+pub(crate) fn log_to_stderr() {
     let chosen = EnvFilter::try_from_env("TIDEGATE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     let filter = CHATTY
         .iter()

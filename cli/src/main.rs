@@ -5,11 +5,13 @@
 
 mod args;
 mod check;
+mod control;
 mod demo;
 mod explain;
 mod gateway;
 mod out;
 mod status;
+mod up;
 
 use std::process::ExitCode;
 
@@ -24,7 +26,8 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let outcome = match cli.command {
         Command::Gateway(args) => gateway::run(&args),
-        Command::Up(args) => gateway::up(&args),
+        Command::Control(args) => control::run(&args),
+        Command::Up(args) => up::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Explain(args) => explain::run(&args),
         Command::Status(args) => status::run(&args),
