@@ -13,8 +13,8 @@ use hyper::{Request, Response, StatusCode};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use tidegate_control_wire::claim::{Claim, End, Granted, Refusal};
-use tidegate_control_wire::frame::{Ack, Hello};
-use tidegate_control_wire::{ACK_PATH, LEASES_PATH, STREAM_PATH};
+use tidegate_control_wire::frame::{Ack, Hello, UnknownKey};
+use tidegate_control_wire::{ACK_PATH, LEASES_PATH, STREAM_PATH, UNKNOWN_KEY_PATH};
 use tokio::time::timeout;
 
 /// How long an answer may take.
@@ -127,6 +127,12 @@ impl Calls {
     /// Says what was put in force.
     pub(super) async fn ack(&self, ack: &Ack) -> Result<(), CallError> {
         self.ask(ACK_PATH, ack).await.map(drop)
+    }
+
+    /// Says that a token of this issuer names a key that was not synced.
+    pub(super) async fn unknown_key(&self, issuer: &str) -> Result<(), CallError> {
+        let issuer = issuer.to_owned();
+        self.ask(UNKNOWN_KEY_PATH, &UnknownKey { issuer }).await.map(drop)
     }
 
     pub(super) async fn claim(&self, claim: &Claim) -> Result<Granted, ClaimError> {

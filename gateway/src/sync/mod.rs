@@ -55,3 +55,6 @@ pub(crate) fn follow(
     tasks.spawn(keep::control_addresses(Arc::clone(core)));
     tasks.spawn(client::Client::new(Arc::clone(&core.control), connector, hello, queue).run());
 }
+
+#[cfg(test)]
+mod tests;

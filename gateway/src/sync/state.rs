@@ -140,6 +140,15 @@ impl Control {
         calls.end(id, end).await
     }
 
+    /// Says that a token of this issuer names a key that was not synced; true when the issuer will be asked again.
+    pub(crate) async fn unknown_key(&self, issuer: &str) -> bool {
+        let calls = self.calls.lock().clone();
+        match calls {
+            Some(calls) => calls.unknown_key(issuer).await.is_ok(),
+            None => false,
+        }
+    }
+
     /// Tokens and issuers of this moment.
     pub(crate) fn credentials(&self) -> Arc<Credentials> {
         self.credentials.load_full()
