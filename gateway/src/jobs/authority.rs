@@ -26,6 +26,8 @@ pub(crate) trait Authority: Send + Sync {
     fn claim<'a>(&'a self, claim: &'a Claim) -> Pending<'a, Result<Granted, ClaimError>>;
     /// Has the end of a lease recorded. Answers within a few seconds.
     fn end<'a>(&'a self, id: &'a str, end: &'a End) -> Pending<'a, Result<(), ClaimError>>;
+    /// Says that a token of this issuer names a key that was not synced; true when newer ones may come.
+    fn unknown_key<'a>(&'a self, issuer: &'a str) -> Pending<'a, bool>;
     /// Waits until it comes or goes.
     fn changed(&self) -> Pending<'_, ()>;
 }
@@ -53,6 +55,10 @@ impl Authority for Control {
 
     fn end<'a>(&'a self, id: &'a str, end: &'a End) -> Pending<'a, Result<(), ClaimError>> {
         Box::pin(Self::end(self, id, end))
+    }
+
+    fn unknown_key<'a>(&'a self, issuer: &'a str) -> Pending<'a, bool> {
+        Box::pin(Self::unknown_key(self, issuer))
     }
 
     fn changed(&self) -> Pending<'_, ()> {

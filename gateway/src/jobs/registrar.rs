@@ -17,6 +17,7 @@ use metrics::counter;
 use parking_lot::Mutex;
 use tidegate_control_wire::claim::{Claim, End, EndedBy, Granted, Member, OnceProof, Refusal};
 use tidegate_control_wire::id::new_id;
+use tidegate_control_wire::oidc::OidcError;
 use tidegate_control_wire::record::{CredentialKind, Ending, LeaseRecord};
 use tidegate_policy::Moment;
 use tidegate_policy::effective::Store;
@@ -40,6 +41,10 @@ use crate::sync::ClaimError;
 /// days, and an hour for what the runner does before and after. A machine that dies earlier is its provisioner's or the
 /// next job's to end.
 pub(crate) const JOB_LIFETIME: Duration = Duration::from_hours(5 * 24 + 1);
+
+/// How often, and how far apart, it is looked for an issuer's newer keys: for a second in all.
+const KEY_LOOKS: u32 = 20;
+const KEY_PAUSE: Duration = Duration::from_millis(50);
 
 /// What has to follow when sources have another subject: their flows are judged again.
 pub(crate) type Changed = Arc<dyn Fn(&[IpAddr]) + Send + Sync>;
@@ -162,7 +167,7 @@ impl Registrar {
         now: Now,
     ) -> Result<Started, StartError> {
         let oidc = start.oidc_token.as_deref();
-        let proof = self.verify(Shown { bearer, oidc }, now)?;
+        let proof = self.verify(Shown { bearer, oidc }, now).await?;
         let request = self.request(asker, start, &proof)?;
         let _turn = self.turns.take(asker.machine()).await;
         if let Proof::Job(_, Some(token)) = &proof {
@@ -200,7 +205,37 @@ impl Registrar {
         })
     }
 
-    fn verify(&self, shown: Shown<'_>, now: Now) -> Result<Proof, AuthError> {
+    /// Finds out who is asking. An issuer may have changed its keys since the control plane looked last, so a key that is
+    /// not known is waited for.
+    async fn verify(&self, shown: Shown<'_>, now: Now) -> Result<Proof, AuthError> {
+        match self.check(shown, now) {
+            Err(AuthError::Proof(ProofError::Oidc(OidcError::UnknownKey { issuer, kid }))) => {
+                if self.newer_keys(&issuer).await {
+                    self.check(shown, now)
+                } else {
+                    Err(ProofError::Oidc(OidcError::UnknownKey { issuer, kid }).into())
+                }
+            }
+            checked => checked,
+        }
+    }
+
+    async fn newer_keys(&self, issuer: &str) -> bool {
+        let control = &self.parts.control;
+        let before = control.credentials();
+        if !control.unknown_key(issuer).await {
+            return false;
+        }
+        for _ in 0..KEY_LOOKS {
+            tokio::time::sleep(KEY_PAUSE).await;
+            if !Arc::ptr_eq(&before, &control.credentials()) {
+                return true;
+            }
+        }
+        false
+    }
+
+    fn check(&self, shown: Shown<'_>, now: Now) -> Result<Proof, AuthError> {
         let control = &self.parts.control;
         proof::verify(shown, &control.credentials(), now.wall).map_err(|error| match error {
             ProofError::Missing | ProofError::Two => error.into(),
@@ -379,7 +414,7 @@ impl Registrar {
                 }
             });
         };
-        self.may_end(&lease, asker, shown, now)?;
+        self.may_end(&lease, asker, shown, now).await?;
         let changed = leases
             .end(&lease.id, &Party::Source(asker.source), now.moment)
             .map_err(|_| EndError::NoJob(asker.source))?;
@@ -399,14 +434,14 @@ impl Registrar {
 
     /// Whether this request may end this lease: only by a credential as strong as the one that made it, so that nobody
     /// trades a job that is known well for one that is known less.
-    fn may_end(&self, lease: &Lease, asker: Asker, shown: Shown<'_>, now: Now) -> Result<(), EndError> {
+    async fn may_end(&self, lease: &Lease, asker: Asker, shown: Shown<'_>, now: Now) -> Result<(), EndError> {
         let known = lease.assurance();
         match known {
             Assurance::Claimed => return Ok(()),
             Assurance::Forge | Assurance::Static => return Err(EndError::NotByJob(known)),
             Assurance::Declared | Assurance::Signed => {}
         }
-        match self.verify(shown, now)? {
+        match self.verify(shown, now).await? {
             Proof::Job(job, _) if is_same_run(&job.identity, &lease.job.identity) => Ok(()),
             Proof::Job(_, None) => Err(EndError::OtherJob(asker.source)),
             Proof::Job(_, Some(_)) | Proof::Token(_) if known == Assurance::Signed => {

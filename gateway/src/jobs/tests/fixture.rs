@@ -87,7 +87,9 @@ pub(crate) enum Mode {
 /// A control plane that does as it is told, and remembers what it was.
 pub(crate) struct FakeControl {
     pub(crate) mode: Mutex<Mode>,
-    credentials: Arc<Credentials>,
+    pub(crate) credentials: Mutex<Arc<Credentials>>,
+    /// What it will say when it is told of a key that is not known.
+    pub(crate) newer: Mutex<Option<Arc<Credentials>>>,
     pub(crate) claims: Mutex<Vec<Claim>>,
     pub(crate) ends: Mutex<Vec<(String, End)>>,
     pub(crate) generation: u64,
@@ -136,7 +138,7 @@ impl Authority for FakeControl {
     }
 
     fn credentials(&self) -> Arc<Credentials> {
-        Arc::clone(&self.credentials)
+        Arc::clone(&self.credentials.lock())
     }
 
     fn generation(&self) -> Generation {
@@ -162,6 +164,17 @@ impl Authority for FakeControl {
             self.asked().await?;
             self.ends.lock().push((id.to_owned(), end.clone()));
             Ok(())
+        })
+    }
+
+    fn unknown_key<'a>(&'a self, issuer: &'a str) -> Pending<'a, bool> {
+        Box::pin(async move {
+            let newer = self.newer.lock().take();
+            if let Some(newer) = &newer {
+                assert_eq!(issuer, ISSUER);
+                *self.credentials.lock() = Arc::clone(newer);
+            }
+            newer.is_some()
         })
     }
 
@@ -211,7 +224,8 @@ impl World {
         };
         let control = Arc::new(FakeControl {
             mode: Mutex::new(Mode::There),
-            credentials: credentials(&tokens),
+            credentials: Mutex::new(credentials(&tokens)),
+            newer: Mutex::default(),
             claims: Mutex::default(),
             ends: Mutex::default(),
             generation: 7,

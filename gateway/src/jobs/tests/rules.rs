@@ -1,8 +1,13 @@
 //! Who may register, replace and end what.
 
+use std::sync::Arc;
+
 use serde_json::json;
 use tidegate_control_wire::claim::EndedBy;
-use tidegate_control_wire::record::{CredentialKind, Ending};
+use tidegate_control_wire::frame::Batch;
+use tidegate_control_wire::mirror::Mirror;
+use tidegate_control_wire::oidc::{Issuer, JwkSet};
+use tidegate_control_wire::record::{Change, CredentialKind, Ending};
 use tidegate_policy::job::{Assurance, JobIdentity};
 use tidegate_policy::lease::{RegisterError, StaticLease};
 use tidegate_policy::subject::{RunnerKind, Standing};
@@ -251,6 +256,37 @@ async fn oidc_tokens_that_are_not_good_are_refused() {
             "{nonsense:?}"
         );
     }
+}
+
+/// An issuer signs with a new key: the token is good as soon as control has fetched it.
+#[tokio::test(start_paused = true)]
+async fn a_key_that_is_not_known_yet_is_waited_for() {
+    let world = World::ephemeral();
+    let token = oidc("acme/web", "1", "jti-1", 0);
+    let good = std::mem::take(&mut *world.control.credentials.lock());
+    let mut old = Mirror::new();
+    let issuers: Vec<Change> = good
+        .issuers()
+        .map(|issuer| {
+            let jwks = JwkSet { keys: Vec::new() };
+            Change::Issuer(Issuer {
+                jwks,
+                ..Issuer::clone(issuer)
+            })
+        })
+        .collect();
+    old.apply(Batch {
+        reset: true,
+        changes: issuers,
+        ..Batch::default()
+    });
+    *world.control.credentials.lock() = Arc::clone(old.credentials());
+    let refused = world.sign("10.77.1.2", &token, 0).await.unwrap_err();
+    assert!(refused.to_string().contains("is not among the keys"), "{refused}");
+    *world.control.newer.lock() = Some(Arc::clone(old.credentials()));
+    assert!(world.sign("10.77.1.2", &token, 0).await.is_err(), "not for ever");
+    *world.control.newer.lock() = Some(good);
+    world.sign("10.77.1.2", &token, 0).await.unwrap();
 }
 
 #[tokio::test]
