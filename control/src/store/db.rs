@@ -62,11 +62,15 @@ impl Backend {
         }
     }
 
-    fn migrator(self) -> Migrator {
-        let steps = match self {
+    fn steps(self) -> &'static [(i64, &'static str, &'static str)] {
+        match self {
             Self::Sqlite => SQLITE,
             Self::Postgres => POSTGRES,
-        };
+        }
+    }
+
+    /// Brings the tables up to date.
+    async fn migrate(self, pool: &AnyPool) -> Result<(), StoreError> {
         let of = |(version, name, sql): &(i64, &'static str, &'static str)| {
             Migration::new(
                 *version,
@@ -76,7 +80,20 @@ impl Backend {
                 false,
             )
         };
-        Migrator::with_migrations(steps.iter().map(of).collect())
+        let migrator = Migrator::with_migrations(self.steps().iter().map(of).collect());
+        // PostgreSQL's migrations take a lock. On SQLite who comes second finds a step done that was not when he
+        // looked; he looks again.
+        let tries = if self == Self::Sqlite {
+            self.steps().len()
+        } else {
+            0
+        };
+        for _ in 0..tries {
+            if migrator.run(pool).await.is_ok() {
+                return Ok(());
+            }
+        }
+        migrator.run(pool).await.map_err(StoreError::Migrate)
     }
 
     /// Settings of a fresh connection.
@@ -142,11 +159,7 @@ impl Db {
             .connect_with(options.clone())
             .await
             .map_err(StoreError::unavailable)?;
-        backend
-            .migrator()
-            .run(&writing)
-            .await
-            .map_err(StoreError::Migrate)?;
+        backend.migrate(&writing).await?;
         let readers = pool(READERS)
             .connect_with(options)
             .await
@@ -221,15 +234,19 @@ pub(super) fn sqlite_file(url: &str) -> Option<&str> {
     (!path.is_empty() && path != ":memory:").then_some(path)
 }
 
-/// Makes the file readable for its owner only, before anything is written to it.
+/// Makes a file that is not there yet, readable for its owner only. One that is there is not touched: closing it would
+/// drop the locks that this process holds on it (POSIX).
 fn make_private(file: &Path) -> std::io::Result<()> {
     use std::os::unix::fs::OpenOptionsExt;
-    std::fs::OpenOptions::new()
-        .create(true)
-        .append(true)
+    let made = std::fs::OpenOptions::new()
+        .create_new(true)
+        .write(true)
         .mode(0o600)
-        .open(file)
-        .map(drop)
+        .open(file);
+    match made {
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        other => other.map(drop),
+    }
 }
 
 /// An operation that waits for the writer.

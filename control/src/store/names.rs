@@ -45,23 +45,29 @@ fn is_plain(c: char) -> bool {
     c.is_alphanumeric() || is_combining_mark(c) || matches!(c, '-' | '_' | '.')
 }
 
-/// A set's name: what `use:` can name, so ASCII letters, digits, `-`, `_` and `.` only.
+/// A set's name: what `use:` can name, so 1 to 100 ASCII letters, digits, `-`, `_` and `.` only, without `-` or `.` at
+/// the front or `.` at the end.
 pub(super) fn set(name: &str) -> Result<String, StoreError> {
-    ascii("name", name)?;
+    framed(name).map_err(|reason| StoreError::invalid("name", reason))?;
     Ok(name.to_owned())
 }
 
-/// An owner, as forges have it, in lower case: 1 to 100 ASCII letters, digits, `-`, `_` and `.`.
+/// An owner, as forges have it, in lower case; the same characters.
 pub(super) fn owner(owner: &str) -> Result<String, StoreError> {
-    ascii("owner", owner)?;
+    framed(owner).map_err(|reason| StoreError::invalid("owner", reason))?;
     Ok(owner.to_ascii_lowercase())
 }
 
-fn ascii(field: &'static str, text: &str) -> Result<(), StoreError> {
-    ascii_part(text).map_err(|reason| StoreError::invalid(field, reason))
+/// What forges let an account be called.
+fn framed(text: &str) -> Result<(), String> {
+    ascii_part(text)?;
+    if text.starts_with(['.', '-']) || text.ends_with('.') {
+        return Err("it begins with a dot or a hyphen or ends with a dot".into());
+    }
+    Ok(())
 }
 
-/// One part of a forge's path.
+/// One part of a forge's path. Repositories may be called `.github`.
 fn ascii_part(text: &str) -> Result<(), String> {
     let odd = text
         .chars()
@@ -82,9 +88,8 @@ pub(super) fn scope(field: &'static str, scope: &Scope) -> Result<String, StoreE
     let wrong = |reason: String| StoreError::invalid(field, format!("{:?}: {reason}", scope.to_string()));
     let parts = |path: &str| path.split('/').try_for_each(ascii_part);
     match scope {
-        Scope::Organization(name) | Scope::Repository(name) | Scope::Cluster(name) => {
-            parts(name).map_err(wrong)?
-        }
+        Scope::Organization(name) => framed(name).map_err(wrong)?,
+        Scope::Repository(name) | Scope::Cluster(name) => parts(name).map_err(wrong)?,
         Scope::Workflow(path) => {
             let (repo, file) = path.rsplit_once('/').unwrap_or((path, ""));
             parts(repo).map_err(wrong)?;
@@ -183,7 +188,9 @@ mod tests {
     fn owners_fold_and_sets_do_not() {
         assert_eq!(owner("Acme-Corp").unwrap(), "acme-corp");
         assert_eq!(set("Corp.Base_1").unwrap(), "Corp.Base_1");
-        for wrong in ["", ".", "..", "a/b", "bücher", "a b", "a'", "a\0"] {
+        for wrong in [
+            "", ".", "..", ".a", "-a", "a.", "a/b", "bücher", "a b", "a'", "a\0",
+        ] {
             assert!(owner(wrong).is_err() && set(wrong).is_err(), "{wrong:?}");
         }
     }

@@ -1,6 +1,7 @@
 //! What a test stands on: a database of its own, empty, and stores opened on it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tempfile::TempDir;
 use tidegate_control::store::Store;
@@ -50,5 +51,20 @@ impl Bench {
     /// Opens it; several times for several control planes.
     pub(crate) async fn open(&self) -> Store {
         Store::open(&self.url).await.unwrap()
+    }
+}
+
+/// Asks again and again until the answer is `Ok`; after ten seconds tells what it was last.
+pub(crate) async fn within<T, S>(what: &str, mut ask: impl AsyncFnMut() -> Result<T, S>) -> T
+where
+    S: std::fmt::Debug,
+{
+    let end = tokio::time::Instant::now() + Duration::from_secs(10);
+    loop {
+        match ask().await {
+            Ok(answer) => return answer,
+            Err(last) if tokio::time::Instant::now() > end => panic!("waited for {what}; last: {last:?}"),
+            Err(_) => tokio::time::sleep(Duration::from_millis(2)).await,
+        }
     }
 }

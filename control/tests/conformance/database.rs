@@ -1,54 +1,187 @@
-//! The database below the store: the line of writers, migrations, what is there after an end without a goodbye.
+//! The database below the store: the line of writers, migrations, several control planes, what is there after an end
+//! without a goodbye.
 
-use tidegate_control::store::{ChangeKind, StoreError};
+use std::time::Duration;
 
-use crate::bench::Bench;
+use futures_util::future::join_all;
+use tidegate_control::store::{ChangeKind, Store, StoreError};
+use tidegate_policy::effective::Generation;
+
+use crate::bench::{Bench, within};
+
+async fn change(store: &Store, key: String) -> Result<Generation, StoreError> {
+    let work = store
+        .db()
+        .write(move |tx| Box::pin(async move { tx.change(ChangeKind::Policy, &key).await }));
+    work.await
+}
+
+async fn generations(store: &Store) -> Vec<i64> {
+    sqlx::query_scalar("SELECT generation FROM changes ORDER BY generation")
+        .fetch_all(store.db().read())
+        .await
+        .unwrap()
+}
 
 pub(crate) async fn a_change_is_answered_after_its_commit_and_numbered(bench: Bench) {
     let store = bench.open().await;
     let mut newest = store.db().newest();
     assert_eq!(newest.borrow().0, 0);
-    let one = store
-        .db()
-        .write(|tx| Box::pin(async move { tx.change(ChangeKind::Policy, "pol_1").await }))
-        .await
-        .unwrap();
+    let one = change(&store, "pol_1".into()).await.unwrap();
+    assert_eq!(generations(&store).await, [one.0.cast_signed()]);
     let known = newest.wait_for(|known| *known >= one).await.unwrap();
     assert_eq!(*known, one);
 }
 
 pub(crate) async fn many_writers_are_committed_together_and_one_that_fails_harms_no_other(bench: Bench) {
     let store = bench.open().await;
-    let mut writers = Vec::new();
-    for at in 0..400_u32 {
+    let writers = (0..400_u32).map(|at| {
         let store = store.clone();
-        writers.push(tokio::spawn(async move {
+        tokio::spawn(async move {
             store
                 .db()
                 .write(move |tx| {
                     Box::pin(async move {
                         tx.change(ChangeKind::Policy, &format!("pol_{at}")).await?;
-                        if at % 10 == 3 {
-                            return Err(StoreError::NotFound { what: at.to_string() });
-                        }
-                        if at % 10 == 7 {
+                        match at % 10 {
+                            3 => return Err(StoreError::NotFound { what: at.to_string() }),
                             // The database itself refuses this one.
-                            let wrong = sqlx::query("INSERT INTO meta (key, value) VALUES ('k', NULL)");
-                            wrong.execute(tx.connection()).await?;
+                            5 => {
+                                let wrong = sqlx::query("INSERT INTO meta (key, value) VALUES ('k', NULL)");
+                                wrong.execute(tx.connection()).await?;
+                            }
+                            7 => panic!("a fault of one operation"),
+                            _ => {}
                         }
                         Ok(())
                     })
                 })
                 .await
-        }));
+        })
+    });
+    let mut outcomes = [0; 5];
+    for writer in join_all(writers).await {
+        let outcome = match writer.unwrap() {
+            Ok(()) => 0,
+            Err(StoreError::NotFound { .. }) => 1,
+            Err(StoreError::Refused(_)) => 2,
+            Err(StoreError::Closed) => 3,
+            Err(_) => 4,
+        };
+        outcomes[outcome] += 1;
     }
-    let mut failed = 0;
-    for writer in writers {
-        failed += u32::from(writer.await.unwrap().is_err());
+    assert_eq!(outcomes, [280, 40, 40, 40, 0]);
+    assert_eq!(generations(&store).await.len(), 280);
+}
+
+pub(crate) async fn more_writers_than_the_line_holds_are_told_to_come_back(bench: Bench) {
+    let store = bench.open().await;
+    let (go, started) = (tokio::sync::Notify::new(), tokio::sync::Notify::new());
+    let (go, started) = (std::sync::Arc::new(go), std::sync::Arc::new(started));
+    let (waits, tells) = (go.clone(), started.clone());
+    let first = tokio::spawn({
+        let store = store.clone();
+        async move {
+            store
+                .db()
+                .write(move |_| {
+                    Box::pin(async move {
+                        tells.notify_one();
+                        waits.notified().await;
+                        Ok(())
+                    })
+                })
+                .await
+        }
+    });
+    started.notified().await;
+    let others: Vec<_> = (0..5_000)
+        .map(|at| Box::pin(change(&store, at.to_string())))
+        .collect();
+    let mut others = join_all(others);
+    // Polled once, every one of them stands in line or was refused.
+    assert!(futures_util::poll!(&mut others).is_pending());
+    go.notify_one();
+    let outcomes = others.await;
+    let busy = outcomes
+        .iter()
+        .filter(|one| matches!(one, Err(StoreError::Busy)))
+        .count();
+    let done = outcomes.iter().filter(|one| one.is_ok()).count();
+    assert_eq!((done, busy), (4_096, 5_000 - 4_096));
+    first.await.unwrap().unwrap();
+}
+
+pub(crate) async fn tables_are_brought_up_to_date_once_by_whoever_comes_first(bench: Bench) {
+    let stores = join_all((0..4).map(|_| Store::open(bench.url()))).await;
+    for store in stores {
+        change(&store.unwrap(), "pol_1".into()).await.unwrap();
     }
-    let count: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM changes")
+    let again = bench.open().await;
+    assert_eq!(generations(&again).await.len(), 4);
+}
+
+pub(crate) async fn two_control_planes_see_each_others_changes_in_order(bench: Bench) {
+    let (one, two) = (bench.open().await, bench.open().await);
+    let writers = [&one, &two].map(|store| {
+        let store = store.clone();
+        tokio::spawn(async move {
+            for at in 0..100 {
+                change(&store, format!("pol_{at}")).await.unwrap();
+            }
+        })
+    });
+    // Whatever is seen at any moment, nothing with a smaller number comes later.
+    let mut seen = Vec::new();
+    within("both to have written", async || {
+        let now = generations(&two).await;
+        assert_eq!(&now[..seen.len()], seen.as_slice());
+        seen = now;
+        Err::<(), _>(seen.len()).or(if seen.len() == 200 {
+            Ok(())
+        } else {
+            Err(seen.len())
+        })
+    })
+    .await;
+    join_all(writers).await.into_iter().for_each(Result::unwrap);
+    for store in [&one, &two] {
+        let last = *seen.last().unwrap();
+        let mut newest = store.db().newest();
+        let told = newest.wait_for(|known| known.0.cast_signed() >= last);
+        let told = tokio::time::timeout(Duration::from_secs(10), told).await;
+        told.expect("it is told of what the other one wrote").unwrap();
+    }
+}
+
+pub(crate) async fn what_was_acknowledged_is_there_after_an_end_without_a_goodbye(bench: Bench) {
+    let mut acknowledged = 0;
+    for _ in 0..5 {
+        let store = bench.open().await;
+        let done = join_all((0..20).map(|at| change(&store, at.to_string()))).await;
+        acknowledged += done.into_iter().filter(Result::is_ok).count();
+        // One more is on its way when everything is dropped.
+        let mut unfinished = Box::pin(change(&store, "unfinished".into()));
+        assert!(futures_util::poll!(&mut unfinished).is_pending());
+    }
+    let store = bench.open().await;
+    let found: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM changes WHERE key <> 'unfinished'")
         .fetch_one(store.db().read())
         .await
         .unwrap();
-    assert_eq!((failed, count), (80, 320));
+    assert_eq!((acknowledged, found), (100, 100));
+}
+
+pub(crate) async fn a_url_says_what_it_is_and_hides_its_password(bench: Bench) {
+    let store = bench.open().await;
+    let place = store.db().place();
+    assert!(
+        place.starts_with(bench.url().split(':').next().unwrap()),
+        "{place}"
+    );
+    assert!(!place.contains('@'), "{place}");
+    for wrong in ["mysql://localhost/x", "control.db", ""] {
+        let error = Store::open(wrong).await.unwrap_err();
+        assert!(matches!(error, StoreError::Url(_)), "{error}");
+    }
 }
