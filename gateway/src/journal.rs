@@ -52,6 +52,9 @@ pub(crate) enum Damage {
     /// It has no end.
     #[error(transparent)]
     TooLong(#[from] LineTooLong),
+    /// Not even the first batch is whole; a crash never leaves that, because the file gets its name when it is.
+    #[error("it holds no whole batch")]
+    Nothing,
     /// It is no frame, or stands in the wrong place.
     #[error(transparent)]
     Frame(#[from] FrameError),
@@ -251,7 +254,9 @@ fn read_batches(file: &mut File, mut take: impl FnMut(Batch)) -> Result<Extent, 
     loop {
         let read = file.read(&mut chunk)?;
         if read == 0 {
-            return Ok(extent);
+            let nothing = (extent.whole == 0 && (line > 0 || lines.is_begun()))
+                .then(|| damaged.unwrap_or_else(|| damage(line + 1, Damage::Nothing)));
+            return nothing.map_or(Ok(extent), Err);
         }
         lines.push(chunk.get(..read).unwrap_or_default());
         while let Some(text) = lines.take().map_err(|source| too_long(line + 1, source))? {

@@ -46,6 +46,11 @@ impl Lines {
         }
         Ok(self.buffer.get(begin..end))
     }
+
+    /// True when there is a line that has not ended.
+    pub(crate) fn is_begun(&self) -> bool {
+        self.buffer.len() > self.start
+    }
 }
 
 #[cfg(test)]
@@ -77,6 +82,7 @@ mod tests {
             let mut want: Vec<&str> = text.split('\n').collect();
             let rest = want.pop().unwrap_or_default();
             prop_assert_eq!(got, want.iter().map(|line| line.as_bytes().to_vec()).collect::<Vec<_>>());
+            prop_assert_eq!(lines.is_begun(), !rest.is_empty());
             lines.push(b"\n");
             prop_assert_eq!(all(&mut lines), [rest.as_bytes().to_vec()]);
         }

@@ -1,1 +1,414 @@
-//! Tests of putting batches in force.
+//! Tests of putting batches in force: what the lease table makes of them, and what a restart finds.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::path::Path;
+
+use tidegate_control_wire::record::{Change, CredentialKind, PolicyRecord, VersionRecord};
+use tidegate_policy::effective::Generation;
+use tidegate_policy::job::{Assurance, JobIdentity};
+use tidegate_policy::rulebook::Governing;
+use tidegate_policy::special::NeverDial;
+use tidegate_policy::subject::{Network, RunnerKind, Standing};
+use tidegate_policy::verdict::Reason;
+
+use super::*;
+use crate::policies::PolicyFiles;
+use crate::sync::EndedLeases;
+
+const NOW: Moment = Moment::from_millis(1_000_000);
+const CONFIG: &str = "\
+version: 1
+gateway:
+  name: gw-1
+  state-dir: state
+  networks: [{name: runners, interface: r0}]
+  default-policy: default.yaml
+  dns: {upstreams: [198.51.100.53]}
+";
+
+fn wall() -> Timestamp {
+    "2026-11-01T12:00:00Z".parse().unwrap()
+}
+
+fn lease(id: &str, source: &str, hours: i64) -> Change {
+    Change::Lease(LeaseRecord {
+        id: id.into(),
+        gateway: "gw-1".into(),
+        network: "runners".into(),
+        sources: vec![source.parse().unwrap()],
+        identity: JobIdentity {
+            owner: "acme".into(),
+            repo: "acme/web".into(),
+            workflow: "ci.yml".into(),
+            job: "build".into(),
+            run_id: id.into(),
+            run_attempt: 1,
+            runner_name: "".into(),
+            cluster: "".into(),
+            event: "".into(),
+            git_ref: "".into(),
+            actor: "".into(),
+            assurance: Assurance::Signed,
+        },
+        credential: CredentialKind::Oidc,
+        token_id: None,
+        began: Generation(1),
+        started_at: wall(),
+        expires_at: wall() + jiff::SignedDuration::from_hours(hours),
+    })
+}
+
+fn gone(id: &str, ending: Ending) -> Change {
+    Change::LeaseGone {
+        id: id.into(),
+        ending,
+    }
+}
+
+fn policy(id: &str, yaml: &str) -> Change {
+    Change::Policy(PolicyRecord {
+        id: id.into(),
+        owner: "acme".into(),
+        name: id.into(),
+        versions: vec![VersionRecord {
+            version: 1,
+            since: Generation(1),
+            yaml: yaml.into(),
+        }],
+    })
+}
+
+fn attach(scope: &str, id: &str) -> Change {
+    Change::Attachment {
+        scope: scope.parse().unwrap(),
+        policy: Some(id.into()),
+    }
+}
+
+fn batch(reset: bool, generation: u64, changes: Vec<Change>) -> Batch {
+    Batch {
+        epoch: "one".into(),
+        reset,
+        changes,
+        generation: Generation(generation),
+        at: wall(),
+    }
+}
+
+/// A gateway's life without its sockets: what [`Enforcer::take`] does with a core, done with a lease table.
+struct Gateway {
+    control: Control,
+    enforcer: Enforcer,
+    files: PolicyFiles,
+    config: GatewayConfig,
+    table: LeaseTable,
+}
+
+impl Gateway {
+    fn start(folder: &Path) -> Self {
+        Self::start_with(folder, Arc::new(Nothing))
+    }
+
+    fn start_with(folder: &Path, ended: Arc<dyn EndedLeases>) -> Self {
+        std::fs::create_dir_all(folder.join("state")).unwrap();
+        std::fs::write(folder.join("default.yaml"), "egress-policy: audit\n").unwrap();
+        let config = GatewayConfig::parse(CONFIG, &folder.join("tidegate.yaml")).unwrap();
+        let control = Control::new(true);
+        control.heed(ended);
+        let mut enforcer = Enforcer::load(&config, &control);
+        let synced = enforcer.synced(&control);
+        let mut files = PolicyFiles::new();
+        let set = files.load(&config, NeverDial::default(), &synced);
+        let network = Network {
+            name: "runners".into(),
+            cluster: "".into(),
+            ranges: vec!["10.0.0.0/24".parse().unwrap()],
+            runners: RunnerKind::Ephemeral,
+            min_assurance: None,
+            adjacent: false,
+        };
+        let table = LeaseTable::new(vec![network], Arc::new(set));
+        enforcer.restore_leases(&control, &Leases::at(&table, NOW, wall()));
+        Self {
+            control,
+            enforcer,
+            files,
+            config,
+            table,
+        }
+    }
+
+    fn take(&mut self, batches: Vec<Batch>) -> (Vec<IpAddr>, Vec<RefusedLease>) {
+        let learnt = self.enforcer.learn(batches, &self.control);
+        if let Some(synced) = &learnt.synced {
+            let set = self.files.assemble(&self.config, NeverDial::default(), synced);
+            self.table.set_policies(Arc::new(set));
+        }
+        let outcome = Leases::at(&self.table, NOW, wall()).follow(&self.control, learnt.leases);
+        self.enforcer.tell(&self.control);
+        self.enforcer.keep(&self.control, learnt.news, NOW);
+        outcome
+    }
+
+    /// Name of the policy that governs a source, or why everything is refused to it.
+    fn judged(&self, source: &str) -> Result<String, Reason> {
+        let subject = self.table.lookup(source.parse().unwrap(), NOW);
+        match &subject.rulebook().governing {
+            Governing::Policy(policy, _) => Ok(policy.meta.name.to_string()),
+            Governing::DenyAll(reason) => Err(*reason),
+        }
+    }
+
+    fn standing(&self, source: &str) -> Standing {
+        self.table.lookup(source.parse().unwrap(), NOW).standing
+    }
+}
+
+struct Nothing;
+
+impl EndedLeases for Nothing {
+    fn is_ended(&self, _: &str) -> bool {
+        false
+    }
+}
+
+struct Ended(&'static str);
+
+impl EndedLeases for Ended {
+    fn is_ended(&self, id: &str) -> bool {
+        id == self.0
+    }
+}
+
+const AUDIT: &str = "egress-policy: audit\n";
+const BLOCK: &str = "allowed-endpoints: a.test:443\n";
+
+fn snapshot() -> Batch {
+    batch(
+        true,
+        5,
+        vec![
+            policy("web", BLOCK),
+            attach("repo:acme/web", "web"),
+            lease("job-1", "10.0.0.1", 6),
+            lease("job-2", "10.0.0.2", 6),
+        ],
+    )
+}
+
+#[test]
+fn what_was_never_synced_refuses_jobs_and_only_jobs() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut gateway = Gateway::start(folder.path());
+    assert_eq!(
+        gateway.judged("10.0.0.9"),
+        Ok("default.yaml".into()),
+        "no job, no store needed"
+    );
+    // A lease that this gateway granted itself before it ever heard of a policy.
+    let Change::Lease(own) = lease("own", "10.0.0.3", 6) else {
+        unreachable!()
+    };
+    Leases::at(&gateway.table, NOW, wall())
+        .adopt(&own, |_| None)
+        .unwrap();
+    assert_eq!(
+        gateway.judged("10.0.0.3"),
+        Err(Reason::PolicyUnknown),
+        "never a looser default"
+    );
+    gateway.take(vec![batch(true, 1, Vec::new())]);
+    assert_eq!(
+        gateway.judged("10.0.0.3"),
+        Ok("default.yaml".into()),
+        "an empty store is a known one"
+    );
+}
+
+#[test]
+fn a_restart_with_control_away_finds_policies_credentials_and_leases_in_force() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut gateway = Gateway::start(folder.path());
+    gateway.take(vec![snapshot()]);
+    gateway.take(vec![batch(
+        false,
+        6,
+        vec![
+            policy("org", AUDIT),
+            attach("org:acme", "org"),
+            lease("old", "10.0.0.7", 0),
+        ],
+    )]);
+    assert_eq!(gateway.judged("10.0.0.1"), Ok("web".into()));
+    drop(gateway);
+    let again = Gateway::start(folder.path());
+    assert_eq!(again.judged("10.0.0.1"), Ok("web".into()));
+    assert_eq!(again.standing("10.0.0.2"), Standing::Leased);
+    assert_eq!(
+        again.standing("10.0.0.7"),
+        Standing::Unleased,
+        "its time was over"
+    );
+    assert_eq!(again.control.generation(), Generation(6));
+    let report = again.control.report().unwrap();
+    assert_eq!(
+        (&report["state"], &report["epoch"]),
+        (&"away".into(), &"one".into())
+    );
+    assert!(report["age_seconds"].is_i64(), "how old it is can be told");
+}
+
+#[test]
+fn a_damaged_file_is_as_if_it_had_never_synced() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut gateway = Gateway::start(folder.path());
+    gateway.take(vec![snapshot(), batch(false, 6, vec![policy("org", AUDIT)])]);
+    drop(gateway);
+    let file = folder.path().join("state").join(crate::journal::FILE);
+    let text = std::fs::read_to_string(&file)
+        .unwrap()
+        .replacen("\"kind\"", "\"kynd\"", 1);
+    std::fs::write(&file, text).unwrap();
+    let mut again = Gateway::start(folder.path());
+    assert_eq!(again.control.generation(), Generation(0));
+    assert_eq!(again.standing("10.0.0.1"), Standing::Unleased);
+    assert!(again.control.resume().is_none(), "a whole snapshot is asked for");
+    again.take(vec![snapshot()]);
+    drop(again);
+    assert_eq!(
+        Gateway::start(folder.path()).judged("10.0.0.1"),
+        Ok("web".into()),
+        "the next snapshot mends it"
+    );
+}
+
+#[test]
+fn leases_begin_end_and_move_as_control_says() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut gateway = Gateway::start(folder.path());
+    gateway.take(vec![snapshot()]);
+    let (changed, refused) = gateway.take(vec![batch(
+        false,
+        6,
+        vec![
+            gone("job-1", Ending::Quarantine),
+            gone("job-2", Ending::Release),
+            lease("job-3", "10.0.0.3", 6),
+        ],
+    )]);
+    assert!(refused.is_empty());
+    for source in ["10.0.0.1", "10.0.0.2", "10.0.0.3"] {
+        assert!(
+            changed.contains(&source.parse().unwrap()),
+            "flows of {source} are judged again"
+        );
+    }
+    assert_eq!(gateway.standing("10.0.0.1"), Standing::Quarantined);
+    assert_eq!(
+        gateway.standing("10.0.0.2"),
+        Standing::Unleased,
+        "its machine is gone"
+    );
+    assert_eq!(gateway.standing("10.0.0.3"), Standing::Leased);
+    // The release of one that was quarantined here before, by the job's own end.
+    gateway.take(vec![batch(false, 7, vec![lease("job-4", "10.0.0.4", 6)])]);
+    gateway.table.end("job-4", &Party::Operator, NOW).unwrap();
+    assert_eq!(gateway.standing("10.0.0.4"), Standing::Quarantined);
+    gateway.take(vec![batch(false, 8, vec![gone("job-4", Ending::Release)])]);
+    assert_eq!(gateway.standing("10.0.0.4"), Standing::Unleased);
+}
+
+#[test]
+fn the_end_of_a_lease_does_not_touch_who_holds_its_source_now() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut gateway = Gateway::start(folder.path());
+    gateway.take(vec![snapshot()]);
+    gateway.take(vec![batch(false, 6, vec![lease("job-9", "10.0.0.1", 6)])]);
+    gateway.take(vec![batch(false, 7, vec![gone("job-1", Ending::Release)])]);
+    let lease = gateway.table.lease_at("10.0.0.1".parse().unwrap()).unwrap();
+    assert_eq!(lease.id, "job-9");
+}
+
+#[test]
+fn a_lease_that_ended_here_is_not_resurrected_by_the_stream_or_the_disk() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut gateway = Gateway::start_with(folder.path(), Arc::new(Ended("job-1")));
+    let (_, refused) = gateway.take(vec![snapshot()]);
+    assert!(refused.is_empty());
+    assert_eq!(gateway.standing("10.0.0.1"), Standing::Unleased);
+    assert_eq!(gateway.standing("10.0.0.2"), Standing::Leased);
+    drop(gateway);
+    let again = Gateway::start_with(folder.path(), Arc::new(Ended("job-1")));
+    assert_eq!(again.standing("10.0.0.1"), Standing::Unleased);
+}
+
+#[test]
+fn a_lease_that_does_not_fit_here_is_told_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut gateway = Gateway::start(folder.path());
+    let (_, refused) = gateway.take(vec![batch(
+        true,
+        1,
+        vec![lease("far", "192.0.2.1", 6), lease("job-1", "10.0.0.1", 6)],
+    )]);
+    assert_eq!(refused.len(), 1);
+    assert_eq!(refused[0].id, "far");
+    assert!(refused[0].reason.contains("192.0.2.1"), "{}", refused[0].reason);
+    assert_eq!(
+        gateway.standing("10.0.0.1"),
+        Standing::Leased,
+        "the others are in place"
+    );
+}
+
+#[test]
+fn a_snapshot_that_says_the_same_puts_nothing_in_force() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut gateway = Gateway::start(folder.path());
+    assert!(
+        gateway
+            .enforcer
+            .learn(vec![snapshot()], &gateway.control)
+            .synced
+            .is_some()
+    );
+    let again = Batch {
+        generation: Generation(9),
+        ..snapshot()
+    };
+    let learnt = gateway.enforcer.learn(vec![again], &gateway.control);
+    assert!(
+        learnt.synced.is_none() && learnt.leases.is_empty(),
+        "no rulebook is swapped"
+    );
+    let leases_only = gateway.enforcer.learn(
+        vec![batch(false, 10, vec![lease("job-7", "10.0.0.7", 1)])],
+        &gateway.control,
+    );
+    assert!(leases_only.synced.is_none() && leases_only.leases.len() == 1);
+}
+
+#[test]
+fn of_batches_that_wait_the_last_state_is_put_in_force() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut gateway = Gateway::start(folder.path());
+    gateway.take(vec![
+        snapshot(),
+        batch(
+            false,
+            6,
+            vec![policy("web", AUDIT), lease("job-3", "10.0.0.3", 6)],
+        ),
+        batch(
+            false,
+            7,
+            vec![policy("web", "use: [missing]\n"), gone("job-3", Ending::Release)],
+        ),
+    ]);
+    assert_eq!(gateway.judged("10.0.0.1"), Err(Reason::PolicyUnknown));
+    assert_eq!(gateway.standing("10.0.0.3"), Standing::Unleased);
+    let degraded = gateway.control.degraded();
+    assert_eq!(degraded, ["1 synced policies can't be used; the log names them"]);
+    drop(gateway);
+    assert_eq!(Gateway::start(folder.path()).control.generation(), Generation(7));
+}
