@@ -5,6 +5,7 @@
 
 pub mod dns;
 pub mod hello;
+pub mod store;
 
 use std::path::PathBuf;
 use std::time::Duration;

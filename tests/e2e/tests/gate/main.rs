@@ -17,6 +17,7 @@ mod protocols;
 mod requests;
 mod rows;
 mod sources;
+mod store;
 mod swap;
 mod tls;
 mod udp;
