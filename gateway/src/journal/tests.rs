@@ -86,11 +86,13 @@ fn read(folder: &Path) -> Result<(Mirror, Vec<Batch>, Journal), JournalError> {
 
 /// The patterns that it blocks, in order.
 fn holds(mirror: &Mirror) -> Vec<String> {
-    let patterns = mirror.snapshot().flat_map(|change| match change {
-        Change::Block(change) => change.add,
-        other => panic!("{other:?}"),
-    });
-    let mut all: Vec<String> = patterns.collect();
+    let mut all = Vec::new();
+    for change in mirror.snapshot() {
+        let Change::Block(change) = change else {
+            panic!("{change:?}");
+        };
+        all.extend(change.add);
+    }
     all.sort();
     all
 }

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyExt, Collected, Full, Limited};
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http2::SendRequest;
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
@@ -186,7 +186,7 @@ impl Calls {
 
 async fn read(body: Incoming) -> Result<Bytes, CallError> {
     let whole = Limited::new(body, MAX_ANSWER).collect().await;
-    whole.map(|whole| whole.to_bytes()).map_err(CallError::Body)
+    whole.map(Collected::to_bytes).map_err(CallError::Body)
 }
 
 /// What an answer means for a lease. Only what would be refused again is a refusal: a token that is not good for the

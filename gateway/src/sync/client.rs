@@ -154,12 +154,13 @@ impl Client {
             let state = lost.state();
             let (origin, error) = (self.connector.origin(), chain(&lost));
             let refused = matches!(state, LinkState::Refused { .. });
-            match (self.control.lost(state), refused) {
-                (true, true) => {
-                    tracing::error!(origin, error, "the control plane gives this gateway nothing")
-                }
-                (true, false) => tracing::warn!(origin, error, "the control plane is away"),
-                (false, _) => tracing::debug!(origin, error, "the control plane was tried again"),
+            let news = self.control.lost(state);
+            if !news {
+                tracing::debug!(origin, error, "the control plane was tried again");
+            } else if refused {
+                tracing::error!(origin, error, "the control plane gives this gateway nothing");
+            } else {
+                tracing::warn!(origin, error, "the control plane is away");
             }
             if matches!(lost, Lost::Stopping) {
                 return;

@@ -51,7 +51,7 @@ impl LinkState {
         }
     }
 
-    fn error(&self) -> Option<&str> {
+    pub(super) fn error(&self) -> Option<&str> {
         match self {
             Self::Off | Self::Connected => None,
             Self::Away { error } => error.as_deref(),

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use futures_util::stream;
 use http_body_util::combinators::BoxBody;
-use http_body_util::{BodyExt, Full, StreamBody};
+use http_body_util::{BodyExt, Collected, Full, StreamBody};
 use hyper::body::{Bytes, Frame as Piece, Incoming};
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
@@ -37,7 +37,7 @@ use super::connect::{ConnectError, Connected, Connector, Pending};
 use super::state::{Control, LinkState};
 
 /// Longer than any wait of the client; under a paused clock it costs nothing.
-const LONG: Duration = Duration::from_secs(120);
+const LONG: Duration = Duration::from_mins(2);
 
 /// A request as it came.
 #[derive(Clone, Debug)]
@@ -72,11 +72,7 @@ impl Plane {
         request: Request<Incoming>,
     ) -> Result<Response<BoxBody<Bytes, Infallible>>, Infallible> {
         let (parts, body) = request.into_parts();
-        let body = body
-            .collect()
-            .await
-            .map(|body| body.to_bytes())
-            .unwrap_or_default();
+        let body = body.collect().await.map(Collected::to_bytes).unwrap_or_default();
         let asked = Asked {
             path: parts.uri.path().to_owned(),
             authorization: parts
@@ -122,7 +118,7 @@ impl Plane {
 struct InMemory(Arc<Plane>);
 
 impl Connector for InMemory {
-    fn origin(&self) -> &str {
+    fn origin(&self) -> &'static str {
         "http://control.test"
     }
 
@@ -238,36 +234,26 @@ impl Scene {
         self.control.link().borrow().clone()
     }
 
-    /// Waits until the link is as `want` says.
-    async fn link_is(&self, what: &str, want: impl Fn(&LinkState) -> bool) -> LinkState {
+    /// Waits until the link is as `want` says; gives back its error.
+    async fn link_is(&self, what: &str, want: impl Fn(&LinkState) -> bool) -> String {
         let mut link = self.control.link();
         let seen = timeout(LONG, link.wait_for(|state| want(state))).await;
-        match seen {
-            Ok(state) => state.unwrap().clone(),
-            Err(_) => panic!("{what} was expected, the link is {:?}", self.link()),
-        }
+        let Ok(state) = seen else {
+            panic!("{what} was expected, the link is {:?}", self.link());
+        };
+        state.unwrap().error().unwrap_or_default().to_owned()
     }
 
     async fn away(&self) -> String {
-        match self
-            .link_is("away", |state| {
-                matches!(state, LinkState::Away { error: Some(_) })
-            })
-            .await
-        {
-            LinkState::Away { error } => error.unwrap(),
-            other => panic!("{other:?}"),
-        }
+        self.link_is("away", |state| {
+            matches!(state, LinkState::Away { error: Some(_) })
+        })
+        .await
     }
 
     async fn refused(&self) -> String {
-        match self
-            .link_is("refused", |state| matches!(state, LinkState::Refused { .. }))
+        self.link_is("refused", |state| matches!(state, LinkState::Refused { .. }))
             .await
-        {
-            LinkState::Refused { error } => error,
-            other => panic!("{other:?}"),
-        }
     }
 
     async fn connected(&self) {

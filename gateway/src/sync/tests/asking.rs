@@ -59,7 +59,9 @@ async fn connected(answers: Vec<Answer>) -> (Scene, Line) {
     scene.hello().await;
     line.begin("one", true).await;
     scene.connected().await;
-    answers.into_iter().for_each(|answer| scene.answers(answer));
+    for answer in answers {
+        scene.answers(answer);
+    }
     (scene, line)
 }
 
