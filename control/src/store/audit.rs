@@ -56,7 +56,7 @@ impl Tx<'_> {
         };
         entry.hash = entry_hash(&entry);
         self.append(&entry).await?;
-        self.set_head(Head {
+        *self.audited() = Some(Head {
             seq: entry.seq,
             hash: entry.hash,
         });
@@ -87,8 +87,8 @@ impl Tx<'_> {
 
     /// Where the chain ends: known after the transaction's first entry, else read.
     async fn head(&mut self) -> Result<Head, StoreError> {
-        if let Some(head) = self.known_head() {
-            return Ok(head);
+        if let Some(head) = self.audited() {
+            return Ok(head.clone());
         }
         let last = sqlx::query("SELECT seq, hash FROM audit_log ORDER BY seq DESC LIMIT 1");
         let Some(row) = last.fetch_optional(self.connection()).await? else {

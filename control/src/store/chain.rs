@@ -107,6 +107,14 @@ impl Verifier {
         }
     }
 
+    /// From the entry after this head on: what leads to it was verified when it was the head.
+    pub fn following(head: Head) -> Self {
+        Self {
+            remembered: head.clone(),
+            head,
+        }
+    }
+
     /// Goes on with the next entry.
     pub fn push(&mut self, entry: &AuditEntry) -> Result<(), Broken> {
         let (seq, expected) = (entry.seq, self.head.seq + 1);
@@ -174,7 +182,7 @@ impl Form {
     }
 
     fn text(&mut self, text: Option<&str>) {
-        self.number(text.map_or(0, |text| text.len() as i64 + 1));
+        self.number(text.map_or(0, |text| (text.len() as u64 + 1).cast_signed()));
         self.0.update(text.unwrap_or_default().as_bytes());
     }
 }
@@ -224,7 +232,7 @@ fn write_canonical(value: &Value, out: &mut String) {
             out.push('}');
         }
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {
-            out.push_str(&value.to_string())
+            out.push_str(&value.to_string());
         }
     }
 }

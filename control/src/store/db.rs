@@ -378,7 +378,7 @@ async fn transaction(
         }
         tx.connection().execute("RELEASE operation").await.map_err(lost)?;
     }
-    let newest = tx.newest();
+    let newest = tx.kept();
     tx.connection().execute("COMMIT").await.map_err(lost)?;
     Ok(newest)
 }

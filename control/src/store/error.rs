@@ -122,10 +122,10 @@ impl StoreError {
 
     /// For each operation of a batch that failed as a whole.
     pub(super) fn copy(&self) -> Self {
-        match self {
-            Self::Unavailable(cause) => Self::Unavailable(cause.clone()),
-            other => Self::Unavailable(Cause(other.to_string())),
+        if let Self::Unavailable(cause) = self {
+            return Self::Unavailable(cause.clone());
         }
+        Self::Unavailable(Cause(self.to_string()))
     }
 
     /// The error with its causes on one line.

@@ -13,7 +13,7 @@ use super::{Micros, Store, StoreError, names};
 use crate::model::{Counters, Page, PageRequest, Policy, PolicyMode};
 
 /// Policies that are looked through at once.
-const CHUNK: i64 = 500;
+const CHUNK: u32 = 500;
 
 /// Which policies a list has; everything absent selects all.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -178,7 +178,7 @@ impl Looking<'_> {
             sql.push(if attached { " AND " } else { " AND NOT " })
                 .push("EXISTS (SELECT 1 FROM attachments a WHERE a.policy_id = p.id)");
         }
-        sql.push(" ORDER BY p.owner, p.name LIMIT ").number(CHUNK);
+        sql.push(" ORDER BY p.owner, p.name LIMIT ").number(CHUNK.into());
         sql
     }
 
@@ -294,7 +294,7 @@ async fn look(
                 return Ok(filler.page(cursor));
             }
         }
-        if (rows.len() as i64) < CHUNK {
+        if rows.len() < CHUNK as usize {
             return Ok(filler.page(cursor));
         }
     }

@@ -85,17 +85,12 @@ impl<'c> Tx<'c> {
     }
 
     /// Where the audit log ends, when this transaction knows.
-    pub(super) fn known_head(&self) -> Option<Head> {
-        self.head.clone()
-    }
-
-    /// The audit log ends here by now.
-    pub(super) fn set_head(&mut self, head: Head) {
-        self.head = Some(head);
+    pub(super) fn audited(&mut self) -> &mut Option<Head> {
+        &mut self.head
     }
 
     /// The newest change of everything that stays.
-    pub(super) fn newest(&self) -> Option<Generation> {
+    pub(super) fn kept(&self) -> Option<Generation> {
         self.kept
     }
 }

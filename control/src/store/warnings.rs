@@ -27,7 +27,7 @@ use super::{Store, StoreError};
 use crate::model::{Policy, PolicyMode};
 
 /// Workflows that are compared with their repositories in one request.
-const MAX_COMPARED: usize = 200;
+const MAX_COMPARED: u32 = 200;
 /// Warnings of one answer.
 const MAX_WARNINGS: usize = 50;
 
@@ -121,19 +121,19 @@ async fn concerned(connection: &mut AnyConnection, changed: &[String]) -> Result
         )
         .bind(&below)
         .bind(&end)
-        .bind(MAX_COMPARED as i64)
+        .bind(i64::from(MAX_COMPARED))
         .fetch_all(&mut *connection)
         .await?;
         for row in &rows {
             workflows.push(get(row, "scope")?);
         }
-        if workflows.len() > MAX_COMPARED {
+        if workflows.len() > MAX_COMPARED as usize {
             break;
         }
     }
     workflows.sort_unstable();
     workflows.dedup();
-    workflows.truncate(MAX_COMPARED);
+    workflows.truncate(MAX_COMPARED as usize);
     Ok(workflows)
 }
 

@@ -9,6 +9,7 @@
 mod attachments;
 mod audit;
 mod bench;
+mod model;
 mod upkeep;
 mod reader;
 mod random;

@@ -1,6 +1,7 @@
 //! Policies: made, found, listed, counted, changed, deleted; what is refused leaves nothing behind.
 
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 
 use futures_util::future::join_all;
 use tidegate_control::model::{Actor, Apply, Counters, Page, PageRequest, Policy, PolicyMode};
@@ -204,7 +205,7 @@ pub(crate) async fn a_megabyte_is_kept_and_a_byte_more_is_refused(bench: Bench) 
     let mut yaml = "allowed-endpoints:\n".to_owned();
     let mut at = 0;
     while yaml.len() + 40 < 1 << 20 {
-        yaml += &format!("- host-{at}.a-long-enough.test:443\n");
+        let _ = writeln!(yaml, "- host-{at}.a-long-enough.test:443");
         at += 1;
     }
     yaml += &"#".repeat((1 << 20) - yaml.len());

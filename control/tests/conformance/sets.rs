@@ -11,7 +11,7 @@ const LIST: &str = "# ours\n- a.test:443\n- b.test:443\n";
 
 pub(crate) async fn a_set_is_kept_as_written_and_has_versions(bench: Bench) {
     let store = bench.open().await;
-    let put = |expected, yaml| store.put_set("Acme", "Corp.base", expected, yaml, &*crate::policies::ADA);
+    let put = |expected, yaml| store.put_set("Acme", "Corp.base", expected, yaml, &crate::policies::ADA);
     let missing = put(Some(Expected::Any), LIST).await.unwrap_err();
     assert!(matches!(missing, StoreError::NotFound { .. }), "{missing}");
     let set = put(None, LIST).await.unwrap();
@@ -82,7 +82,7 @@ pub(crate) async fn a_used_set_is_not_deleted_before_no_job_needs_it(bench: Benc
     store.put_set("acme", "corp", None, LIST, &actor()).await.unwrap();
     made(&store, "a", "use: [corp]\n").await;
     made(&store, "b", "use: [corp]\n").await;
-    let delete = || store.delete_set("acme", "corp", None, &*crate::policies::ADA);
+    let delete = || store.delete_set("acme", "corp", None, &crate::policies::ADA);
     let error = delete().await.unwrap_err();
     assert!(
         error
@@ -91,8 +91,7 @@ pub(crate) async fn a_used_set_is_not_deleted_before_no_job_needs_it(bench: Benc
         "{error}"
     );
     store.delete_policy("acme", "a", None, &actor()).await.unwrap();
-    let update =
-        |apply| store.update_policy("acme", "b", Expected::Any, AUDIT, apply, &*crate::policies::ADA);
+    let update = |apply| store.update_policy("acme", "b", Expected::Any, AUDIT, apply, &crate::policies::ADA);
     update(Apply::NextJob).await.unwrap();
     let error = delete().await.unwrap_err();
     assert!(

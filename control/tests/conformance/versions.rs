@@ -90,9 +90,8 @@ pub(crate) async fn a_rollback_is_a_new_version_with_the_old_text(bench: Bench) 
     let store = bench.open().await;
     let policy = made(&store, "base", BLOCK).await;
     update(&store, AUDIT, Apply::Now).await;
-    let rollback = |expected, to| {
-        store.rollback_policy("acme", "base", expected, to, Apply::Now, &*crate::policies::ADA)
-    };
+    let rollback =
+        |expected, to| store.rollback_policy("acme", "base", expected, to, Apply::Now, &crate::policies::ADA);
     let stale = rollback(Expected::Version(1), 1).await.unwrap_err();
     assert!(matches!(stale, StoreError::Stale { current: 2, .. }), "{stale}");
     let back = rollback(Expected::Version(2), 1).await.unwrap();
