@@ -5,19 +5,32 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use cargo_metadata::{DependencyKind, MetadataCommand};
 
-/// Who may know whom: `cli → {gateway} → {proxy → dns} → policy`; the lab and the tests stand outside.
+/// Who may know whom: `cli → {gateway, control} → {proxy → dns} → policy`, and what gateway and control say to each
+/// other in a crate of its own; the lab and the tests stand outside.
 const ARROWS: &[(&str, &[&str])] = &[
     ("tidegate-policy", &[]),
     ("tidegate-dns", &["tidegate-policy"]),
     ("tidegate-proxy", &["tidegate-policy", "tidegate-dns"]),
     (
         "tidegate-gateway",
-        &["tidegate-policy", "tidegate-dns", "tidegate-proxy"],
+        &[
+            "tidegate-policy",
+            "tidegate-dns",
+            "tidegate-proxy",
+            "tidegate-control-wire",
+        ],
     ),
+    ("tidegate-control-wire", &["tidegate-policy"]),
+    ("tidegate-control", &["tidegate-policy", "tidegate-control-wire"]),
     // `tidegate demo` runs on the lab; `check` and `explain` call the decision core.
     (
         "tidegate",
-        &["tidegate-gateway", "tidegate-policy", "tidegate-lab"],
+        &[
+            "tidegate-gateway",
+            "tidegate-control",
+            "tidegate-policy",
+            "tidegate-lab",
+        ],
     ),
     ("tidegate-lab", &[]),
     (
@@ -27,6 +40,8 @@ const ARROWS: &[(&str, &[&str])] = &[
             "tidegate-dns",
             "tidegate-proxy",
             "tidegate-gateway",
+            "tidegate-control",
+            "tidegate-control-wire",
             "tidegate-lab",
         ],
     ),
@@ -37,13 +52,19 @@ const ARROWS: &[(&str, &[&str])] = &[
             "tidegate-dns",
             "tidegate-proxy",
             "tidegate-gateway",
+            "tidegate-control",
+            "tidegate-control-wire",
             "tidegate-lab",
         ],
     ),
 ];
 
-/// Direct dependencies of a library crate at most, ours left out.
-const MAX_DIRECT: usize = 27;
+/// Direct dependencies of a library crate at most, ours left out. The gateway needs the most of them: kernel interfaces,
+/// HTTP, and TLS towards runners and the control plane.
+const MAX_DIRECT: usize = 28;
+/// The control plane's: a database, a web framework with its OpenAPI and middleware, and a client for feeds and issuers
+/// meet in it and nowhere else.
+const MAX_DIRECT_CONTROL: usize = 36;
 
 fn metadata() -> cargo_metadata::Metadata {
     MetadataCommand::new()
@@ -115,8 +136,13 @@ fn direct_dependencies_stay_few() {
             .iter()
             .filter(|one| one.kind == DependencyKind::Normal && one.path.is_none())
             .count();
+        let most = if package.name.as_str() == "tidegate-control" {
+            MAX_DIRECT_CONTROL
+        } else {
+            MAX_DIRECT
+        };
         assert!(
-            theirs <= MAX_DIRECT,
+            theirs <= most,
             "{} has {theirs} direct dependencies",
             package.name
         );
