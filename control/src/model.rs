@@ -205,7 +205,8 @@ pub struct AuditEntry {
     pub at: Timestamp,
     /// Who.
     pub actor: Actor,
-    /// `policy.created`, `policy.updated`, `policy.attached`, `policy.detached`, `policy.deleted`, `set.written` …
+    /// `policy.created`, `policy.updated`, `policy.attached`, `policy.detached`, `policy.moved` (both at once),
+    /// `policy.deleted`, `set.written`, `set.deleted`, and those of tokens, jobs and the block list.
     pub action: String,
     /// Organization concerned; empty when none is.
     pub owner: String,

@@ -32,12 +32,13 @@ mod tokens;
 mod tx;
 mod versions;
 mod warnings;
+mod writer;
 
 pub use attachments::AttachRequest;
 pub use audit::AuditDraft;
 pub use block::{BlockImport, BlockUpdate, MAX_ENTRIES, MAX_LAYER};
 pub use changes::{ChangesPage, MAX_BLOCK_DELTA, MAX_PAGE, Since};
-pub use db::{Backend, Boxed, Db, place};
+pub use db::{Backend, Db, place};
 pub use error::StoreError;
 pub use jobs::{JobFilter, LeaseFilter};
 pub use leases::{ClaimError, Claimed};
@@ -47,6 +48,7 @@ pub use publish::Expected;
 pub use prune::{Pruned, Retention};
 pub use time::Micros;
 pub use tx::{ChangeKind, Tx};
+pub use writer::Boxed;
 
 /// The store. Cheap to clone.
 #[derive(Clone, Debug)]

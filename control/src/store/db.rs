@@ -1,40 +1,28 @@
 //! The database: one SQL text for SQLite and PostgreSQL, one line of writers.
 //!
-//! Every change goes through one task that takes what waits and commits it as one transaction, a savepoint an operation:
-//! a thousand registrations a second cost tens of synced commits, not a thousand. An operation is answered after the
-//! commit and never before. SQLite has one writing connection (`BEGIN IMMEDIATE`, because a read transaction that
-//! turns into a writing one ignores the busy timeout); PostgreSQL's transactions take one advisory lock, so that with
-//! several control planes, too, changes are numbered in the order in which they become visible.
+//! Owns which database it is, its settings, its tables, its connections, and the news of what another control plane
+//! wrote. Writing is [`super::writer`]'s.
 
-use std::future::Future;
-use std::panic::AssertUnwindSafe;
 use std::path::Path;
-use std::pin::Pin;
 use std::str::FromStr;
 use std::time::Duration;
 
-use futures_util::FutureExt as _;
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
 use sqlx::migrate::{Migration, MigrationType, Migrator};
-use sqlx::{AnyConnection, AnyPool, ConnectOptions, Connection, Executor, Row, SqlSafeStr};
+use sqlx::{AnyPool, ConnectOptions, Executor, Row, SqlSafeStr};
 use tidegate_policy::effective::Generation;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::watch;
 
 use super::StoreError;
 use super::tx::Tx;
+use super::writer::{Boxed, Writer, advance};
 
-/// Operations that wait for the writer; further ones are told to come back.
-const QUEUE: usize = 4_096;
-/// Operations in one transaction.
-const BATCH: usize = 256;
 /// Connections that read.
 const READERS: u32 = 8;
 /// Between two looks for what another control plane wrote.
 const POLL: Duration = Duration::from_millis(200);
 /// How long a connection may take.
 const CONNECT: Duration = Duration::from_secs(5);
-/// Name of the lock that PostgreSQL's writers take: "tidegate" in ASCII.
-const LOCK: i64 = 0x7469_6465_6761_7465;
 
 const SQLITE: &[(i64, &str, &str)] = &[(1, "begin", include_str!("../../migrations/sqlite/0001_begin.sql"))];
 const POSTGRES: &[(i64, &str, &str)] = &[(
@@ -111,7 +99,8 @@ impl Backend {
         }
     }
 
-    fn begin(self) -> &'static str {
+    /// Begins a transaction that writes.
+    pub(super) fn begin(self) -> &'static str {
         match self {
             Self::Sqlite => "BEGIN IMMEDIATE",
             Self::Postgres => "BEGIN",
@@ -119,16 +108,13 @@ impl Backend {
     }
 }
 
-/// A future that may borrow what it was made from.
-pub type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
-
 /// The database, shared by reference.
 #[derive(Clone, Debug)]
 pub struct Db {
     backend: Backend,
     url: String,
     readers: AnyPool,
-    writer: mpsc::Sender<Box<dyn Operation>>,
+    writer: Writer,
     newest: watch::Receiver<Generation>,
 }
 
@@ -165,8 +151,7 @@ impl Db {
             .await
             .map_err(StoreError::unavailable)?;
         let (told, newest) = watch::channel(newest(&readers).await?);
-        let (writer, waiting) = mpsc::channel(QUEUE);
-        tokio::spawn(write(backend, writing, waiting, told.clone()));
+        let writer = Writer::start(backend, writing, told.clone());
         tokio::spawn(poll(readers.clone(), told));
         Ok(Self {
             backend,
@@ -203,24 +188,13 @@ impl Db {
         T: Send + 'static,
         F: for<'c> FnOnce(&'c mut Tx<'_>) -> Boxed<'c, Result<T, StoreError>> + Send + 'static,
     {
-        let (reply, answer) = oneshot::channel();
-        let operation = Typed {
-            work: Some(work),
-            output: None,
-            reply,
-        };
-        self.writer
-            .try_send(Box::new(operation))
-            .map_err(|error| match error {
-                mpsc::error::TrySendError::Full(_) => StoreError::Busy,
-                mpsc::error::TrySendError::Closed(_) => StoreError::Closed,
-            })?;
-        answer.await.map_err(|_| StoreError::Closed)?
+        self.writer.write(work).await
     }
 }
 
-/// A store's URL without user and password.
+/// A store's URL without user, password and options (a password may be among them).
 pub fn place(url: &str) -> String {
+    let url = url.split_once('?').map_or(url, |(url, _)| url);
     match (url.split_once("://"), url.rsplit_once('@')) {
         (Some((scheme, _)), Some((_, host))) => format!("{scheme}://{host}"),
         _ => url.to_owned(),
@@ -247,140 +221,6 @@ fn make_private(file: &Path) -> std::io::Result<()> {
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
         other => other.map(drop),
     }
-}
-
-/// An operation that waits for the writer.
-trait Operation: Send {
-    fn run<'c>(&'c mut self, tx: &'c mut Tx<'_>) -> Boxed<'c, Result<(), StoreError>>;
-    /// Answers: with what `run` gave when the commit went well, else with why not.
-    fn answer(self: Box<Self>, committed: Result<(), StoreError>);
-}
-
-struct Typed<T, F> {
-    work: Option<F>,
-    output: Option<Result<T, StoreError>>,
-    reply: oneshot::Sender<Result<T, StoreError>>,
-}
-
-impl<T, F> Operation for Typed<T, F>
-where
-    T: Send,
-    F: for<'c> FnOnce(&'c mut Tx<'_>) -> Boxed<'c, Result<T, StoreError>> + Send,
-{
-    fn run<'c>(&'c mut self, tx: &'c mut Tx<'_>) -> Boxed<'c, Result<(), StoreError>> {
-        Box::pin(async move {
-            let Some(work) = self.work.take() else {
-                return Ok(());
-            };
-            match work(tx).await {
-                Ok(output) => {
-                    self.output = Some(Ok(output));
-                    Ok(())
-                }
-                // A lost connection concerns the whole batch; anything else this operation alone.
-                Err(error) if error.is_fatal() => Err(error),
-                Err(error) => {
-                    self.output = Some(Err(error));
-                    Err(StoreError::Undone)
-                }
-            }
-        })
-    }
-
-    fn answer(self: Box<Self>, committed: Result<(), StoreError>) {
-        let outcome = match (committed, self.output) {
-            (_, Some(Err(own))) => Err(own),
-            (Ok(()), Some(Ok(output))) => Ok(output),
-            (Ok(()), None) => Err(StoreError::Closed),
-            (Err(error), _) => Err(error),
-        };
-        // Who asked may have gone away; the change stands all the same.
-        drop(self.reply.send(outcome));
-    }
-}
-
-/// The writer: takes what waits, commits it together, answers.
-async fn write(
-    backend: Backend,
-    pool: AnyPool,
-    mut waiting: mpsc::Receiver<Box<dyn Operation>>,
-    told: watch::Sender<Generation>,
-) {
-    let mut batch: Vec<Box<dyn Operation>> = Vec::with_capacity(BATCH);
-    while waiting.recv_many(&mut batch, BATCH).await > 0 {
-        let outcome = commit(backend, &pool, &mut batch).await;
-        if let Ok(Some(newest)) = &outcome {
-            advance(&told, *newest);
-        }
-        if let Err(error) = &outcome {
-            tracing::error!(error = error.chain(), operations = batch.len(), "a commit failed");
-        }
-        for operation in batch.drain(..) {
-            operation.answer(outcome.as_ref().map(drop).map_err(StoreError::copy));
-        }
-    }
-}
-
-/// Readers are told of numbers that only grow.
-fn advance(told: &watch::Sender<Generation>, newest: Generation) {
-    told.send_if_modified(|known| {
-        let grown = newest > *known;
-        *known = newest.max(*known);
-        grown
-    });
-}
-
-async fn commit(
-    backend: Backend,
-    pool: &AnyPool,
-    batch: &mut [Box<dyn Operation>],
-) -> Result<Option<Generation>, StoreError> {
-    let mut connection = pool.acquire().await.map_err(StoreError::unavailable)?;
-    let outcome = transaction(backend, &mut connection, batch).await;
-    if outcome.is_err() {
-        // Whatever state it is in, nobody works on with it.
-        if let Err(error) = connection.detach().close().await {
-            tracing::debug!(%error, "a broken connection did not close cleanly");
-        }
-    }
-    outcome
-}
-
-async fn transaction(
-    backend: Backend,
-    connection: &mut AnyConnection,
-    batch: &mut [Box<dyn Operation>],
-) -> Result<Option<Generation>, StoreError> {
-    let lost = StoreError::unavailable;
-    connection.execute(backend.begin()).await.map_err(lost)?;
-    if backend == Backend::Postgres {
-        let lock = sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(LOCK);
-        lock.execute(&mut *connection).await.map_err(lost)?;
-    }
-    let mut tx = Tx::new(connection);
-    for operation in batch.iter_mut() {
-        tx.connection()
-            .execute("SAVEPOINT operation")
-            .await
-            .map_err(lost)?;
-        // A panic is a fault of one operation; the line of writers must outlive it.
-        let done = AssertUnwindSafe(operation.run(&mut tx)).catch_unwind().await;
-        match done.unwrap_or(Err(StoreError::Undone)) {
-            Ok(()) => tx.keep(),
-            Err(StoreError::Undone) => {
-                tx.undo();
-                tx.connection()
-                    .execute("ROLLBACK TO operation")
-                    .await
-                    .map_err(lost)?;
-            }
-            Err(error) => return Err(error),
-        }
-        tx.connection().execute("RELEASE operation").await.map_err(lost)?;
-    }
-    let newest = tx.kept();
-    tx.connection().execute("COMMIT").await.map_err(lost)?;
-    Ok(newest)
 }
 
 async fn newest(readers: &AnyPool) -> Result<Generation, StoreError> {

@@ -12,6 +12,7 @@ mod bench;
 mod model;
 mod upkeep;
 mod reader;
+mod restart;
 mod random;
 mod changes;
 mod block;

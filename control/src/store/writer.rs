@@ -1,0 +1,199 @@
+//! The line of writers: everything that changes the store, one after the other, committed together.
+//!
+//! One task takes what waits and commits it as one transaction, a savepoint an operation: a thousand registrations a
+//! second cost tens of synced commits, not a thousand. An operation is answered after the commit and never before; one
+//! that fails is undone alone, a database that fails undoes all of the batch. SQLite has one writing connection
+//! (`BEGIN IMMEDIATE`, because a read transaction that turns into a writing one ignores the busy timeout);
+//! PostgreSQL's transactions take one advisory lock, so that with several control planes, too, changes are numbered in
+//! the order in which they become visible.
+
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+
+use futures_util::FutureExt as _;
+use sqlx::{AnyConnection, AnyPool, Connection, Executor};
+use tidegate_policy::effective::Generation;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::StoreError;
+use super::db::Backend;
+use super::tx::Tx;
+
+/// Operations that wait for the writer; further ones are told to come back.
+const QUEUE: usize = 4_096;
+/// Operations in one transaction.
+const BATCH: usize = 256;
+/// Name of the lock that PostgreSQL's writers take: "tidegate" in ASCII.
+const LOCK: i64 = 0x7469_6465_6761_7465;
+
+/// A future that may borrow what it was made from.
+pub type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// The end of the line that operations are put to. The writer ends with the last of its clones.
+#[derive(Clone, Debug)]
+pub(super) struct Writer(mpsc::Sender<Box<dyn Operation>>);
+
+impl Writer {
+    /// Starts the task. `told` hears of the newest change after each commit.
+    pub(super) fn start(backend: Backend, pool: AnyPool, told: watch::Sender<Generation>) -> Self {
+        let (line, waiting) = mpsc::channel(QUEUE);
+        tokio::spawn(write(backend, pool, waiting, told));
+        Self(line)
+    }
+
+    /// Does `work` in a transaction. Answered after the commit; an error undoes all of it.
+    pub(super) async fn write<T, F>(&self, work: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: for<'c> FnOnce(&'c mut Tx<'_>) -> Boxed<'c, Result<T, StoreError>> + Send + 'static,
+    {
+        let (reply, answer) = oneshot::channel();
+        let operation = Typed {
+            work: Some(work),
+            output: None,
+            reply,
+        };
+        self.0
+            .try_send(Box::new(operation))
+            .map_err(|error| match error {
+                mpsc::error::TrySendError::Full(_) => StoreError::Busy,
+                mpsc::error::TrySendError::Closed(_) => StoreError::Closed,
+            })?;
+        answer.await.map_err(|_| StoreError::Closed)?
+    }
+}
+
+/// An operation that waits for the writer.
+trait Operation: Send {
+    fn run<'c>(&'c mut self, tx: &'c mut Tx<'_>) -> Boxed<'c, Result<(), StoreError>>;
+    /// Answers: with what `run` gave when the commit went well, else with why not.
+    fn answer(self: Box<Self>, committed: Result<(), StoreError>);
+}
+
+struct Typed<T, F> {
+    work: Option<F>,
+    output: Option<Result<T, StoreError>>,
+    reply: oneshot::Sender<Result<T, StoreError>>,
+}
+
+impl<T, F> Operation for Typed<T, F>
+where
+    T: Send,
+    F: for<'c> FnOnce(&'c mut Tx<'_>) -> Boxed<'c, Result<T, StoreError>> + Send,
+{
+    fn run<'c>(&'c mut self, tx: &'c mut Tx<'_>) -> Boxed<'c, Result<(), StoreError>> {
+        Box::pin(async move {
+            let Some(work) = self.work.take() else {
+                return Ok(());
+            };
+            match work(tx).await {
+                Ok(output) => {
+                    self.output = Some(Ok(output));
+                    Ok(())
+                }
+                // A lost connection concerns the whole batch; anything else this operation alone.
+                Err(error) if error.is_fatal() => Err(error),
+                Err(error) => {
+                    self.output = Some(Err(error));
+                    Err(StoreError::Undone)
+                }
+            }
+        })
+    }
+
+    fn answer(self: Box<Self>, committed: Result<(), StoreError>) {
+        let outcome = match (committed, self.output) {
+            (_, Some(Err(own))) => Err(own),
+            (Ok(()), Some(Ok(output))) => Ok(output),
+            (Ok(()), None) => Err(StoreError::Closed),
+            (Err(error), _) => Err(error),
+        };
+        // Who asked may have gone away; the change stands all the same.
+        drop(self.reply.send(outcome));
+    }
+}
+
+/// The writer: takes what waits, commits it together, answers.
+async fn write(
+    backend: Backend,
+    pool: AnyPool,
+    mut waiting: mpsc::Receiver<Box<dyn Operation>>,
+    told: watch::Sender<Generation>,
+) {
+    let mut batch: Vec<Box<dyn Operation>> = Vec::with_capacity(BATCH);
+    while waiting.recv_many(&mut batch, BATCH).await > 0 {
+        let outcome = commit(backend, &pool, &mut batch).await;
+        if let Ok(Some(newest)) = &outcome {
+            advance(&told, *newest);
+        }
+        if let Err(error) = &outcome {
+            tracing::error!(error = error.chain(), operations = batch.len(), "a commit failed");
+        }
+        for operation in batch.drain(..) {
+            operation.answer(outcome.as_ref().map(drop).map_err(StoreError::copy));
+        }
+    }
+}
+
+/// Readers are told of numbers that only grow.
+pub(super) fn advance(told: &watch::Sender<Generation>, newest: Generation) {
+    told.send_if_modified(|known| {
+        let grown = newest > *known;
+        *known = newest.max(*known);
+        grown
+    });
+}
+
+async fn commit(
+    backend: Backend,
+    pool: &AnyPool,
+    batch: &mut [Box<dyn Operation>],
+) -> Result<Option<Generation>, StoreError> {
+    let mut connection = pool.acquire().await.map_err(StoreError::unavailable)?;
+    let outcome = transaction(backend, &mut connection, batch).await;
+    if outcome.is_err() {
+        // Whatever state it is in, nobody works on with it.
+        if let Err(error) = connection.detach().close().await {
+            tracing::debug!(%error, "a broken connection did not close cleanly");
+        }
+    }
+    outcome
+}
+
+async fn transaction(
+    backend: Backend,
+    connection: &mut AnyConnection,
+    batch: &mut [Box<dyn Operation>],
+) -> Result<Option<Generation>, StoreError> {
+    let lost = StoreError::unavailable;
+    connection.execute(backend.begin()).await.map_err(lost)?;
+    if backend == Backend::Postgres {
+        let lock = sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(LOCK);
+        lock.execute(&mut *connection).await.map_err(lost)?;
+    }
+    let mut tx = Tx::new(connection);
+    for operation in batch.iter_mut() {
+        tx.connection()
+            .execute("SAVEPOINT operation")
+            .await
+            .map_err(lost)?;
+        // A panic is a fault of one operation; the line of writers must outlive it.
+        let done = AssertUnwindSafe(operation.run(&mut tx)).catch_unwind().await;
+        match done.unwrap_or(Err(StoreError::Undone)) {
+            Ok(()) => tx.keep(),
+            Err(StoreError::Undone) => {
+                tx.undo();
+                tx.connection()
+                    .execute("ROLLBACK TO operation")
+                    .await
+                    .map_err(lost)?;
+            }
+            Err(error) => return Err(error),
+        }
+        tx.connection().execute("RELEASE operation").await.map_err(lost)?;
+    }
+    let newest = tx.kept();
+    tx.connection().execute("COMMIT").await.map_err(lost)?;
+    Ok(newest)
+}
