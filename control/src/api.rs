@@ -6,9 +6,13 @@
 //!
 //! The OpenAPI document is made from the handlers and compared with `control/openapi.json` by a test.
 
-#![allow(unused_qualifications, reason = "utoipa's attribute writes the types of parameters with their paths")]
+#![allow(
+    unused_qualifications,
+    reason = "utoipa's attribute writes the types of parameters with their paths"
+)]
 
 mod access;
+mod attachments;
 mod auth;
 mod block;
 mod check;
@@ -18,9 +22,11 @@ mod errors;
 mod etag;
 mod extract;
 mod jobs;
+mod leases;
 mod lists;
 mod openapi;
 mod policies;
+mod policy_list;
 pub mod problem;
 mod sets;
 mod state;
@@ -32,14 +38,12 @@ mod who_allows;
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request};
-use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use axum::http::header::CACHE_CONTROL;
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 
 use self::access::PREFIX;
@@ -53,10 +57,10 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// The API. Requests carry the address of their sender as `ConnectInfo<SocketAddr>`; without it, all share one allowance
 /// for wrong tokens.
 pub fn router(state: ApiState) -> Router {
-    let (router, document) = OpenApiRouter::new().nest(PREFIX, openapi::routes()).split_for_parts();
-    let document = document_text(document);
+    let (router, _) = OpenApiRouter::new()
+        .nest(PREFIX, openapi::routes())
+        .split_for_parts();
     router
-        .route(&format!("{PREFIX}/openapi.json"), get(move || served(document.clone())))
         // Where probes look.
         .route("/healthz", get(system::healthz))
         .route("/readyz", get(system::readyz))
@@ -71,25 +75,15 @@ pub fn router(state: ApiState) -> Router {
 }
 
 /// The OpenAPI document, as it is served.
-pub fn openapi() -> String {
-    let (_, document) = OpenApiRouter::new().nest(PREFIX, openapi::routes()).split_for_parts();
-    String::from_utf8_lossy(&document_text(document)).into_owned()
-}
-
-fn document_text(document: OpenApi) -> Bytes {
-    let document = openapi::complete(document);
-    // Plain data with text keys always serializes.
-    let mut text = serde_json::to_string_pretty(&document).unwrap_or_default();
-    text.push('\n');
-    text.into()
-}
-
-async fn served(document: Bytes) -> Response {
-    ([(CONTENT_TYPE, "application/json")], document).into_response()
+pub fn openapi() -> &'static str {
+    openapi::text()
 }
 
 async fn no_route(request: Request) -> Refused {
-    let detail = format!("there is nothing at {}; see {PREFIX}/openapi.json", request.uri().path());
+    let detail = format!(
+        "there is nothing at {}; see {PREFIX}/openapi.json",
+        request.uri().path()
+    );
     Refused::not_found(detail)
 }
 
@@ -101,17 +95,19 @@ async fn no_method(method: Method, path: Option<MatchedPath>) -> Refused {
 
 /// Bounds a request in time, and says what no answer of an API is for.
 async fn bounded(request: Request, next: Next) -> Response {
-    let mut response = match tokio::time::timeout(PATIENCE, next.run(request)).await {
-        Ok(response) => response,
-        Err(_) => {
-            let detail = format!("the request took longer than {} s", PATIENCE.as_secs());
-            Refused::new(StatusCode::SERVICE_UNAVAILABLE, Code::Timeout, detail)
-                .retry_after(1)
-                .into_response()
-        }
-    };
+    let answer = tokio::time::timeout(PATIENCE, next.run(request)).await;
+    let mut response = answer.unwrap_or_else(|_| {
+        let detail = format!("the request took longer than {} s", PATIENCE.as_secs());
+        let refused = Refused::new(StatusCode::SERVICE_UNAVAILABLE, Code::Timeout, detail);
+        refused.retry_after(1).into_response()
+    });
     let headers = response.headers_mut();
-    headers.insert(HeaderName::from_static("x-content-type-options"), HeaderValue::from_static("nosniff"));
-    headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    headers.insert(
+        HeaderName::from_static("x-content-type-options"),
+        HeaderValue::from_static("nosniff"),
+    );
+    headers
+        .entry(CACHE_CONTROL)
+        .or_insert(HeaderValue::from_static("no-store"));
     response
 }

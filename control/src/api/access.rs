@@ -80,9 +80,17 @@ pub(super) const RULES: &[Rule] = &[
     delete("/orgs/{owner}/policies/{name}", WRITERS, &[404, 412]),
     get("/orgs/{owner}/policies/{name}/history", READERS, &[404]),
     get("/orgs/{owner}/policies/{name}/versions", READERS, &[404]),
-    get("/orgs/{owner}/policies/{name}/versions/{version}", READERS, &[404, 406]),
+    get(
+        "/orgs/{owner}/policies/{name}/versions/{version}",
+        READERS,
+        &[404, 406],
+    ),
     get("/orgs/{owner}/policies/{name}/diff", READERS, &[404]),
-    post("/orgs/{owner}/policies/{name}/rollback", WRITERS, &[404, 409, 412, 428]),
+    post(
+        "/orgs/{owner}/policies/{name}/rollback",
+        WRITERS,
+        &[404, 409, 412, 428],
+    ),
     post("/orgs/{owner}/policies/{name}/attachments", WRITERS, &[404, 409]),
     get("/orgs/{owner}/endpoint-sets", READERS, &[]),
     get("/orgs/{owner}/endpoint-sets/{name}", READERS, &[404, 406]),
@@ -108,9 +116,15 @@ pub(super) const RULES: &[Rule] = &[
 
 /// The rule of a route. `HEAD` is a `GET` whose body is left out.
 pub(super) fn rule_of(method: &Method, path: &str) -> Option<&'static Rule> {
-    let asked = if *method == Method::HEAD { &Method::GET } else { method };
+    let asked = if *method == Method::HEAD {
+        &Method::GET
+    } else {
+        method
+    };
     let path = path.strip_prefix(PREFIX).unwrap_or(path);
-    RULES.iter().find(|rule| rule.method == *asked && rule.path == path)
+    RULES
+        .iter()
+        .find(|rule| rule.method == *asked && rule.path == path)
 }
 
 /// Stands before every route: asks who is calling, and lets only those pass who may.
@@ -126,7 +140,11 @@ pub(super) async fn guard(State(state): State<ApiState>, mut request: Request, n
     let Who::Roles(roles) = rule.who else {
         return next.run(request).await;
     };
-    let caller = match state.authenticator.authenticate(request.headers(), request.extensions()).await {
+    let caller = match state
+        .authenticator
+        .authenticate(request.headers(), request.extensions())
+        .await
+    {
         Ok(caller) => caller,
         Err(refused) => return refused.into_response(),
     };

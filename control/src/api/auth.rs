@@ -115,19 +115,21 @@ impl Authenticator {
         revocations: u64,
     ) -> Result<Arc<Token>, Refused> {
         let now = (self.clock)();
-        self.wrong.lock().take(peer, now).map_err(too_many)?;
-        let found = self.store.token_by_digest(&shown).await;
-        let good = match &found {
-            Ok(token) => token.as_ref().is_some_and(|token| is_good(token, now)),
-            // The store's trouble is not the caller's.
-            Err(_) => true,
+        self.wrong.lock().check(peer, now).map_err(too_many)?;
+        let found = self
+            .store
+            .token_by_digest(&shown)
+            .await
+            .map_err(errors::of_query)?;
+        let Some(token) = found.filter(|token| is_good(token, now)) else {
+            self.wrong.lock().charge(peer, now);
+            return Err(wrong_token());
         };
-        if good {
-            self.wrong.lock().give_back(peer, now);
-        }
-        let token = found.map_err(errors::of_query)?.filter(|_| good).ok_or_else(wrong_token)?;
         let token = Arc::new(token);
-        if token.last_used_at.is_none_or(|last| now.duration_since(last) >= TOUCH) {
+        if token
+            .last_used_at
+            .is_none_or(|last| now.duration_since(last) >= TOUCH)
+        {
             self.touch(token.id.clone(), now);
         }
         let known = Known {
@@ -253,7 +255,9 @@ impl Caller {
                 let owner = name.split('/').next().unwrap_or_default();
                 self.check_owner(owner)
             }
-            Scope::Cluster(_) | Scope::Network(_) | Scope::Lease(_) => self.check_unlimited(&scope.to_string()),
+            Scope::Cluster(_) | Scope::Network(_) | Scope::Lease(_) => {
+                self.check_unlimited(&scope.to_string())
+            }
         }
     }
 

@@ -177,7 +177,8 @@ async fn patterns(text: String) -> Result<Vec<String>, Refused> {
             return Err(Refused::document(&list.diagnostics, &text, "list"));
         }
         if list.entries.is_empty() {
-            let detail = "the list has no entry: a name, `*.name`, address or range a line, a hosts file or a zone";
+            let detail =
+                "the list has no entry: a name, `*.name`, address or range a line, a hosts file or a zone";
             return Err(Refused::invalid("list", detail));
         }
         Ok(list.entries.iter().map(|one| one.entry.to_string()).collect())

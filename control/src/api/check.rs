@@ -14,7 +14,6 @@ use super::problem::{Refused, rendered};
 use super::state::ApiState;
 use crate::document::{CheckedPolicy, CheckedSet, unknown_sets, views};
 use crate::model::DiagnosticView;
-use crate::store::StoreError;
 
 /// A document to be checked.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -91,14 +90,10 @@ async fn policy(state: &ApiState, owner: &str, yaml: &str) -> Result<Vec<Diagnos
         Ok(checked) => checked,
         Err(diagnostics) => return Ok(diagnostics),
     };
-    let mut known = Vec::new();
-    for (name, _) in &checked.sets {
-        match state.store.set(owner, name).await {
-            Ok(set) => known.push(set.name),
-            Err(StoreError::NotFound { .. } | StoreError::Invalid { .. }) => {}
-            Err(error) => return Err(error.into()),
-        }
+    if checked.sets.is_empty() {
+        return Ok(checked.diagnostics);
     }
+    let known = state.store.set_names(owner).await?;
     let mut diagnostics = unknown_sets(yaml, &checked.sets, &known, owner);
     diagnostics.extend(checked.diagnostics);
     diagnostics.sort_by_key(|one| (one.line, one.column, std::cmp::Reverse(one.severity)));

@@ -40,9 +40,10 @@ pub(super) fn text(bytes: Bytes) -> Result<String, Refused> {
     String::from_utf8(bytes.into()).map_err(|error| {
         let good = error.utf8_error().valid_up_to();
         let before = &error.as_bytes()[..good];
-        let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
-        let start = before.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
-        let column = String::from_utf8_lossy(&before[start..]).chars().count() + 1;
+        let before = String::from_utf8_lossy(before);
+        let start = before.rsplit_once('\n').map_or(&*before, |(_, start)| start);
+        let line = before.matches('\n').count() + 1;
+        let column = start.chars().count() + 1;
         let detail = format!("the body is not in UTF-8: line {line}, column {column}");
         Refused::new(StatusCode::BAD_REQUEST, Code::Syntax, detail).place(line, column)
     })
@@ -59,9 +60,11 @@ pub(super) fn check_size(yaml: &str) -> Result<(), Refused> {
 /// An error of an operation that was given this document; `name` is what diagnostics call it.
 pub(super) fn wrong(yaml: &str, name: &str) -> impl FnOnce(StoreError) -> Refused {
     let (yaml, name) = (yaml.to_owned(), name.to_owned());
-    move |error| match error {
-        StoreError::Document(diagnostics) => Refused::document(&diagnostics, &yaml, &name),
-        other => errors::of_body(other),
+    move |error| {
+        if let StoreError::Document(diagnostics) = &error {
+            return Refused::document(diagnostics, &yaml, &name);
+        }
+        errors::of_body(error)
     }
 }
 
@@ -107,13 +110,17 @@ fn media_range(range: &str) -> (u16, Option<Form>) {
     let mut parts = range.split(';').map(str::trim);
     let form = match parts.next().unwrap_or_default() {
         "*/*" | "application/*" | "application/json" => Some(Form::Json),
-        "application/yaml" | "application/x-yaml" | "text/yaml" | "text/x-yaml" | "text/*" => Some(Form::Yaml),
+        "application/yaml" | "application/x-yaml" | "text/yaml" | "text/x-yaml" | "text/*" => {
+            Some(Form::Yaml)
+        }
         _ => None,
     };
-    let weight = parts.find_map(|part| part.strip_prefix("q=")).map_or(1_000, |weight| {
-        let weight: f32 = weight.parse().unwrap_or(0.0);
-        (weight.clamp(0.0, 1.0) * 1_000.0) as u16
-    });
+    let weight = parts
+        .find_map(|part| part.strip_prefix("q="))
+        .map_or(1_000, |weight| {
+            let weight: f32 = weight.parse().unwrap_or(0.0);
+            (weight.clamp(0.0, 1.0) * 1_000.0) as u16
+        });
     (weight, form)
 }
 
@@ -166,7 +173,10 @@ mod tests {
         assert_eq!(read(&["*/*"]), Ok(Form::Json));
         assert_eq!(read(&["application/yaml"]), Ok(Form::Yaml));
         assert_eq!(read(&["Text/YAML; charset=utf-8"]), Ok(Form::Yaml));
-        assert_eq!(read(&["application/json;q=0.5, application/yaml"]), Ok(Form::Yaml));
+        assert_eq!(
+            read(&["application/json;q=0.5, application/yaml"]),
+            Ok(Form::Yaml)
+        );
         assert_eq!(read(&["text/html, application/json;q=0.5"]), Ok(Form::Json));
         assert_eq!(read(&["text/html", "application/yaml;q=0.1"]), Ok(Form::Yaml));
         assert_eq!(read(&["text/html"]), Err(406));

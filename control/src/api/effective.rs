@@ -102,8 +102,14 @@ pub(super) async fn effective(
     });
     let answer = EffectiveAnswer {
         considered: considered.collect(),
-        egress: facets.egress.map(|decider| facet(&decider, true)).unwrap_or_default(),
-        lockdown: facets.lockdown.map(|decider| facet(&decider, false)).unwrap_or_default(),
+        egress: facets
+            .egress
+            .map(|decider| facet(&decider, true))
+            .unwrap_or_default(),
+        lockdown: facets
+            .lockdown
+            .map(|decider| facet(&decider, false))
+            .unwrap_or_default(),
     };
     Ok(axum::Json(answer).into_response())
 }
@@ -143,11 +149,17 @@ fn identity(whose: Whose) -> Result<JobIdentity, Refused> {
     let (mut owner, repo) = (text(whose.owner), text(whose.repo));
     let (workflow, cluster) = (text(whose.workflow), text(whose.cluster));
     if owner.contains('/') {
-        return Err(Refused::bad("owner", format!("{owner:?} is no owner; write ?repo={owner}")));
+        return Err(Refused::bad(
+            "owner",
+            format!("{owner:?} is no owner; write ?repo={owner}"),
+        ));
     }
     if let Some((of, name)) = repo.split_once('/') {
         if !owner.is_empty() && owner.to_lowercase() != of.to_lowercase() {
-            return Err(Refused::bad("repo", format!("{repo:?} is not of owner {owner:?}")));
+            return Err(Refused::bad(
+                "repo",
+                format!("{repo:?} is not of owner {owner:?}"),
+            ));
         }
         if of.is_empty() || name.is_empty() || name.contains('/') {
             return Err(Refused::bad("repo", format!("{repo:?} is not OWNER/NAME")));
@@ -155,10 +167,16 @@ fn identity(whose: Whose) -> Result<JobIdentity, Refused> {
         of.clone_into(&mut owner);
     }
     if owner.is_empty() && !repo.is_empty() {
-        return Err(Refused::bad("repo", format!("{repo:?}: say whose, as OWNER/NAME")));
+        return Err(Refused::bad(
+            "repo",
+            format!("{repo:?}: say whose, as OWNER/NAME"),
+        ));
     }
     if repo.is_empty() && !workflow.is_empty() {
-        return Err(Refused::bad("workflow", "a workflow needs its repository: ?repo=OWNER/NAME"));
+        return Err(Refused::bad(
+            "workflow",
+            "a workflow needs its repository: ?repo=OWNER/NAME",
+        ));
     }
     if workflow.contains('/') {
         let detail = format!("{workflow:?} is no file name; write ci.yml, without its folder");

@@ -41,7 +41,11 @@ impl Tag {
     }
 
     fn text(&self) -> String {
-        let parts = [self.version.to_string(), self.identity.clone(), self.state.clone()];
+        let parts = [
+            self.version.to_string(),
+            self.identity.clone(),
+            self.state.clone(),
+        ];
         let parts: Vec<String> = parts.into_iter().filter(|part| !part.is_empty()).collect();
         parts.join("-")
     }
@@ -57,7 +61,12 @@ impl Tag {
 /// 32 bits of a SHA-256, in hexadecimal: tells neighbours apart, guards nothing.
 fn short_digest(bytes: &[u8]) -> String {
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes);
-    digest.as_ref().iter().take(4).map(|byte| format!("{byte:02x}")).collect()
+    let first = digest
+        .as_ref()
+        .iter()
+        .take(4)
+        .fold(0, |bits: u32, byte| bits << 8 | u32::from(*byte));
+    format!("{first:08x}")
 }
 
 /// What `If-Match` or `If-None-Match` says.
@@ -132,7 +141,9 @@ fn entity_tags(text: &str) -> Option<Vec<(String, bool)>> {
             rest = after.trim_start();
             continue;
         }
-        let (weak, after) = rest.strip_prefix("W/").map_or((false, rest), |after| (true, after));
+        let (weak, after) = rest
+            .strip_prefix("W/")
+            .map_or((false, rest), |after| (true, after));
         let (tag, after) = after.strip_prefix('"')?.split_once('"')?;
         if tag.contains(|c: char| c.is_ascii_control() || c == ' ') {
             return None;
@@ -165,7 +176,12 @@ pub(super) fn required(what: &str) -> Refused {
     let detail = format!(
         "say which version of {what} your change is based on: If-Match with the ETag that you read, or `*` for any"
     );
-    Refused::new(StatusCode::PRECONDITION_REQUIRED, Code::PreconditionRequired, detail).field("If-Match")
+    Refused::new(
+        StatusCode::PRECONDITION_REQUIRED,
+        Code::PreconditionRequired,
+        detail,
+    )
+    .field("If-Match")
 }
 
 #[cfg(test)]
@@ -194,8 +210,21 @@ mod tests {
             read(&["W/\"3\" , \"4,5\",,\"\""]),
             Ok(Some(tags(&[("3", true), ("4,5", false), ("", false)])))
         );
-        assert_eq!(read(&["\"3\"", "\"4\""]), Ok(Some(tags(&[("3", false), ("4", false)]))));
-        for wrong in ["3", "", ",", "\"3", "\"3\" \"4\"", "w/\"3\"", "*, \"3\"", "\"a b\"", "\"3\";"] {
+        assert_eq!(
+            read(&["\"3\"", "\"4\""]),
+            Ok(Some(tags(&[("3", false), ("4", false)])))
+        );
+        for wrong in [
+            "3",
+            "",
+            ",",
+            "\"3",
+            "\"3\" \"4\"",
+            "w/\"3\"",
+            "*, \"3\"",
+            "\"a b\"",
+            "\"3\";",
+        ] {
             assert_eq!(read(&[wrong]), Err(400), "{wrong}");
         }
         assert_eq!(read(&["*", "\"3\""]), Err(400));
@@ -207,7 +236,13 @@ mod tests {
         let allows = |shown: &str| read(&[shown]).unwrap().unwrap().allows_change_of(&tag);
         assert!(allows("*") && allows("\"3\"") && allows("\"3-k7x2\"") && allows("\"3-k7x2-ffffffff\""));
         assert!(allows("\"2\", \"3\""));
-        assert!(!allows("W/\"3\"") && !allows("\"2\"") && !allows("\"3-other\"") && !allows("\"30\"") && !allows("\"03\""));
+        assert!(
+            !allows("W/\"3\"")
+                && !allows("\"2\"")
+                && !allows("\"3-other\"")
+                && !allows("\"30\"")
+                && !allows("\"03\"")
+        );
     }
 
     #[test]
@@ -218,7 +253,10 @@ mod tests {
         assert!(read(&[&shown]).unwrap().unwrap().names(&json));
         assert!(read(&[&weak]).unwrap().unwrap().names(&json));
         assert!(!read(&[&shown]).unwrap().unwrap().names(&yaml));
-        assert!(!read(&["\"3\""]).unwrap().unwrap().names(&json), "its attachments may differ");
+        assert!(
+            !read(&["\"3\""]).unwrap().unwrap().names(&json),
+            "its attachments may differ"
+        );
         assert_eq!(yaml.header(), "\"3-k7x2\"");
     }
 }

@@ -73,7 +73,10 @@ where
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refused> {
         if parts.uri.query().is_some_and(|query| query.contains("%00")) {
-            return Err(Refused::bad("query", "a parameter has the control character U+0000"));
+            return Err(Refused::bad(
+                "query",
+                "a parameter has the control character U+0000",
+            ));
         }
         match Query::from_request_parts(parts, state).await {
             Ok(Query(params)) => Ok(Self(params)),
@@ -84,9 +87,15 @@ where
 
 fn wrong_params(rejection: &QueryRejection) -> Refused {
     let text = rejection.body_text();
-    let text = text.rsplit_once("query string: ").map_or(text.as_str(), |(_, rest)| rest);
+    let text = text
+        .rsplit_once("query string: ")
+        .map_or(text.as_str(), |(_, rest)| rest);
     let (detail, field) = humane(text);
-    let code = if text.contains("unknown field") { Code::UnknownField } else { Code::Invalid };
+    let code = if text.contains("unknown field") {
+        Code::UnknownField
+    } else {
+        Code::Invalid
+    };
     let refused = Refused::new(StatusCode::BAD_REQUEST, code, detail);
     // `limit: invalid digit found in string`.
     let before = text.split_once(": ").map(|(name, _)| name.to_owned());
@@ -147,9 +156,16 @@ pub(super) enum Media {
 /// What the body is said to be; `None` when nothing is said. A kind that nobody here reads, an encoding, or another
 /// character set than UTF-8 is refused.
 pub(super) fn media_type(headers: &HeaderMap) -> Result<Option<Media>, Refused> {
-    if headers.get(CONTENT_ENCODING).is_some_and(|coding| coding != "identity") {
+    if headers
+        .get(CONTENT_ENCODING)
+        .is_some_and(|coding| coding != "identity")
+    {
         let detail = "bodies are read as they are, without a Content-Encoding";
-        return Err(Refused::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, Code::UnsupportedMediaType, detail));
+        return Err(Refused::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Code::UnsupportedMediaType,
+            detail,
+        ));
     }
     let Some(value) = headers.get(CONTENT_TYPE) else {
         return Ok(None);
@@ -172,13 +188,24 @@ pub(super) fn media_type(headers: &HeaderMap) -> Result<Option<Media>, Refused> 
 /// 415, naming what is read instead.
 pub(super) fn unsupported(instead: &str) -> Refused {
     let detail = format!("a body of this kind is not read here; send {instead} and say so in Content-Type");
-    Refused::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, Code::UnsupportedMediaType, detail).field("Content-Type")
+    Refused::new(
+        StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        Code::UnsupportedMediaType,
+        detail,
+    )
+    .field("Content-Type")
 }
 
 /// The body, when it is not larger than `limit`.
 pub(super) async fn read(request: Request, limit: usize) -> Result<Bytes, Refused> {
-    let said = request.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok());
-    if said.and_then(|text| text.parse::<usize>().ok()).is_some_and(|length| length > limit) {
+    let said = request
+        .headers()
+        .get(CONTENT_LENGTH)
+        .and_then(|value| value.to_str().ok());
+    if said
+        .and_then(|text| text.parse::<usize>().ok())
+        .is_some_and(|length| length > limit)
+    {
         return Err(too_large("the body", limit));
     }
     read_body(request.into_body(), limit).await
@@ -213,25 +240,39 @@ pub(super) fn from_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Refused>
     reader.end().map_err(|error| wrong_json(&error, None))?;
     match nul_in(bytes) {
         None => Ok(value),
-        Some(field) => Err(Refused::invalid(&field, "the text has the control character U+0000")),
+        Some(field) => Err(Refused::invalid(
+            &field,
+            "the text has the control character U+0000",
+        )),
     }
 }
 
 fn wrong_json(error: &serde_json::Error, path: Option<&str>) -> Refused {
     let text = error.to_string();
-    let text = text.rsplit_once(" at line ").map_or(text.as_str(), |(text, _)| text);
+    let text = text
+        .rsplit_once(" at line ")
+        .map_or(text.as_str(), |(text, _)| text);
     let place = (error.line(), error.column());
     let refused = match error.classify() {
         Category::Syntax | Category::Eof | Category::Io => {
-            let detail = format!("the body is no JSON: {text}, line {}, column {}", place.0, place.1);
+            let detail = format!(
+                "the body is no JSON: {text}, line {}, column {}",
+                place.0, place.1
+            );
             return Refused::new(StatusCode::BAD_REQUEST, Code::Syntax, detail).place(place.0, place.1);
         }
         Category::Data => {
             let (detail, named) = humane(text);
-            let code = if text.starts_with("unknown field") { Code::UnknownField } else { Code::Invalid };
+            let code = if text.starts_with("unknown field") {
+                Code::UnknownField
+            } else {
+                Code::Invalid
+            };
             let refused = Refused::new(StatusCode::UNPROCESSABLE_ENTITY, code, detail);
             match (path, named) {
-                (Some(path), Some(named)) if !path.ends_with(&named) => refused.field(&format!("{path}.{named}")),
+                (Some(path), Some(named)) if !path.ends_with(&named) => {
+                    refused.field(&format!("{path}.{named}"))
+                }
                 (Some(path), _) => refused.field(path),
                 (None, Some(named)) => refused.field(&named),
                 (None, None) => refused,
@@ -258,7 +299,10 @@ fn humane(text: &str) -> (String, Option<String>) {
         Some(near) => format!("{text}; did you mean `{near}`?"),
         None => text.to_owned(),
     };
-    (detail, named(Some(unknown)).filter(|_| text.contains("unknown field")))
+    (
+        detail,
+        named(Some(unknown)).filter(|_| text.contains("unknown field")),
+    )
 }
 
 /// The first field whose text, or whose own name, has a NUL, which no database keeps.
@@ -310,31 +354,70 @@ mod tests {
 
     async fn told(text: &[u8]) -> serde_json::Value {
         let refused = from_json::<Sample>(text).expect_err("it is refused");
-        let body = to_bytes(refused.into_response().into_body(), 1 << 20).await.unwrap();
+        let body = to_bytes(refused.into_response().into_body(), 1 << 20)
+            .await
+            .unwrap();
         serde_json::from_slice(&body).unwrap()
     }
 
     #[tokio::test]
     async fn what_is_wrong_with_json_is_said_with_its_place_and_field() {
         let cases: [(&[u8], u16, &str, &str, &str); 10] = [
-            (b"{\"name\": \"x\",\n  oops}", 400, "syntax", "", "line 2, column 3"),
+            (
+                b"{\"name\": \"x\",\n  oops}",
+                400,
+                "syntax",
+                "",
+                "line 2, column 3",
+            ),
             (b"{\"name\": \"x\"", 400, "syntax", "", "EOF"),
             (b"{\"name\": \"x\"} {}", 400, "syntax", "", "trailing characters"),
             (b"{\"name\": \"\xff\"}", 400, "syntax", "", "invalid unicode"),
-            (b"{\"nmae\": \"x\"}", 422, "unknown-field", "nmae", "did you mean `name`?"),
-            (b"{\"name\": \"x\", \"name\": \"y\"}", 422, "invalid", "name", "duplicate field `name`"),
+            (
+                b"{\"nmae\": \"x\"}",
+                422,
+                "unknown-field",
+                "nmae",
+                "did you mean `name`?",
+            ),
+            (
+                b"{\"name\": \"x\", \"name\": \"y\"}",
+                422,
+                "invalid",
+                "name",
+                "duplicate field `name`",
+            ),
             (b"{}", 422, "invalid", "name", "missing field `name`"),
             (b"{\"name\": 7}", 422, "invalid", "name", "expected a string"),
-            (b"{\"name\": \"x\", \"inner\": {\"since\": -1}}", 422, "invalid", "inner.since", "expected u32"),
-            (b"{\"name\": \"x\", \"inner\": {\"sice\": 1}}", 422, "unknown-field", "inner.sice", "`since`"),
+            (
+                b"{\"name\": \"x\", \"inner\": {\"since\": -1}}",
+                422,
+                "invalid",
+                "inner.since",
+                "expected u32",
+            ),
+            (
+                b"{\"name\": \"x\", \"inner\": {\"sice\": 1}}",
+                422,
+                "unknown-field",
+                "inner.sice",
+                "`since`",
+            ),
         ];
         for (text, status, code, field, detail) in cases {
             let told = told(text).await;
             let shown = String::from_utf8_lossy(text);
             assert_eq!(told["status"], status, "{shown}: {told}");
             assert_eq!(told["code"], code, "{shown}: {told}");
-            assert_eq!(told["field"].as_str().unwrap_or_default(), field, "{shown}: {told}");
-            assert!(told["detail"].as_str().unwrap().contains(detail), "{shown}: {told}");
+            assert_eq!(
+                told["field"].as_str().unwrap_or_default(),
+                field,
+                "{shown}: {told}"
+            );
+            assert!(
+                told["detail"].as_str().unwrap().contains(detail),
+                "{shown}: {told}"
+            );
             assert!(told["line"].as_u64().unwrap() >= 1, "{shown}: {told}");
         }
     }

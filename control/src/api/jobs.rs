@@ -1,4 +1,4 @@
-//! Jobs and leases: what runs where, and what a provisioner says about it.
+//! Jobs: what runs, and what a provisioner says about it.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -24,8 +24,8 @@ use super::extract::{Json, Names, Params};
 use super::lists::{Paging, page_request};
 use super::problem::{Code, Refused};
 use super::state::ApiState;
-use crate::model::{Job, LeaseView, Page, PageRequest, Role};
-use crate::store::{JobFilter, LeaseFilter};
+use crate::model::{Job, Page, Role};
+use crate::store::JobFilter;
 use crate::sync::RegisterError;
 
 /// How long a job's lease lives when nobody ends it: the longest that a forge lets a job run, and some.
@@ -142,50 +142,13 @@ pub(super) struct WhichJobs {
     limit: Option<u32>,
 }
 
-/// Which leases are listed.
-#[derive(Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub(super) struct WhichLeases {
-    /// Of a source.
-    #[serde(default)]
-    #[param(value_type = Option<String>)]
-    source: Option<IpAddr>,
-    /// In a network.
-    #[serde(default)]
-    network: Option<String>,
-    /// Of a group of gateways.
-    #[serde(default)]
-    group: Option<String>,
-    /// `next` of the page before.
-    #[serde(default)]
-    after: Option<String>,
-    /// Items at most.
-    #[serde(default)]
-    #[param(minimum = 1, maximum = 1000)]
-    limit: Option<u32>,
-}
-
-/// Which source is to be cleared.
-#[derive(Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub(super) struct WhichSource {
-    /// The source.
-    #[param(value_type = String)]
-    source: IpAddr,
-    /// Its network, where several have such an address.
-    #[serde(default)]
-    network: Option<String>,
-}
-
 /// What came of ending a job.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Ended {
     /// The job.
-    id: String,
+    pub(super) id: String,
     /// False when it had ended before.
-    ended: bool,
+    pub(super) ended: bool,
 }
 
 /// Registers a job at sources that a provisioner knows.
@@ -249,7 +212,10 @@ fn lease_of(start: JobStart, caller: &Caller, now: Timestamp) -> Result<LeaseRec
         && !identity.cluster.is_empty()
         && identity.cluster != cluster.as_str()
     {
-        let detail = format!("the token stands for cluster {cluster:?}, not {:?}", identity.cluster);
+        let detail = format!(
+            "the token stands for cluster {cluster:?}, not {:?}",
+            identity.cluster
+        );
         return Err(Refused::invalid("cluster", detail));
     }
     let cluster = caller.token.cluster.as_deref().map(CompactString::from);
@@ -283,7 +249,10 @@ fn identity_of(start: &JobStart) -> Result<JobIdentity, Refused> {
         return Err(Refused::invalid("repo", "write OWNER/NAME"));
     }
     if start.owner.is_empty() || start.owner.contains('/') {
-        return Err(Refused::invalid("owner", format!("{:?} is no owner", start.owner)));
+        return Err(Refused::invalid(
+            "owner",
+            format!("{:?} is no owner", start.owner),
+        ));
     }
     let identity = JobIdentity {
         owner: text("owner", &start.owner)?,
@@ -314,8 +283,12 @@ impl Caller {
     /// 403 for a job that the token does not name.
     fn check_job(&self, identity: &JobIdentity) -> Result<(), Refused> {
         let repos = &self.token.repos;
-        let named = repos.iter().any(|repo| repo.to_lowercase() == identity.repo.as_str());
-        if named || (repos.is_empty() && self.owns(&identity.owner)) || (self.is_limited() && self.owns(&identity.owner))
+        let named = repos
+            .iter()
+            .any(|repo| repo.to_lowercase() == identity.repo.as_str());
+        if named
+            || (repos.is_empty() && self.owns(&identity.owner))
+            || (self.is_limited() && self.owns(&identity.owner))
         {
             return Ok(());
         }
@@ -334,7 +307,7 @@ impl Caller {
     }
 
     /// Networks that a list is cut down to.
-    fn networks(&self) -> Vec<String> {
+    pub(super) fn networks(&self) -> Vec<String> {
         match self.role() {
             Role::Provisioner => self.token.networks.clone(),
             Role::Admin | Role::Editor | Role::Viewer | Role::Gateway | Role::Runner => Vec::new(),
@@ -342,10 +315,12 @@ impl Caller {
     }
 
     /// Owners that a list is cut down to: an own one that was asked for, else all that the token has.
-    fn owners(&self) -> Vec<String> {
+    pub(super) fn owners(&self) -> Vec<String> {
         match self.role() {
             Role::Provisioner => Vec::new(),
-            Role::Admin | Role::Editor | Role::Viewer | Role::Gateway | Role::Runner => self.token.owners.clone(),
+            Role::Admin | Role::Editor | Role::Viewer | Role::Gateway | Role::Runner => {
+                self.token.owners.clone()
+            }
         }
     }
 }
@@ -358,7 +333,11 @@ pub(super) async fn list_jobs(
     caller: Caller,
     Params(which): Params<WhichJobs>,
 ) -> Result<Response, Refused> {
-    if let Some(owner) = which.owner.as_deref().filter(|_| caller.role() != Role::Provisioner) {
+    if let Some(owner) = which
+        .owner
+        .as_deref()
+        .filter(|_| caller.role() != Role::Provisioner)
+    {
         caller.check_owner(owner)?;
     }
     let filter = JobFilter {
@@ -415,70 +394,5 @@ pub(super) async fn end_job(
         }
     };
     let ended = state.hub.end(&job, by, ending).await?;
-    Ok(axum::Json(Ended { id, ended }).into_response())
-}
-
-/// Living leases, one item a source.
-#[utoipa::path(get, path = "/leases", tag = "jobs", params(WhichLeases),
-    responses((status = 200, body = Page<LeaseView>)))]
-pub(super) async fn list_leases(
-    State(state): State<ApiState>,
-    caller: Caller,
-    Params(which): Params<WhichLeases>,
-) -> Result<Response, Refused> {
-    let filter = LeaseFilter {
-        owners: caller.owners(),
-        networks: caller.networks(),
-        group: which.group,
-        source: which.source,
-        network: which.network,
-    };
-    let page = page_request(Paging {
-        after: which.after,
-        limit: which.limit,
-    })?;
-    let found = state.store.leases(&filter, &page).await.map_err(errors::of_query)?;
-    Ok(axum::Json(found).into_response())
-}
-
-/// Ends whatever lease holds a source, and frees the source: its machine is gone.
-#[utoipa::path(delete, path = "/leases", tag = "jobs", params(WhichSource), responses((status = 200, body = Ended)))]
-pub(super) async fn clear_source(
-    State(state): State<ApiState>,
-    caller: Caller,
-    Params(which): Params<WhichSource>,
-) -> Result<Response, Refused> {
-    let filter = LeaseFilter {
-        owners: caller.owners(),
-        networks: caller.networks(),
-        source: Some(which.source),
-        network: which.network,
-        group: None,
-    };
-    let page = PageRequest::default();
-    let held = state.store.leases(&filter, &page).await.map_err(errors::of_query)?.items;
-    let lease = match held.as_slice() {
-        [] => {
-            let detail = format!("no lease that this token reaches holds {}", which.source);
-            return Err(Refused::not_found(detail).field("source"));
-        }
-        [lease] => lease,
-        several => {
-            let networks: Vec<String> = several.iter().map(|one| format!("{} of {}", one.network, one.group)).collect();
-            let detail = format!(
-                "{} is held in several networks ({}); say which with ?network=",
-                which.source,
-                networks.join(", ")
-            );
-            return Err(Refused::new(StatusCode::CONFLICT, Code::Conflict, detail).field("network"));
-        }
-    };
-    let job = state.store.job(&lease.job_id).await.map_err(errors::of_query)?;
-    let by = match caller.role() {
-        Role::Provisioner => EndedBy::Provisioner,
-        Role::Admin | Role::Editor | Role::Viewer | Role::Gateway | Role::Runner => EndedBy::Operator,
-    };
-    let ended = state.hub.end(&job, by, Ending::Release).await.map_err(errors::of_query)?;
-    let id = lease.job_id.clone();
     Ok(axum::Json(Ended { id, ended }).into_response())
 }

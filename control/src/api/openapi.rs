@@ -3,11 +3,16 @@
 //! Owns what every operation has in common: who may use it, and the refusals that follow from its shape. A handler
 //! names its own answers only; a status that can occur and is not named is a bug that the fuzzer finds.
 
+use std::sync::LazyLock;
+
+use axum::http::header::CONTENT_TYPE;
 use axum::http::{Method, StatusCode};
+use axum::response::{IntoResponse, Response};
 use utoipa::openapi::path::{HttpMethod, Operation};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
+use utoipa::openapi::{self};
 use utoipa::openapi::{
-    Components, ContentBuilder, Header, Info, Object, OpenApi, Ref, RefOr, Response, ResponseBuilder, Type,
+    Components, ContentBuilder, Header, Info, Object, OpenApi, Ref, RefOr, ResponseBuilder, Type,
 };
 use utoipa::{PartialSchema, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
@@ -16,7 +21,9 @@ use utoipa_axum::routes;
 use super::access::{PREFIX, RULES, Rule, Who};
 use super::problem::{PROBLEM_JSON, Problem};
 use super::state::ApiState;
-use super::{block, check, effective, jobs, policies, sets, system, tokens, versions};
+use super::{
+    attachments, block, check, effective, jobs, leases, policies, policy_list, sets, system, tokens, versions,
+};
 
 /// Name of the way to authenticate.
 const BEARER: &str = "bearer";
@@ -27,9 +34,14 @@ pub(super) fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(system::healthz))
         .routes(routes!(system::readyz))
         .routes(routes!(system::version))
-        .routes(routes!(policies::list_policies, policies::create_policy))
-        .routes(routes!(policies::get_policy, policies::update_policy, policies::delete_policy))
-        .routes(routes!(policies::change_attachments))
+        .routes(routes!(openapi_document))
+        .routes(routes!(policy_list::list_policies, policies::create_policy))
+        .routes(routes!(
+            policies::get_policy,
+            policies::update_policy,
+            policies::delete_policy
+        ))
+        .routes(routes!(attachments::change_attachments))
         .routes(routes!(versions::policy_history))
         .routes(routes!(versions::list_versions))
         .routes(routes!(versions::get_version))
@@ -42,7 +54,7 @@ pub(super) fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(jobs::list_jobs, jobs::start_job))
         .routes(routes!(jobs::get_job))
         .routes(routes!(jobs::end_job))
-        .routes(routes!(jobs::list_leases, jobs::clear_source))
+        .routes(routes!(leases::list_leases, leases::clear_source))
         .routes(routes!(block::list_entries, block::add_entries))
         .routes(routes!(block::remove_entry))
         .routes(routes!(system::list_gateways))
@@ -51,8 +63,26 @@ pub(super) fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(system::audit_log))
 }
 
+/// The document as it is served, made once.
+pub(super) fn text() -> &'static str {
+    static TEXT: LazyLock<String> = LazyLock::new(|| {
+        let (_, document) = OpenApiRouter::new().nest(PREFIX, routes()).split_for_parts();
+        // Plain data with text keys always serializes.
+        let mut text = serde_json::to_string_pretty(&complete(document)).unwrap_or_default();
+        text.push('\n');
+        text
+    });
+    &TEXT
+}
+
+/// This document.
+#[utoipa::path(get, path = "/openapi.json", tag = "system", responses((status = 200, body = Object)))]
+async fn openapi_document() -> Response {
+    ([(CONTENT_TYPE, "application/json")], text()).into_response()
+}
+
 /// The document, completed.
-pub(super) fn complete(mut api: OpenApi) -> OpenApi {
+fn complete(mut api: OpenApi) -> OpenApi {
     let mut info = Info::new("Tidegate control plane", env!("CARGO_PKG_VERSION"));
     info.description = Some(
         "Policies, attachments, history, jobs and the global block list. Refusals are problem documents (RFC 9457)."
@@ -117,18 +147,22 @@ fn finish(operation: &mut Operation, rule: &Rule) {
     refusals.push(503);
     for status in refusals {
         let answers = &mut operation.responses.responses;
-        answers.entry(status.to_string()).or_insert_with(|| RefOr::T(refusal(status)));
+        answers
+            .entry(status.to_string())
+            .or_insert_with(|| RefOr::T(refusal(status)));
     }
 }
 
-fn refusal(status: u16) -> Response {
+fn refusal(status: u16) -> openapi::Response {
     let title = StatusCode::from_u16(status)
         .ok()
         .and_then(|status| status.canonical_reason())
         .unwrap_or("Problem");
     let schema = Ref::from_schema_name(Problem::name());
     let content = ContentBuilder::new().schema(Some(schema)).build();
-    let response = ResponseBuilder::new().description(title).content(PROBLEM_JSON, content);
+    let response = ResponseBuilder::new()
+        .description(title)
+        .content(PROBLEM_JSON, content);
     let text = || Header::new(Object::with_type(Type::String));
     match status {
         401 => response.header("WWW-Authenticate", text()).build(),

@@ -1,11 +1,10 @@
-//! Policies: list, create, read, change, delete, attach.
+//! Policies: created, read, changed, deleted.
 
 use axum::extract::{Request, State};
 use axum::http::header::{ETAG, LOCATION};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
-use tidegate_policy::explain::Target;
 use tidegate_policy::job::Scope;
 use utoipa::{IntoParams, ToSchema};
 
@@ -14,16 +13,11 @@ use super::auth::Caller;
 use super::documents::{self, Written, check_size, written};
 use super::errors;
 use super::etag::{self, Tag};
-use super::extract::{Json, Names, Params};
-use super::lists::{Paging, page_request};
+use super::extract::{Names, Params};
 use super::problem::{Code, Refused};
 use super::state::ApiState;
-use super::who_allows;
-use crate::model::{Apply, Attachment, Counters, Policy, PolicyMode};
-use crate::store::{AttachRequest, Expected, PolicyFilter};
-
-/// Scopes in one request at most.
-const MAX_SCOPES: usize = 1_000;
+use crate::model::{Apply, Policy};
+use crate::store::Expected;
 
 /// Whose policies.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -44,46 +38,6 @@ pub(super) struct Named {
     /// Name, unique among the owner's.
     #[param(max_length = 255)]
     pub(super) name: String,
-}
-
-/// Which policies are listed.
-#[derive(Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub(super) struct Filter {
-    /// Part of the name, in any case.
-    #[serde(default)]
-    #[param(max_length = 255)]
-    search: Option<String>,
-    /// Mode of the newest version.
-    #[serde(default)]
-    #[param(inline)]
-    mode: Option<PolicyMode>,
-    /// Attached somewhere, or nowhere.
-    #[serde(default)]
-    attached: Option<bool>,
-    /// Policies that permit this: `NAME[:PORT][/PROTO]`. The global block list is not looked at.
-    #[serde(default)]
-    #[param(example = "registry.npmjs.example:443")]
-    endpoint: Option<String>,
-    /// `next` of the page before.
-    #[serde(default)]
-    after: Option<String>,
-    /// Items at most.
-    #[serde(default)]
-    #[param(minimum = 1, maximum = 1000)]
-    limit: Option<u32>,
-}
-
-/// Policies, and how many there are.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct PolicyList {
-    /// At most as many as were asked for.
-    items: Vec<Policy>,
-    /// Where the next page begins.
-    next: Option<String>,
-    /// Of all the owner's policies, whatever the filter.
-    counters: Counters,
 }
 
 /// A policy to be made.
@@ -152,21 +106,6 @@ pub(super) struct ApplyBeside {
     apply: Option<Apply>,
 }
 
-/// Where a policy is to be attached and detached, all of it or nothing.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct AttachmentChange {
-    /// Scopes to take: `org:acme`, `repo:acme/web`, `workflow:acme/web/ci.yml`, `cluster:prod`.
-    #[serde(default)]
-    add: Vec<String>,
-    /// Scopes to leave.
-    #[serde(default)]
-    remove: Vec<String>,
-    /// Take scopes from the policies that hold them.
-    #[serde(default)]
-    replace: bool,
-}
-
 /// What a deleted policy left behind.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Deleted {
@@ -174,48 +113,6 @@ pub(super) struct Deleted {
     id: String,
     /// Scopes that it held.
     detached: Vec<String>,
-}
-
-/// Policies of an owner, by name.
-#[utoipa::path(get, path = "/orgs/{owner}/policies", tag = "policies", params(Owner, Filter),
-    responses((status = 200, body = PolicyList)))]
-pub(super) async fn list_policies(
-    State(state): State<ApiState>,
-    caller: Caller,
-    Names(Owner { owner }): Names<Owner>,
-    Params(filter): Params<Filter>,
-) -> Result<Response, Refused> {
-    caller.check_owner(&owner)?;
-    let page = page_request(Paging {
-        after: filter.after,
-        limit: filter.limit,
-    })?;
-    let ids = match filter.endpoint {
-        None => None,
-        Some(text) => {
-            let target =
-                Target::parse(&text).map_err(|error| Refused::bad("endpoint", error.to_string()))?;
-            Some(who_allows::ids(&state, &owner, target).await?)
-        }
-    };
-    let filter = PolicyFilter {
-        search: filter.search.filter(|text| !text.is_empty()),
-        mode: filter.mode,
-        attached: filter.attached,
-        ids,
-    };
-    let found = state
-        .store
-        .policies(Some(&owner), &filter, &page)
-        .await
-        .map_err(errors::of_query)?;
-    let counters = state.store.counters(Some(&owner)).await.map_err(errors::of_query)?;
-    let list = PolicyList {
-        items: found.items,
-        next: found.next,
-        counters,
-    };
-    Ok(axum::Json(list).into_response())
 }
 
 /// Makes a policy.
@@ -247,7 +144,11 @@ pub(super) async fn create_policy(
         .create_policy(&owner, &name, &yaml, &caller.actor)
         .await
         .map_err(documents::wrong(&yaml, &name))?;
-    let place = format!("{PREFIX}/orgs/{}/policies/{}", encoded(&policy.owner), encoded(&policy.name));
+    let place = format!(
+        "{PREFIX}/orgs/{}/policies/{}",
+        encoded(&policy.owner),
+        encoded(&policy.name)
+    );
     let place = HeaderValue::from_str(&place).map_err(|_| errors::internal("a place that is no header"))?;
     let told = [(ETAG, tag(&policy).header()), (LOCATION, place)];
     Ok((StatusCode::CREATED, told, axum::Json(policy)).into_response())
@@ -255,15 +156,22 @@ pub(super) async fn create_policy(
 
 /// 400 for a parameter that goes with the other kind of body.
 fn beside_json(field: &'static str) -> Refused {
-    let detail = format!("`{field}` stands in the JSON body; in the query it goes with a body of application/yaml");
+    let detail =
+        format!("`{field}` stands in the JSON body; in the query it goes with a body of application/yaml");
     Refused::bad(field, detail)
 }
 
 fn document_of(new: NewPolicy) -> Result<String, Refused> {
     match (new.yaml, new.from_baseline) {
         (Some(yaml), None) => Ok(yaml),
-        (Some(_), Some(_)) => Err(Refused::invalid("from_baseline", "name either `yaml` or `from_baseline`")),
-        (None, None) => Err(Refused::invalid("yaml", "missing field `yaml`: the policy's document")),
+        (Some(_), Some(_)) => Err(Refused::invalid(
+            "from_baseline",
+            "name either `yaml` or `from_baseline`",
+        )),
+        (None, None) => Err(Refused::invalid(
+            "yaml",
+            "missing field `yaml`: the policy's document",
+        )),
         (None, Some(_)) => {
             let detail = "this version observes no baselines yet; send the document as `yaml`";
             let refused = Refused::new(StatusCode::UNPROCESSABLE_ENTITY, Code::NotAvailable, detail);
@@ -286,8 +194,17 @@ pub(super) async fn get_policy(
     headers: HeaderMap,
 ) -> Result<Response, Refused> {
     caller.check_owner(&owner)?;
-    let policy = state.store.policy(&owner, &name).await.map_err(errors::of_query)?;
-    documents::shown(&headers, (policy.version, tail(&policy.id)), &policy.yaml, &policy)
+    let policy = state
+        .store
+        .policy(&owner, &name)
+        .await
+        .map_err(errors::of_query)?;
+    documents::shown(
+        &headers,
+        (policy.version, tail(&policy.id)),
+        &policy.yaml,
+        &policy,
+    )
 }
 
 /// Changes a policy: a new version.
@@ -314,7 +231,14 @@ pub(super) async fn update_policy(
     let Named { owner, name } = &named;
     let policy = state
         .store
-        .update_policy(owner, name, expected, &yaml, apply.unwrap_or_default(), &caller.actor)
+        .update_policy(
+            owner,
+            name,
+            expected,
+            &yaml,
+            apply.unwrap_or_default(),
+            &caller.actor,
+        )
         .await
         .map_err(documents::wrong(&yaml, name))?;
     Ok(changed(policy))
@@ -339,7 +263,11 @@ pub(super) async fn delete_policy(
     let Named { owner, name } = &named;
     let policy = state.store.policy(owner, name).await.map_err(errors::of_query)?;
     // A limited token can't undo what others attached beyond its owners.
-    for scope in policy.attachments.iter().filter_map(|scope| scope.parse::<Scope>().ok()) {
+    for scope in policy
+        .attachments
+        .iter()
+        .filter_map(|scope| scope.parse::<Scope>().ok())
+    {
         caller.check_scope(&scope)?;
     }
     let expected = expected(&state, &named, &headers).await?;
@@ -355,41 +283,6 @@ pub(super) async fn delete_policy(
     Ok(axum::Json(deleted).into_response())
 }
 
-/// Attaches a policy to scopes, and detaches it from others.
-///
-/// A scope holds one policy. `replace` takes it from another; without, that is a conflict which names the holder.
-#[utoipa::path(post, path = "/orgs/{owner}/policies/{name}/attachments", tag = "policies", params(Named),
-    request_body = AttachmentChange, responses((status = 200, body = Attachment)))]
-pub(super) async fn change_attachments(
-    State(state): State<ApiState>,
-    caller: Caller,
-    Names(Named { owner, name }): Names<Named>,
-    Json(change): Json<AttachmentChange>,
-) -> Result<Response, Refused> {
-    caller.check_owner(&owner)?;
-    let request = AttachRequest {
-        add: scopes("add", &change.add)?,
-        remove: scopes("remove", &change.remove)?,
-        replace: change.replace,
-    };
-    for scope in request.add.iter().chain(&request.remove) {
-        caller.check_scope(scope)?;
-    }
-    let attachment = state.store.attach(&owner, &name, &request, &caller.actor).await?;
-    Ok(axum::Json(attachment).into_response())
-}
-
-fn scopes(field: &'static str, texts: &[String]) -> Result<Vec<Scope>, Refused> {
-    if texts.len() > MAX_SCOPES {
-        return Err(Refused::invalid(field, format!("at most {MAX_SCOPES} scopes at once")));
-    }
-    let parse = |text: &String| {
-        text.parse()
-            .map_err(|error: tidegate_policy::job::ScopeError| Refused::invalid(field, error.to_string()))
-    };
-    texts.iter().map(parse).collect()
-}
-
 /// What `If-Match` asks of a policy; `None` when it is absent. 412 when it does not hold now; the store looks again
 /// inside of the transaction.
 pub(super) async fn expected(
@@ -398,7 +291,9 @@ pub(super) async fn expected(
     headers: &HeaderMap,
 ) -> Result<Option<Expected>, Refused> {
     let condition = etag::if_match(headers)?;
-    let Some(condition) = condition else { return Ok(None) };
+    let Some(condition) = condition else {
+        return Ok(None);
+    };
     let current = state
         .store
         .policy(&named.owner, &named.name)
@@ -410,7 +305,10 @@ pub(super) async fn expected(
     if condition.allows_change_of(&tag(&current)) {
         return Ok(Some(Expected::Version(current.version)));
     }
-    Err(etag::stale(&format!("policy {}/{}", current.owner, current.name), current.version))
+    Err(etag::stale(
+        &format!("policy {}/{}", current.owner, current.name),
+        current.version,
+    ))
 }
 
 /// The tag of a policy's version, whatever the representation.
@@ -420,7 +318,10 @@ fn tag(policy: &Policy) -> Tag {
 
 /// The last characters of an id: random ones, enough to tell two policies of one name apart.
 pub(super) fn tail(id: &str) -> &str {
-    id.len().checked_sub(6).and_then(|from| id.get(from..)).unwrap_or(id)
+    id.len()
+        .checked_sub(6)
+        .and_then(|from| id.get(from..))
+        .unwrap_or(id)
 }
 
 /// A path segment, percent-encoded.

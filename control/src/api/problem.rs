@@ -3,7 +3,7 @@
 //! Owns the document's shape and its closed set of codes; every answer above 399 that leaves the API is one of these,
 //! those of the framework (404, 405) included.
 
-use axum::http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
@@ -207,14 +207,7 @@ impl Refused {
         self
     }
 
-    /// Carries on what the framework said about methods.
-    pub(crate) fn allow(self, methods: Option<&HeaderValue>) -> Self {
-        match methods {
-            Some(methods) => self.header(ALLOW, methods.clone()),
-            None => self,
-        }
-    }
-
+    #[cfg(test)]
     /// The status.
     pub(crate) fn status(&self) -> u16 {
         self.0.problem.status

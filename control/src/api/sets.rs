@@ -87,7 +87,11 @@ pub(super) async fn put_set(
         .put_set(owner, name, expected, &yaml, &caller.actor)
         .await
         .map_err(documents::wrong(&yaml, name))?;
-    let status = if set.version == 1 { StatusCode::CREATED } else { StatusCode::OK };
+    let status = if set.version == 1 {
+        StatusCode::CREATED
+    } else {
+        StatusCode::OK
+    };
     let tag = Tag::new(set.version, &identity(&set), b"");
     Ok((status, [(ETAG, tag.header())], axum::Json(set)).into_response())
 }
@@ -135,10 +139,14 @@ async fn expected(
         Err(StoreError::NotFound { .. }) if purpose == Purpose::Write => None,
         Err(error) => return Err(errors::of_query(error)),
     };
-    let tag = current.as_ref().map(|set| Tag::new(set.version, &identity(set), b""));
+    let tag = current
+        .as_ref()
+        .map(|set| Tag::new(set.version, &identity(set), b""));
     match (condition, tag) {
         (None, None) => Ok(Some(Expected::Absent)),
-        (None, Some(tag)) if none.is_some_and(|none| none.names(&tag)) => Err(etag::stale(&what, tag.version)),
+        (None, Some(tag)) if none.is_some_and(|none| none.names(&tag)) => {
+            Err(etag::stale(&what, tag.version))
+        }
         (None, Some(_)) if purpose == Purpose::Write => Err(etag::required(&what)),
         (None, Some(_)) => Ok(None),
         (Some(_), None) => Err(etag::nothing_matches(&what)),

@@ -23,7 +23,7 @@ pub(super) struct Health {
 
 /// What it is.
 #[derive(Debug, Serialize, ToSchema)]
-pub(super) struct Version {
+pub(super) struct About {
     /// Version of the program.
     version: &'static str,
     /// Version of this API.
@@ -88,9 +88,9 @@ pub(super) async fn readyz(State(state): State<ApiState>) -> Result<Response, Re
 }
 
 /// What the program is.
-#[utoipa::path(get, path = "/version", tag = "system", responses((status = 200, body = Version)))]
+#[utoipa::path(get, path = "/version", tag = "system", responses((status = 200, body = About)))]
 pub(super) async fn version() -> Response {
-    axum::Json(Version {
+    axum::Json(About {
         version: env!("CARGO_PKG_VERSION"),
         api: "v1",
         protocol: PROTOCOL,

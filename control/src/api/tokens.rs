@@ -36,7 +36,9 @@ pub(super) async fn list_tokens(
 ) -> Result<Response, Refused> {
     let page = page_request(paging)?;
     let mut found = state.store.tokens(&page).await.map_err(errors::of_query)?;
-    found.items.retain(|token| caller.covers(&token.owners, &token.repos));
+    found
+        .items
+        .retain(|token| caller.covers(&token.owners, &token.repos));
     Ok(axum::Json(found).into_response())
 }
 
@@ -50,7 +52,10 @@ pub(super) async fn create_token(
 ) -> Result<Response, Refused> {
     caller.check_grant(&wanted)?;
     let secret = Secret::new(wanted.role);
-    let token = state.store.create_token(&wanted, &secret.digest(), &caller.actor).await?;
+    let token = state
+        .store
+        .create_token(&wanted, &secret.digest(), &caller.actor)
+        .await?;
     let made = NewTokenText {
         id: token.id,
         token: secret.expose().to_owned(),
@@ -69,7 +74,11 @@ pub(super) async fn revoke_token(
     if !caller.covers(&token.owners, &token.repos) {
         return Err(Refused::not_found(format!("there is no token {id:?}")));
     }
-    let revoked = state.store.revoke_token(&id, &caller.actor).await.map_err(errors::of_query)?;
+    let revoked = state
+        .store
+        .revoke_token(&id, &caller.actor)
+        .await
+        .map_err(errors::of_query)?;
     state.authenticator.forget();
     Ok(axum::Json(revoked).into_response())
 }

@@ -113,8 +113,14 @@ pub(super) async fn policy_history(
         after: which.after,
         limit: which.limit,
     })?;
-    let policy = find(&state, &named, which.id.as_deref()).await.map_err(errors::of_query)?;
-    let found = state.store.history(&policy.id, &page).await.map_err(errors::of_query)?;
+    let policy = find(&state, &named, which.id.as_deref())
+        .await
+        .map_err(errors::of_query)?;
+    let found = state
+        .store
+        .history(&policy.id, &page)
+        .await
+        .map_err(errors::of_query)?;
     Ok(axum::Json(found).into_response())
 }
 
@@ -165,7 +171,11 @@ pub(super) async fn get_version(
     headers: HeaderMap,
 ) -> Result<Response, Refused> {
     caller.check_owner(&owner)?;
-    let policy = state.store.policy(&owner, &name).await.map_err(errors::of_query)?;
+    let policy = state
+        .store
+        .policy(&owner, &name)
+        .await
+        .map_err(errors::of_query)?;
     let found = state
         .store
         .version(&owner, &name, version)
@@ -184,7 +194,11 @@ pub(super) async fn diff_versions(
     Params(between): Params<Between>,
 ) -> Result<Response, Refused> {
     caller.check_owner(&owner)?;
-    let policy = state.store.policy(&owner, &name).await.map_err(errors::of_query)?;
+    let policy = state
+        .store
+        .policy(&owner, &name)
+        .await
+        .map_err(errors::of_query)?;
     let to = between.to.unwrap_or(policy.version);
     let from = between.from.unwrap_or(to.saturating_sub(1));
     let version = |number: u32| state.store.version(&owner, &name, number);
@@ -231,7 +245,14 @@ pub(super) async fn rollback_policy(
     let Named { owner, name } = &named;
     let policy = state
         .store
-        .rollback_policy(owner, name, expected, to, apply.unwrap_or_default(), &caller.actor)
+        .rollback_policy(
+            owner,
+            name,
+            expected,
+            to,
+            apply.unwrap_or_default(),
+            &caller.actor,
+        )
         .await?;
     Ok(changed(policy))
 }

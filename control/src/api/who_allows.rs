@@ -40,7 +40,9 @@ pub(super) async fn ids(state: &ApiState, owner: &str, target: Target) -> Result
             };
             explain(&book, &target).verdict == Verdict::Permit
         };
-        let permitting = compiled.into_iter().filter(|(_, policy)| permits(Arc::clone(policy)));
+        let permitting = compiled
+            .into_iter()
+            .filter(|(_, policy)| permits(Arc::clone(policy)));
         permitting.map(|(id, _)| id).collect()
     });
     judged

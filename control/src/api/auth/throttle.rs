@@ -24,38 +24,39 @@ pub(super) struct Throttle {
 }
 
 impl Throttle {
-    /// Takes one from the allowance of an address. `Err` is how many seconds to wait, at least 1.
-    pub(super) fn take(&mut self, peer: IpAddr, now: Timestamp) -> Result<(), u64> {
+    /// Whether an address may show one more. `Err` is how many seconds to wait, at least 1.
+    pub(super) fn check(&self, peer: IpAddr, now: Timestamp) -> Result<(), u64> {
         let now = now.as_microsecond();
-        let whole_at = self.allowance(peer, now);
-        let next = (*whole_at).max(now) + INTERVAL;
-        let early = next - now - BURST * INTERVAL;
+        let whole_at = self.known(peer, now).copied().unwrap_or(now).max(now);
+        let early = whole_at + INTERVAL - now - BURST * INTERVAL;
         if early > 0 {
             return Err(early.unsigned_abs().div_ceil(INTERVAL.unsigned_abs()));
         }
-        *whole_at = next;
         Ok(())
     }
 
-    /// Gives back what was taken for a token that turned out to be good.
-    pub(super) fn give_back(&mut self, peer: IpAddr, now: Timestamp) {
+    /// An address has shown a wrong one. Those that were let through together may go below nothing; nobody waits longer
+    /// than for a whole allowance.
+    pub(super) fn charge(&mut self, peer: IpAddr, now: Timestamp) {
         let now = now.as_microsecond();
-        let whole_at = self.allowance(peer, now);
-        *whole_at -= INTERVAL;
-        if *whole_at <= now {
-            self.whole_at.remove(&network(peer));
-        }
-    }
-
-    fn allowance(&mut self, peer: IpAddr, now: i64) -> &mut i64 {
         let peer = network(peer);
         if self.whole_at.len() >= MAX_PEERS && !self.whole_at.contains_key(&peer) {
             self.whole_at.retain(|_, whole_at| *whole_at > now);
-            if self.whole_at.len() >= MAX_PEERS {
-                return &mut self.overflow;
-            }
         }
-        self.whole_at.entry(peer).or_insert(now)
+        let whole_at = if self.whole_at.len() >= MAX_PEERS && !self.whole_at.contains_key(&peer) {
+            &mut self.overflow
+        } else {
+            self.whole_at.entry(peer).or_insert(now)
+        };
+        *whole_at = ((*whole_at).max(now) + INTERVAL).min(now + BURST * INTERVAL);
+    }
+
+    /// When the allowance of an address will be whole again; the shared one of those that find no place.
+    fn known(&self, peer: IpAddr, now: i64) -> Option<&i64> {
+        let full = self.whole_at.len() >= MAX_PEERS && self.overflow > now;
+        self.whole_at
+            .get(&network(peer))
+            .or(full.then_some(&self.overflow))
     }
 
     #[cfg(test)]
@@ -90,42 +91,55 @@ mod tests {
         IpAddr::V4(Ipv4Addr::from_bits(number))
     }
 
+    /// Shows a wrong token, when that is allowed.
+    fn show(throttle: &mut Throttle, peer: IpAddr, now: Timestamp) -> Result<(), u64> {
+        throttle.check(peer, now)?;
+        throttle.charge(peer, now);
+        Ok(())
+    }
+
     #[test]
     fn ten_at_once_then_one_a_second() {
         let mut throttle = Throttle::default();
         for _ in 0..BURST {
-            throttle.take(peer(1), at(0)).unwrap();
+            show(&mut throttle, peer(1), at(0)).unwrap();
         }
-        assert_eq!(throttle.take(peer(1), at(0)), Err(1));
-        assert_eq!(throttle.take(peer(2), at(0)), Ok(()), "another address");
-        assert_eq!(throttle.take(peer(1), at(1)), Ok(()));
-        assert_eq!(throttle.take(peer(1), at(1)), Err(1), "refused tries cost nothing more");
+        assert_eq!(show(&mut throttle, peer(1), at(0)), Err(1));
+        assert_eq!(show(&mut throttle, peer(2), at(0)), Ok(()), "another address");
+        assert_eq!(show(&mut throttle, peer(1), at(1)), Ok(()));
+        assert_eq!(
+            show(&mut throttle, peer(1), at(1)),
+            Err(1),
+            "refused tries cost nothing more"
+        );
         for _ in 0..BURST {
-            throttle.take(peer(1), at(100)).unwrap();
+            show(&mut throttle, peer(1), at(100)).unwrap();
         }
-        assert_eq!(throttle.take(peer(1), at(100)), Err(1));
+        assert_eq!(show(&mut throttle, peer(1), at(100)), Err(1));
     }
 
     #[test]
-    fn good_tokens_cost_nothing_and_leave_no_trace() {
+    fn who_is_only_looked_at_leaves_no_trace_and_who_went_too_far_waits_a_bounded_time() {
         let mut throttle = Throttle::default();
-        for _ in 0..100 {
-            throttle.take(peer(1), at(0)).unwrap();
-            throttle.give_back(peer(1), at(0));
-        }
+        throttle.check(peer(1), at(0)).unwrap();
         assert_eq!(throttle.len(), 0);
+        for _ in 0..10_000 {
+            throttle.charge(peer(1), at(0));
+        }
+        assert_eq!(throttle.check(peer(1), at(0)), Err(1));
+        throttle.check(peer(1), at(1)).unwrap();
     }
 
     #[test]
     fn the_table_is_bounded_and_newcomers_share_one_allowance() {
         let mut throttle = Throttle::default();
         for number in 0..MAX_PEERS as u32 {
-            throttle.take(peer(number), at(0)).unwrap();
+            show(&mut throttle, peer(number), at(0)).unwrap();
         }
-        let crowd = (0..100).filter(|number| throttle.take(peer(1_000_000 + number), at(0)).is_ok());
-        assert_eq!(crowd.count() as i64, BURST);
+        let crowd = (0..100).filter(|number| show(&mut throttle, peer(1_000_000 + number), at(0)).is_ok());
+        assert_eq!(crowd.count(), BURST as usize);
         assert_eq!(throttle.len(), MAX_PEERS);
-        throttle.take(peer(2_000_000), at(5)).unwrap();
+        show(&mut throttle, peer(2_000_000), at(5)).unwrap();
         assert_eq!(throttle.len(), 1, "those that are whole again make room");
     }
 
@@ -134,11 +148,15 @@ mod tests {
         let mut throttle = Throttle::default();
         let host = |low: u16| IpAddr::from([0x2001, 0xdb8, 0, 1, 0, 0, 0, low]);
         for low in 0..BURST as u16 {
-            throttle.take(host(low), at(0)).unwrap();
+            show(&mut throttle, host(low), at(0)).unwrap();
         }
-        assert_eq!(throttle.take(host(999), at(0)), Err(1));
+        assert_eq!(show(&mut throttle, host(999), at(0)), Err(1));
         let mapped = "::ffff:192.0.2.1".parse().unwrap();
-        throttle.take(mapped, at(0)).unwrap();
-        assert!(throttle.whole_at.contains_key(&"192.0.2.1".parse().unwrap()));
+        show(&mut throttle, mapped, at(0)).unwrap();
+        assert!(
+            throttle
+                .whole_at
+                .contains_key(&"192.0.2.1".parse::<IpAddr>().unwrap())
+        );
     }
 }

@@ -70,7 +70,9 @@ impl Store {
 }
 
 fn too_many(entries: u64) -> StoreError {
-    let reason = format!("{entries} entries are too many; the deployment's list has {MAX_ENTRIES} at most, a feed more");
+    let reason = format!(
+        "{entries} entries are too many; the deployment's list has {MAX_ENTRIES} at most, a feed more"
+    );
     StoreError::invalid("list", reason)
 }
 
@@ -107,7 +109,9 @@ impl Tx<'_> {
     }
 
     async fn write_entries(&mut self, wanted: &Wanted, actor: &Actor) -> Result<(), StoreError> {
-        let generation = self.change(ChangeKind::Block, BlockLayer::Deployment.as_str()).await?;
+        let generation = self
+            .change(ChangeKind::Block, BlockLayer::Deployment.as_str())
+            .await?;
         let now = self.now();
         for pattern in &wanted.patterns {
             sqlx::query(
