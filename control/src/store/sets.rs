@@ -129,6 +129,15 @@ impl Store {
         found.ok_or_else(|| StoreError::not_found(title(&owner, &name)))
     }
 
+    /// The names of an owner's sets, sorted.
+    pub async fn set_names(&self, owner: &str) -> Result<Vec<String>, StoreError> {
+        let rows = sqlx::query("SELECT name FROM endpoint_sets WHERE owner = $1 ORDER BY name")
+            .bind(names::owner(owner)?)
+            .fetch_all(self.db.read())
+            .await?;
+        rows.iter().map(|row| get(row, "name")).collect()
+    }
+
     /// The sets of an owner, by name. A page ends early when its texts come to several megabytes.
     pub async fn sets(&self, owner: &str, page: &PageRequest) -> Result<Page<Set>, StoreError> {
         let owner = names::owner(owner)?;
