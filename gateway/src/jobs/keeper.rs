@@ -17,9 +17,9 @@ use tidegate_control_wire::record::Ending;
 use tidegate_policy::Moment;
 use tidegate_policy::lease::{AdoptError, AdoptedLease, LeaseTable, Mac};
 
+use super::asker::Now;
 use super::ledger::{Ledger, Mark};
 use super::outbox::{Outbox, OutboxFull, Told};
-use super::registrar::Now;
 use crate::sync::EndedLeases;
 
 /// Leases that expire within this time are watched, so that none ends between two looks without being told of.

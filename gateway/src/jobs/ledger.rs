@@ -106,7 +106,9 @@ impl Ledger {
         if rows.is_empty() && self.broken.is_none() {
             return;
         }
-        rows.iter().for_each(|row| take(&mut self.marks, row));
+        for row in &rows {
+            take(&mut self.marks, row);
+        }
         let kept = self.write(&rows);
         if let Err(error) = &kept {
             tracing::error!(%error, "{FILE} can't be written");

@@ -5,6 +5,7 @@
 //! `tidegate_policy::lease`'s; HTTP is [`crate::runner_api`]'s.
 
 mod ask;
+mod asker;
 mod authority;
 mod file;
 mod keeper;
@@ -17,10 +18,11 @@ mod replays;
 mod turns;
 
 pub(crate) use ask::{AskError, JobStart, claimed};
+pub(crate) use asker::{Asker, Now};
 pub(crate) use authority::{Authority, Pending};
 pub(crate) use proof::Shown;
 pub(crate) use refused::{AuthError, EndError, MonitorError, StartError};
-pub(crate) use registrar::{Asker, Now, Parts, Registrar};
+pub(crate) use registrar::{Parts, Registrar};
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -127,7 +127,9 @@ impl Outbox {
             lines,
             broken: None,
         };
-        texts.iter().for_each(|text| waiting.read(text));
+        for text in &texts {
+            waiting.read(text);
+        }
         if let Some(first) = waiting.entries.front_mut() {
             first.tried = true;
         }

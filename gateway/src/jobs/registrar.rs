@@ -5,6 +5,10 @@
 //! table's, sentences of refusals [`super::refused`]'s. Driven by the runner API and, once a second, by
 //! [`Registrar::tick`].
 
+mod end;
+mod monitor;
+mod verify;
+
 use std::io;
 use std::net::IpAddr;
 use std::path::Path;
@@ -12,29 +16,25 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use compact_str::CompactString;
-use jiff::{SignedDuration, Timestamp};
 use metrics::counter;
 use parking_lot::Mutex;
 use tidegate_control_wire::claim::{Claim, End, EndedBy, Granted, Member, OnceProof, Refusal};
 use tidegate_control_wire::id::new_id;
-use tidegate_control_wire::oidc::OidcError;
 use tidegate_control_wire::record::{CredentialKind, Ending, LeaseRecord};
-use tidegate_policy::Moment;
-use tidegate_policy::effective::Store;
-use tidegate_policy::job::{Assurance, JobIdentity};
+use tidegate_policy::job::JobIdentity;
 use tidegate_policy::lease::{
-    Credential, Lease, LeaseTable, Mac, Party, Preview, RegisterError, Registered, Registration,
+    Credential, Lease, LeaseTable, Preview, RegisterError, Registered, Registration,
 };
-use tidegate_policy::subject::{RunnerKind, Standing};
 
 use super::ask::JobStart;
+use super::asker::{Asker, Now};
 use super::authority::Authority;
 use super::keeper::Keeper;
 use super::outbox::Outbox;
-use super::proof::{self, Proof, ProofError, Shown, scope_of};
-use super::refused::{AuthError, EndError, MonitorError, StartError};
+use super::proof::{Proof, Shown, scope_of};
+use super::refused::StartError;
 use super::replays::{MAX_PROOFS, Replays, Use};
-use super::turns::{Machine, Turns};
+use super::turns::Turns;
 use crate::sync::ClaimError;
 
 /// How long a lease lives when nobody ends it: as long as the forge lets a job run on a self-hosted runner, which is five
@@ -42,47 +42,8 @@ use crate::sync::ClaimError;
 /// next job's to end.
 pub(crate) const JOB_LIFETIME: Duration = Duration::from_hours(5 * 24 + 1);
 
-/// How often, and how far apart, it is looked for an issuer's newer keys: for a second in all.
-const KEY_LOOKS: u32 = 20;
-const KEY_PAUSE: Duration = Duration::from_millis(50);
-
 /// What has to follow when sources have another subject: their flows are judged again.
 pub(crate) type Changed = Arc<dyn Fn(&[IpAddr]) + Send + Sync>;
-
-/// The time of a request, by both clocks.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Now {
-    /// For what is decided here.
-    pub(crate) moment: Moment,
-    /// For what is said to others.
-    pub(crate) wall: Timestamp,
-}
-
-impl Now {
-    /// When a moment is, or was.
-    pub(crate) fn wall_of(self, moment: Moment) -> Timestamp {
-        let ahead = SignedDuration::try_from(moment.since(self.moment)).unwrap_or(SignedDuration::MAX);
-        let behind = SignedDuration::try_from(self.moment.since(moment)).unwrap_or(SignedDuration::MAX);
-        // One of the two is zero.
-        let later = self.wall.saturating_add(ahead).unwrap_or(Timestamp::MAX);
-        later.saturating_sub(behind).unwrap_or(Timestamp::MIN)
-    }
-}
-
-/// Who sits at the other end of a request's connection, as the gateway itself sees it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Asker {
-    /// Its address, IPv4 in IPv4's own form.
-    pub(crate) source: IpAddr,
-    /// Its machine; `None` off-link.
-    pub(crate) mac: Option<Mac>,
-}
-
-impl Asker {
-    fn machine(self) -> Machine {
-        self.mac.map_or(Machine::Address(self.source), Machine::Seen)
-    }
-}
 
 /// A job that is registered.
 #[derive(Clone, Debug)]
@@ -202,46 +163,6 @@ impl Registrar {
             if let Some(proof) = &proof {
                 self.replays.lock().give_back(proof);
             }
-        })
-    }
-
-    /// Finds out who is asking. An issuer may have changed its keys since the control plane looked last, so a key that is
-    /// not known is waited for.
-    async fn verify(&self, shown: Shown<'_>, now: Now) -> Result<Proof, AuthError> {
-        match self.check(shown, now) {
-            Err(AuthError::Proof(ProofError::Oidc(OidcError::UnknownKey { issuer, kid }))) => {
-                if self.newer_keys(&issuer).await {
-                    self.check(shown, now)
-                } else {
-                    Err(ProofError::Oidc(OidcError::UnknownKey { issuer, kid }).into())
-                }
-            }
-            checked => checked,
-        }
-    }
-
-    async fn newer_keys(&self, issuer: &str) -> bool {
-        let control = &self.parts.control;
-        let before = control.credentials();
-        if !control.unknown_key(issuer).await {
-            return false;
-        }
-        for _ in 0..KEY_LOOKS {
-            tokio::time::sleep(KEY_PAUSE).await;
-            if !Arc::ptr_eq(&before, &control.credentials()) {
-                return true;
-            }
-        }
-        false
-    }
-
-    fn check(&self, shown: Shown<'_>, now: Now) -> Result<Proof, AuthError> {
-        let control = &self.parts.control;
-        proof::verify(shown, &control.credentials(), now.wall).map_err(|error| match error {
-            ProofError::Missing | ProofError::Two => error.into(),
-            _ if !control.is_configured() => AuthError::NoControl,
-            _ if self.parts.leases.policies().store == Store::NeverRead => AuthError::NeverSynced,
-            error => error.into(),
         })
     }
 
@@ -370,7 +291,9 @@ impl Registrar {
             .register(request, now.moment)
             .map_err(conflict)?;
         // The stream may be on its way with them.
-        replaces.iter().for_each(|id| self.outbox.note_ended(id));
+        for id in replaces {
+            self.outbox.note_ended(id);
+        }
         (self.parts.changed)(&registered.changed);
         Ok(registered)
     }
@@ -396,132 +319,6 @@ impl Registrar {
         }
     }
 
-    /// Ends the job that runs on the asker's machine; gives back its id.
-    pub(crate) async fn end(
-        &self,
-        asker: Asker,
-        shown: Shown<'_>,
-        now: Now,
-    ) -> Result<CompactString, EndError> {
-        let _turn = self.turns.take(asker.machine()).await;
-        let leases = &self.parts.leases;
-        let Some(lease) = leases.lease_at(asker.source) else {
-            let standing = leases.lookup(asker.source, now.moment).standing;
-            return Err(match standing {
-                Standing::Leased => EndError::NotByJob(Assurance::Static),
-                Standing::Unleased | Standing::Quarantined | Standing::Unbound | Standing::Foreign => {
-                    EndError::NoJob(asker.source)
-                }
-            });
-        };
-        self.may_end(&lease, asker, shown, now).await?;
-        let changed = leases
-            .end(&lease.id, &Party::Source(asker.source), now.moment)
-            .map_err(|_| EndError::NoJob(asker.source))?;
-        (self.parts.changed)(&changed);
-        let end = End {
-            at: now.wall,
-            by: EndedBy::Job,
-            ending: Ending::Quarantine,
-        };
-        if self.parts.control.is_configured() {
-            self.keeper.end(lease.id.clone(), end).await;
-        }
-        self.keeper.save(now).await;
-        tracing::info!(lease = %lease.id, source = %asker.source, "a job has ended");
-        Ok(lease.id.clone())
-    }
-
-    /// Whether this request may end this lease: only by a credential as strong as the one that made it, so that nobody
-    /// trades a job that is known well for one that is known less.
-    async fn may_end(&self, lease: &Lease, asker: Asker, shown: Shown<'_>, now: Now) -> Result<(), EndError> {
-        let known = lease.assurance();
-        match known {
-            Assurance::Claimed => return Ok(()),
-            Assurance::Forge | Assurance::Static => return Err(EndError::NotByJob(known)),
-            Assurance::Declared | Assurance::Signed => {}
-        }
-        match self.verify(shown, now).await? {
-            Proof::Job(job, _) if is_same_run(&job.identity, &lease.job.identity) => Ok(()),
-            Proof::Job(_, None) => Err(EndError::OtherJob(asker.source)),
-            Proof::Job(_, Some(_)) | Proof::Token(_) if known == Assurance::Signed => {
-                Err(EndError::Weaker(known))
-            }
-            Proof::Job(_, Some(token)) | Proof::Token(token) => {
-                let credential = Credential::RunnerToken(scope_of(&token));
-                let request = self.registration(asker, lease.job.identity.clone(), credential.clone());
-                Ok(self.reaches(credential, &request, now)?)
-            }
-        }
-    }
-
-    /// Takes a claim without a credential: it fills in what a lease leaves open, or makes a lease that decides nothing.
-    /// Gives back the lease's id.
-    pub(crate) async fn monitor(
-        &self,
-        asker: Asker,
-        claimed: JobIdentity,
-        now: Now,
-    ) -> Result<CompactString, MonitorError> {
-        let _turn = self.turns.take(asker.machine()).await;
-        let leases = &self.parts.leases;
-        self.make_room(asker, &claimed, now).await;
-        if leases.enrich(asker.source, claimed.clone(), now.moment) {
-            let subject = leases.lookup(asker.source, now.moment);
-            return Ok(subject.job().map(|job| job.id.clone()).unwrap_or_default());
-        }
-        let request = self.registration(asker, claimed, Credential::Claimed);
-        let weighed = Weighed {
-            preview: leases.preview(&request, now.moment).map_err(conflict)?,
-            request,
-            kind: CredentialKind::Claimed,
-            token: None,
-            proof: None,
-        };
-        if let Some(lease) = &weighed.preview.held {
-            return Ok(lease.id.clone());
-        }
-        // It decides nothing, so nobody is asked first: the client gives up after three seconds.
-        let mut claim = self.claim_of(&weighed, now);
-        claim.granted = true;
-        let registered = self.put(weighed.request, &claim.replaces, now)?;
-        if self.parts.control.is_configured()
-            && let Err(error) = self.keeper.grant(claim, false).await
-        {
-            // Nobody would ever hear of it, so it does not begin.
-            let by = Party::Operator;
-            if let Ok(changed) = leases.end(&registered.lease.id, &by, now.moment) {
-                leases.release_quarantine(&changed, &by);
-                (self.parts.changed)(&changed);
-            }
-            return Err(error.into());
-        }
-        Ok(registered.lease.id.clone())
-    }
-
-    /// On a machine that runs one job after another, the next job's claim ends the one before: nobody else would.
-    async fn make_room(&self, asker: Asker, claimed: &JobIdentity, now: Now) {
-        let leases = &self.parts.leases;
-        let Some(lease) = leases.lease_at(asker.source) else {
-            return;
-        };
-        let another = lease.assurance() == Assurance::Claimed && !is_same_run(&lease.job.identity, claimed);
-        if !another || lease.subject.network.runners != RunnerKind::Persistent {
-            return;
-        }
-        if let Ok(changed) = leases.end(&lease.id, &Party::Source(asker.source), now.moment) {
-            (self.parts.changed)(&changed);
-            if self.parts.control.is_configured() {
-                let end = End {
-                    at: now.wall,
-                    by: EndedBy::Replaced,
-                    ending: Ending::Release,
-                };
-                self.keeper.end(lease.id.clone(), end).await;
-            }
-        }
-    }
-
     /// Ends what has expired and takes down how sources are. To be called about once a second.
     pub(crate) async fn tick(&self, now: Now) {
         let changed = self.keeper.expire(now, self.parts.control.is_configured()).await;
@@ -540,6 +337,14 @@ impl Registrar {
     }
 }
 
+/// True when both are of one run of one workflow, however much else is known of each.
+fn is_same_run(one: &JobIdentity, other: &JobIdentity) -> bool {
+    one.repo == other.repo
+        && !one.run_id.is_empty()
+        && one.run_id == other.run_id
+        && (one.run_attempt == other.run_attempt || one.run_attempt == 0 || other.run_attempt == 0)
+}
+
 fn once(proof: &Proof) -> Option<OnceProof> {
     match proof {
         Proof::Token(_) => None,
@@ -549,14 +354,6 @@ fn once(proof: &Proof) -> Option<OnceProof> {
             expires_at: job.expires_at,
         }),
     }
-}
-
-/// True when both are of one run of one workflow, however much else is known of each.
-fn is_same_run(one: &JobIdentity, other: &JobIdentity) -> bool {
-    one.repo == other.repo
-        && !one.run_id.is_empty()
-        && one.run_id == other.run_id
-        && (one.run_attempt == other.run_attempt || one.run_attempt == 0 || other.run_attempt == 0)
 }
 
 /// Counts a registration that the rules refused.

@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod away;
+mod claims;
+mod ends;
 pub(crate) mod fixture;
 mod restart;
 mod rules;

@@ -6,6 +6,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use ipnet::IpNet;
 use tidegate_policy::lease::Mac;
 use tidegate_policy::subject::Network;
 
@@ -39,21 +40,25 @@ pub(crate) struct Links {
     pub(crate) networks: Vec<(Network, String)>,
 }
 
-impl Links {
-    /// The network that a source lies in: longest prefix, as the lease table has it.
-    fn network_of(&self, source: IpAddr) -> Option<&(Network, String)> {
-        let prefix = |network: &Network| {
-            let covering = network.ranges.iter().filter(|range| range.contains(&source));
-            covering.map(|range| range.prefix_len()).max()
-        };
-        self.networks
-            .iter()
-            .filter(|(network, _)| prefix(network).is_some())
-            .max_by_key(|(network, _)| prefix(network))
-    }
+/// The network that a source lies in: longest prefix, as the lease table has it.
+fn network_of(networks: &[(Network, String)], source: IpAddr) -> Option<&(Network, String)> {
+    let covering = networks.iter().filter_map(|one| {
+        let ranges = one.0.ranges.iter().filter(|range| range.contains(&source));
+        let prefix = ranges.map(IpNet::prefix_len).max()?;
+        Some((prefix, one))
+    });
+    covering.max_by_key(|(prefix, _)| *prefix).map(|(_, one)| one)
+}
 
+/// The same link-local address may be another machine's on each link, so it holds no lease.
+fn serves(networks: &[(Network, String)], source: IpAddr) -> bool {
+    let scoped = matches!(source, IpAddr::V6(v6) if v6.is_unicast_link_local());
+    !scoped && network_of(networks, source).is_some()
+}
+
+impl Links {
     async fn look(&self, source: IpAddr) -> Seen {
-        let Some((network, interface)) = self.network_of(source) else {
+        let Some((network, interface)) = network_of(&self.networks, source) else {
             return Seen::Nobody;
         };
         if !network.adjacent {
@@ -77,12 +82,53 @@ impl Links {
 
 impl Machines for Links {
     fn serves(&self, source: IpAddr) -> bool {
-        // The same link-local address may be another machine's on each link, so it holds no lease.
-        let scoped = matches!(source, IpAddr::V6(v6) if v6.is_unicast_link_local());
-        !scoped && self.network_of(source).is_some()
+        serves(&self.networks, source)
     }
 
     fn behind(&self, source: IpAddr) -> Pending<'_, Seen> {
         Box::pin(self.look(source))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use tidegate_policy::subject::RunnerKind;
+
+    use super::*;
+
+    #[test]
+    fn a_source_is_of_the_narrowest_network_around_it() {
+        let network = |name: &str, ranges: &[&str]| {
+            let network = Network {
+                name: name.into(),
+                cluster: "".into(),
+                ranges: ranges.iter().map(|range| range.parse().unwrap()).collect(),
+                runners: RunnerKind::Ephemeral,
+                min_assurance: None,
+                adjacent: true,
+            };
+            (network, format!("{name}0"))
+        };
+        let networks = [
+            network("wide", &["10.77.0.0/16", "fe80::/64"]),
+            network("narrow", &["10.77.1.0/24", "fd77:1::/64"]),
+        ];
+        for (source, want) in [
+            ("10.77.1.2", Some("narrow0")),
+            ("10.77.2.2", Some("wide0")),
+            ("fd77:1::2", Some("narrow0")),
+            ("10.78.0.1", None),
+            ("127.0.0.1", None),
+        ] {
+            let found = network_of(&networks, source.parse().unwrap());
+            assert_eq!(found.map(|(_, interface)| interface.as_str()), want, "{source}");
+            assert_eq!(
+                serves(&networks, source.parse().unwrap()),
+                want.is_some(),
+                "{source}"
+            );
+        }
+        assert!(!serves(&networks, "fe80::2".parse().unwrap()));
     }
 }

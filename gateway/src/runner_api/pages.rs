@@ -189,7 +189,7 @@ impl RunnerApi {
             expires_at: lease.expires.map(|at| now.wall_of(at)),
             members: started.members,
         };
-        json(status, &view)
+        Ok(json(status, &view))
     }
 
     async fn end(&self, ask: &Ask) -> Answer {
@@ -201,7 +201,10 @@ impl RunnerApi {
         };
         let asker = self.asker(ask.source).await?;
         let id = self.jobs.end(asker, shown, self.now()).await?;
-        json(StatusCode::OK, &serde_json::json!({"id": id, "ended": true}))
+        Ok(json(
+            StatusCode::OK,
+            &serde_json::json!({"id": id, "ended": true}),
+        ))
     }
 
     async fn monitor(&self, ask: &Ask) -> Answer {
@@ -217,7 +220,7 @@ impl RunnerApi {
             one_time_key: self.one_time_key(&lease, ask.source),
             monitoring_started: true,
         };
-        json(StatusCode::OK, &view)
+        Ok(json(StatusCode::OK, &view))
     }
 
     fn current(&self, source: IpAddr) -> Answer {
@@ -235,7 +238,7 @@ impl RunnerApi {
             governed: GovernedView::of(&subject.rulebook()),
             expires_at: lease.and_then(|lease| lease.expires).map(|at| now.wall_of(at)),
         };
-        json(StatusCode::OK, &view)
+        Ok(json(StatusCode::OK, &view))
     }
 
     fn why(&self, source: IpAddr, query: &str) -> Answer {
@@ -253,7 +256,7 @@ impl RunnerApi {
             job: subject.job().map(|job| job.id.to_string()),
             explanation: explain(&subject.rulebook(), &target),
         };
-        json(StatusCode::OK, &view)
+        Ok(json(StatusCode::OK, &view))
     }
 
     /// Refuses who showed too many wrong credentials.
@@ -306,9 +309,9 @@ enum Change {
     Monitor,
 }
 
-fn json(status: StatusCode, view: &impl Serialize) -> Answer {
+fn json(status: StatusCode, view: &impl Serialize) -> (StatusCode, String) {
     // Plain data with text keys always serializes.
-    Ok((status, serde_json::to_string(view).unwrap_or_default()))
+    (status, serde_json::to_string(view).unwrap_or_default())
 }
 
 /// The bearer token of a request, if it shows one.

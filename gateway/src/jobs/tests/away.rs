@@ -80,7 +80,10 @@ async fn a_job_of_before_can_be_replaced_by_a_stronger_one() {
     assert!(world.jobs.outbox().is_ended(&first.lease.id));
     world.control.set(Mode::There);
     assert!(world.jobs.outbox().flush(&*world.control).await);
-    assert_eq!(world.control.claims.lock()[1].replaces, [first.lease.id.clone()]);
+    assert_eq!(
+        world.control.claims.lock()[1].replaces,
+        std::slice::from_ref(&first.lease.id)
+    );
 }
 
 #[tokio::test]

@@ -21,14 +21,15 @@ use tidegate_control_wire::secret::{Role, Secret};
 use tidegate_policy::Moment;
 use tidegate_policy::document::{ParseOptions, PolicyDocument, platform};
 use tidegate_policy::effective::{Attached, Generation, NetworkPolicies, PolicySet, Slot, Store};
-use tidegate_policy::job::Scope;
+use tidegate_policy::job::{JobIdentity, Scope};
 use tidegate_policy::lease::{LeaseTable, Mac, Neighbour};
 use tidegate_policy::rulebook::{CompiledPolicy, PolicyMeta, RuleList};
 use tidegate_policy::subject::{Network, RunnerKind};
 
+use crate::jobs::asker::{Asker, Now};
 use crate::jobs::authority::{Authority, Pending};
-use crate::jobs::registrar::{Asker, Now, Parts, Registrar, Started};
-use crate::jobs::{JobStart, StartError};
+use crate::jobs::registrar::{Parts, Registrar, Started};
+use crate::jobs::{JobStart, Shown, StartError, claimed};
 use crate::sync::ClaimError;
 
 /// The issuer of the tests' OIDC tokens.
@@ -464,4 +465,32 @@ pub(crate) fn oidc_at(repo: &str, run: &str, jti: &str, issued: Timestamp) -> St
 /// What a runner says of a run of `owner/name`.
 pub(crate) fn body(repo: &str, run: &str) -> Value {
     json!({"repo": repo, "run_id": run, "run_attempt": 1, "workflow": "ci.yml", "job": "build"})
+}
+
+/// A runner token in a request.
+pub(crate) fn declared(token: &Secret) -> Shown<'_> {
+    Shown {
+        bearer: Some(token.expose()),
+        oidc: None,
+    }
+}
+
+/// An OIDC token in a request.
+pub(crate) fn signed(token: &str) -> Shown<'_> {
+    Shown {
+        bearer: None,
+        oidc: Some(token),
+    }
+}
+
+/// A request without a credential.
+pub(crate) const NOTHING: Shown<'static> = Shown {
+    bearer: None,
+    oidc: None,
+};
+
+/// What a Harden-Runner client says of a run of `owner/name`.
+pub(crate) fn claim_of(repo: &str, run: &str) -> JobIdentity {
+    let (owner, name) = repo.split_once('/').unwrap();
+    claimed(owner, name, run, b"{\"job\":\"test\"}").unwrap()
 }

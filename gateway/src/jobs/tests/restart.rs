@@ -4,8 +4,9 @@ use tidegate_policy::lease::RegisterError;
 
 use super::fixture::{Mode, World, asker, at, body, ip, mac, oidc};
 use crate::jobs::Shown;
+use crate::jobs::asker::Asker;
 use crate::jobs::refused::StartError;
-use crate::jobs::registrar::{Asker, JOB_LIFETIME};
+use crate::jobs::registrar::JOB_LIFETIME;
 use crate::sync::EndedLeases;
 
 #[tokio::test]
