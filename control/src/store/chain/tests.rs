@@ -131,6 +131,23 @@ fn a_remembered_head_shows_a_cut_end_and_a_rewritten_past() {
 }
 
 #[test]
+fn what_follows_a_head_is_verified_without_what_leads_to_it() {
+    let whole = chain(8);
+    let head = verify(&whole[..5]).unwrap();
+    let follow = |entries: &[AuditEntry]| {
+        let mut verifier = Verifier::following(head.clone());
+        entries.iter().try_for_each(|entry| verifier.push(entry))?;
+        verifier.finish()
+    };
+    assert_eq!(follow(&[]), Ok(head.clone()));
+    assert_eq!(follow(&whole[5..]).map(|head| head.seq), Ok(8));
+    assert_eq!(follow(&whole[6..]), Err(Broken::Order { expected: 6, found: 7 }));
+    let mut edited = whole[5..].to_vec();
+    edited[0].previous = START.to_owned();
+    assert_eq!(follow(&edited), Err(Broken::Previous { seq: 6 }));
+}
+
+#[test]
 fn where_one_text_ends_and_the_next_begins_is_part_of_the_form() {
     let hash = |change: fn(&mut AuditEntry)| {
         let mut entry = entry(1);
