@@ -11,4 +11,5 @@ pub mod cast;
 pub mod flood;
 pub mod flows;
 pub mod measure;
+pub mod rest;
 pub mod servers;

@@ -286,3 +286,37 @@ mod tests {
         assert_eq!(format!("{:.2}", Spread::of([2.5])), "2.50 (2.50–2.50)");
     }
 }
+
+/// Now, by the clock.
+pub fn instant() -> Instant {
+    Instant::now()
+}
+
+/// Waits of one round, sorted.
+#[derive(Clone, Debug, Default)]
+pub struct Quantiles(Vec<Duration>);
+
+impl Quantiles {
+    /// Sorts them.
+    pub fn of(mut waits: Vec<Duration>) -> Self {
+        waits.sort_unstable();
+        Self(waits)
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The wait that this share of all is not above; zero when there is none.
+    pub fn at(&self, share: f64) -> Duration {
+        let last = self.0.len().saturating_sub(1);
+        let at = (share * last as f64).round() as usize;
+        self.0.get(at.min(last)).copied().unwrap_or_default()
+    }
+}

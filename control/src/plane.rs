@@ -4,6 +4,7 @@
 //! let time pass (leases and entries that expire, what may be forgotten) and that bring the world in (issuers' keys, the
 //! block list's feed). `cli` runs it alone (`tidegate control`) or beside a gateway (`tidegate up`).
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use axum::Router;
@@ -93,6 +94,11 @@ impl ControlPlane {
         })
     }
 
+    /// Where it listens.
+    pub fn address(&self) -> std::io::Result<SocketAddr> {
+        self.listener.address()
+    }
+
     /// Connections of a gateway inside of this process.
     pub fn link(&self, gateway: &str) -> Link {
         Link::new(&self.router, gateway)
@@ -100,7 +106,7 @@ impl ControlPlane {
 
     /// Serves until `stop` is done.
     pub async fn serve(mut self, stop: impl Future<Output = ()>) {
-        if let Ok(address) = self.listener.address() {
+        if let Ok(address) = self.address() {
             tracing::info!(%address, "the control plane is up");
         }
         self.listener.serve(self.router, stop).await;
