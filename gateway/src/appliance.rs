@@ -281,6 +281,7 @@ async fn control(core: &Arc<Core>, extras: Extras, mut signals: Signals) -> Resu
     say(&[sd_notify::NotifyState::Stopping]);
     tracing::info!("stopping: open flows have {} s", DRAIN.as_secs());
     tasks.shutdown().await;
+    sync::flush(core).await;
     Ok(())
 }
 

@@ -5,7 +5,7 @@
 //! enforcement: a disk that takes nothing is a problem for `status`. Driven by [`crate::sync`].
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -26,6 +26,8 @@ pub(crate) const FILE: &str = "sync.ndjson";
 const COMPACT: u64 = 1 << 20;
 /// After the disk refused, it is tried again at the next batch that comes later than this.
 const RETRY: Duration = Duration::from_secs(5);
+/// Bytes that wait for a slow disk at most; beyond, everything is written anew when it is back.
+const MAX_WAITING: usize = 16 << 20;
 /// Bytes read at once.
 const CHUNK: usize = 64 << 10;
 
@@ -84,11 +86,43 @@ impl News {
             self.lines.extend(write_line(&Frame::Change(change.clone())));
         }
         self.lines.extend(write_line(&commit(batch.generation, batch.at)));
+        if self.lines.len() > MAX_WAITING {
+            self.reset = true;
+            self.lines = Vec::new();
+        }
     }
 }
 
 fn commit(generation: Generation, at: Timestamp) -> Frame {
     Frame::Commit { generation, at }
+}
+
+/// Everything, as the file says it; taken while the mirror is held, written while it is not.
+#[derive(Debug)]
+pub(crate) struct Snapshot {
+    changes: Vec<u8>,
+    generation: Generation,
+}
+
+impl Snapshot {
+    /// Everything that `mirror` holds.
+    pub(crate) fn of(mirror: &Mirror) -> Self {
+        let begin = Frame::Begin {
+            protocol: PROTOCOL,
+            epoch: mirror.epoch().to_owned(),
+            reset: true,
+        };
+        let frames = std::iter::once(begin).chain(mirror.snapshot().map(Frame::Change));
+        Self {
+            changes: frames.flat_map(|frame| write_line(&frame)).collect(),
+            generation: mirror.generation(),
+        }
+    }
+
+    fn lines(&self, at: Timestamp) -> Vec<u8> {
+        let commit = write_line(&commit(self.generation, at));
+        [self.changes.as_slice(), commit.as_slice()].concat()
+    }
 }
 
 /// The file.
@@ -148,8 +182,9 @@ impl Journal {
         }
     }
 
-    /// Puts on disk what `mirror` has taken in since the last call; nothing when that is nothing.
-    pub(crate) fn keep(&mut self, news: News, mirror: &Mirror, now: Moment) {
+    /// Puts on disk what came since the last call; nothing when that is nothing. `whole` gives everything, where it has
+    /// to be written anew.
+    pub(crate) fn keep(&mut self, news: News, now: Moment, whole: impl FnOnce() -> Snapshot) {
         self.behind |= news.changes;
         self.at = news.at.unwrap_or(self.at);
         let waits = self.refused_at.is_some_and(|at| now.since(at) < RETRY);
@@ -159,7 +194,7 @@ impl Journal {
         let anew = news.reset || self.has_grown();
         let kept = match self.open.take().filter(|_| !anew) {
             Some(file) => self.append(file, &news.lines),
-            None => self.write_anew(mirror),
+            None => self.write_anew(&whole()),
         };
         match kept {
             Ok(()) => self.mended(),
@@ -195,9 +230,9 @@ impl Journal {
     }
 
     /// Writes everything into a new file, which then takes the old one's place.
-    fn write_anew(&mut self, mirror: &Mirror) -> io::Result<()> {
+    fn write_anew(&mut self, whole: &Snapshot) -> io::Result<()> {
         let fresh = self.path.with_extension("ndjson.new");
-        let written = write_snapshot(&fresh, mirror, self.at).and_then(|written| {
+        let written = write_private(&fresh, &whole.lines(self.at)).and_then(|written| {
             std::fs::rename(&fresh, &self.path)?;
             Ok(written)
         });
@@ -291,33 +326,18 @@ fn damage(line: u64, source: Damage) -> JournalError {
     JournalError::Damaged { line, source }
 }
 
-/// Writes everything that `mirror` holds to `path`, for the owner's eyes only; gives back its length too.
-fn write_snapshot(path: &Path, mirror: &Mirror, at: Timestamp) -> io::Result<(File, u64)> {
+/// Writes a file for the owner's eyes only; gives back its length too.
+fn write_private(path: &Path, bytes: &[u8]) -> io::Result<(File, u64)> {
     let mut options = OpenOptions::new();
-    let file = options
+    let mut file = options
         .write(true)
         .create(true)
         .truncate(true)
         .mode(0o600)
         .open(path)?;
-    let mut out = BufWriter::new(file);
-    let begin = Frame::Begin {
-        protocol: PROTOCOL,
-        epoch: mirror.epoch().to_owned(),
-        reset: true,
-    };
-    let frames = std::iter::once(begin)
-        .chain(mirror.snapshot().map(Frame::Change))
-        .chain(std::iter::once(commit(mirror.generation(), at)));
-    let mut length = 0;
-    for frame in frames {
-        let line = write_line(&frame);
-        out.write_all(&line)?;
-        length += line.len() as u64;
-    }
-    let file = out.into_inner().map_err(io::IntoInnerError::into_error)?;
+    file.write_all(bytes)?;
     file.sync_all()?;
-    Ok((file, length))
+    Ok((file, bytes.len() as u64))
 }
 
 #[cfg(test)]

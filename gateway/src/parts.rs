@@ -155,7 +155,7 @@ pub(crate) async fn assemble(
     let monitor = Arc::new(Monitor::start(runners).await?);
     let mut files = PolicyFiles::new();
     let mut enforcer = Enforcer::load(&config, &control);
-    let synced = enforcer.synced(&control);
+    let synced = enforcer.synced(&control, usize::MAX);
     let set = files.load(&config, never_dial(&monitor.snapshot(), &config, &[]), &synced);
     let networks = served.iter().map(|one| one.network.clone()).collect();
     let leases = Arc::new(LeaseTable::new(networks, Arc::new(set)));

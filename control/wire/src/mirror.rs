@@ -24,6 +24,7 @@ use crate::oidc::Issuer;
 use crate::record::{BlockLayer, Change, Ending, LeaseRecord, PolicyRecord, TokenRecord};
 
 use blocks::Blocks;
+pub use blocks::{CompiledLayer, StaleLayer};
 pub use credentials::Credentials;
 pub use policies::CompiledEdition;
 use policies::Policies;
@@ -176,10 +177,21 @@ impl Mirror {
         self.attachments.iter()
     }
 
-    /// The layers of the global block list, in the order of [`BlockLayer::ALL`]. Compiles those that changed since the
-    /// last call: a million entries take a second.
-    pub fn block_layers(&mut self) -> [Arc<GlobalBlock>; BlockLayer::ALL.len()] {
+    /// The layers of the global block list, in the order of [`BlockLayer::ALL`], each as it was
+    /// [put](Self::put_layer) last.
+    pub fn block_layers(&self) -> [Arc<GlobalBlock>; BlockLayer::ALL.len()] {
         self.blocks.layers()
+    }
+
+    /// Layers that changed since they were taken last and have at most `largest` patterns. Whoever takes them has to
+    /// [compile](StaleLayer::compile) them and put them back.
+    pub fn take_stale_layers(&mut self, largest: usize) -> Vec<StaleLayer> {
+        self.blocks.take_stale(largest)
+    }
+
+    /// Takes a compiled layer in.
+    pub fn put_layer(&mut self, layer: CompiledLayer) {
+        self.blocks.put(layer);
     }
 
     /// Block list patterns that are not understood, and so block nothing.

@@ -62,7 +62,12 @@ impl Scene {
         let mut news = News::default();
         news.add(&batch);
         self.mirror.apply(batch);
-        self.journal.keep(news, &self.mirror, now);
+        self.journal.keep(news, now, || Snapshot::of(&self.mirror));
+    }
+
+    fn retry(&mut self, now: Moment) {
+        self.journal
+            .keep(News::default(), now, || Snapshot::of(&self.mirror));
     }
 
     fn file(&self) -> PathBuf {
@@ -145,7 +150,7 @@ fn every_truncation_of_the_file_is_a_prefix_of_the_batches() {
         let mut news = News::default();
         news.add(&next);
         mirror.apply(next);
-        journal.keep(news, &mirror, START);
+        journal.keep(news, START, || Snapshot::of(&mirror));
         assert_eq!(journal.problem(), None);
         let (again, ..) = read(scene.folder.path()).unwrap();
         assert_eq!(holds(&again), holds(&mirror), "cut at {length}");
@@ -272,13 +277,13 @@ fn a_disk_that_refuses_is_said_and_tried_again_and_leaves_no_gap() {
     assert!(scene.journal.problem().is_some(), "too soon to try again");
     let (mirror, ..) = read(scene.folder.path()).unwrap();
     assert_eq!(mirror.generation(), Generation(1), "the older state is whole");
-    scene.journal.keep(News::default(), &scene.mirror, later(6));
+    scene.retry(later(6));
     assert_eq!(scene.journal.problem(), None);
     let (mirror, _, journal) = read(scene.folder.path()).unwrap();
     assert_eq!(holds(&mirror), holds(&scene.mirror));
     assert_eq!((mirror.generation(), journal.newest()), (Generation(3), at(3)));
     let before = scene.bytes();
-    scene.journal.keep(News::default(), &scene.mirror, later(60));
+    scene.retry(later(60));
     assert_eq!(scene.bytes(), before, "nothing is written when nothing is new");
 }
 
@@ -307,10 +312,32 @@ fn several_batches_are_kept_as_they_came() {
         news.add(&next);
         scene.mirror.apply(next);
     }
-    scene.journal.keep(news, &scene.mirror, START);
+    let Scene { journal, mirror, .. } = &mut scene;
+    journal.keep(news, START, || Snapshot::of(mirror));
     let (mirror, batches, _) = read(scene.folder.path()).unwrap();
     assert_eq!(batches.len(), 4);
     assert_eq!(holds(&mirror), holds(&scene.mirror));
+}
+
+#[test]
+fn what_waits_for_a_slow_disk_is_bounded() {
+    let mut scene = Scene::new();
+    scene.take(batch(true, 1, vec![block("a.test")]));
+    let pattern = format!("{}.test", "x".repeat(60));
+    let mut news = News::default();
+    let next = batch(false, 2, vec![block(&pattern); 1_000]);
+    for _ in 0..MAX_WAITING / 100_000 + 1 {
+        news.add(&next);
+        assert!(news.lines.len() <= MAX_WAITING + 200_000);
+    }
+    assert!(
+        news.reset && news.lines.is_empty(),
+        "everything is written instead"
+    );
+    scene.mirror.apply(next);
+    let Scene { journal, mirror, .. } = &mut scene;
+    journal.keep(news, START, || Snapshot::of(mirror));
+    assert_eq!(holds(&read(scene.folder.path()).unwrap().0), holds(&scene.mirror));
 }
 
 proptest! {

@@ -19,14 +19,18 @@ mod backoff;
 mod calls;
 mod client;
 mod connect;
+mod disk;
 mod force;
+mod leases;
 pub(crate) mod lines;
 mod state;
 
 pub(crate) use calls::ClaimError;
 pub(crate) use connect::Remote;
 pub use connect::{ConnectError, Connected, Connector, ControlLink, Duplex, Pending, RemoteError};
-pub(crate) use force::{Enforcer, Leases};
+pub(crate) use disk::flush;
+pub(crate) use force::Enforcer;
+pub(crate) use leases::Leases;
 pub(crate) use state::{Control, EndedLeases, LinkState};
 
 /// Keeps the gateway in step with the control plane behind `connector`.
@@ -52,6 +56,8 @@ pub(crate) fn follow(
     };
     let (queue, batches) = mpsc::channel(client::QUEUE);
     tasks.spawn(force::run(Arc::clone(core), batches));
+    tasks.spawn(force::blocks(Arc::clone(core)));
+    tasks.spawn(disk::run(Arc::clone(core)));
     tasks.spawn(keep::control_addresses(Arc::clone(core)));
     tasks.spawn(client::Client::new(Arc::clone(&core.control), connector, hello, queue).run());
 }

@@ -79,7 +79,10 @@ struct Told {
     heard: Option<Timestamp>,
     feed_checked: Option<Timestamp>,
     resume: Option<Resume>,
-    problems: Vec<String>,
+    /// Synced policies that can't be used.
+    unusable: usize,
+    /// Why the newest state is not on disk.
+    disk: Option<String>,
 }
 
 /// The control plane as the rest of the gateway sees it.
@@ -213,7 +216,16 @@ impl Control {
                 Some(format!("the control plane gives this gateway nothing: {error}"))
             }
         };
-        link.into_iter().chain(told.problems.iter().cloned()).collect()
+        let count = told.unusable;
+        let unusable = (count > 0).then(|| {
+            format!(
+                "synced policies that can't be used, so that whom they govern is refused everything: {count}"
+            )
+        });
+        link.into_iter()
+            .chain(unusable)
+            .chain(told.disk.clone())
+            .collect()
     }
 
     /// How long ago the block list's feed was found to be current, in seconds, where there is one.
@@ -274,9 +286,14 @@ impl Control {
         self.told.lock().resume = resume;
     }
 
-    /// What is wrong beside the connection.
-    pub(super) fn set_problems(&self, problems: Vec<String>) {
-        self.told.lock().problems = problems;
+    /// How many synced policies can't be used.
+    pub(super) fn set_unusable(&self, count: usize) {
+        self.told.lock().unusable = count;
+    }
+
+    /// Why the newest state is not on disk.
+    pub(super) fn set_disk(&self, problem: Option<String>) {
+        self.told.lock().disk = problem;
     }
 
     /// Has everything sent anew: what is held here can't be trusted any more.

@@ -25,6 +25,9 @@ struct Layer {
     unread: usize,
     touched: bool,
     stale: bool,
+    /// How often it was taken to be compiled, and which of these it is compiled from.
+    taken: u64,
+    put: u64,
 }
 
 impl Blocks {
@@ -60,13 +63,32 @@ impl Blocks {
         any
     }
 
-    /// The layers compiled, each anew only when it changed.
-    pub(super) fn layers(&mut self) -> [Arc<GlobalBlock>; LAYERS] {
-        for layer in &mut self.0 {
-            if std::mem::take(&mut layer.stale) {
-                layer.compile();
+    /// Layers that changed since they were taken last, of at most `largest` patterns.
+    pub(super) fn take_stale(&mut self, largest: usize) -> Vec<StaleLayer> {
+        let mut stale = Vec::new();
+        for kind in BlockLayer::ALL {
+            let layer = &mut self.0[at(kind)];
+            if layer.stale && layer.patterns.len() <= largest {
+                layer.stale = false;
+                layer.taken += 1;
+                stale.push(layer.to_compile(kind));
             }
         }
+        stale
+    }
+
+    /// Takes a compilation in, unless one of newer patterns was there first.
+    pub(super) fn put(&mut self, layer: CompiledLayer) {
+        let held = &mut self.0[at(layer.kind)];
+        if layer.taken > held.put {
+            held.put = layer.taken;
+            held.compiled = layer.compiled;
+            held.unread = layer.unread;
+        }
+    }
+
+    /// The layers as they were compiled last.
+    pub(super) fn layers(&self) -> [Arc<GlobalBlock>; LAYERS] {
         self.0.each_ref().map(|layer| Arc::clone(&layer.compiled))
     }
 
@@ -94,18 +116,53 @@ impl Blocks {
 }
 
 impl Layer {
-    /// The store has checked every pattern; one that an older program does not understand is left out and counted.
-    fn compile(&mut self) {
+    fn to_compile(&self, kind: BlockLayer) -> StaleLayer {
         let bytes = self.patterns.iter().map(|pattern| pattern.len() + 1).sum();
         let mut text = String::with_capacity(bytes);
         for pattern in &self.patterns {
             text.push_str(pattern);
             text.push('\n');
         }
-        let list = BlockList::parse_as(&text, Format::Plain);
-        self.unread = self.patterns.len().saturating_sub(list.entries.len());
-        self.compiled = Arc::new(GlobalBlock::build(list.entries.into_iter().map(|one| one.entry)));
+        StaleLayer {
+            kind,
+            text,
+            patterns: self.patterns.len(),
+            taken: self.taken,
+        }
     }
+}
+
+/// A layer of the global block list that has to be compiled: work that may be done elsewhere.
+#[derive(Debug)]
+pub struct StaleLayer {
+    kind: BlockLayer,
+    /// Its patterns, one a line.
+    text: String,
+    patterns: usize,
+    taken: u64,
+}
+
+impl StaleLayer {
+    /// Compiles it: about a second for a million patterns. The store has checked every pattern; one that an older
+    /// program does not understand is left out and counted.
+    pub fn compile(self) -> CompiledLayer {
+        let list = BlockList::parse_as(&self.text, Format::Plain);
+        CompiledLayer {
+            kind: self.kind,
+            taken: self.taken,
+            unread: self.patterns.saturating_sub(list.entries.len()),
+            compiled: Arc::new(GlobalBlock::build(list.entries.into_iter().map(|one| one.entry))),
+        }
+    }
+}
+
+/// A compiled layer, for [`Mirror::put_layer`](super::Mirror::put_layer).
+#[derive(Debug)]
+pub struct CompiledLayer {
+    kind: BlockLayer,
+    taken: u64,
+    compiled: Arc<GlobalBlock>,
+    unread: usize,
 }
 
 const fn at(layer: BlockLayer) -> usize {

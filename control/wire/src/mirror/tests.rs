@@ -164,6 +164,10 @@ impl Scene {
         self.mirror.apply(batch(true, self.generation, changes))
     }
 
+    fn layers(&mut self) -> [Arc<GlobalBlock>; 3] {
+        layers_of(&mut self.mirror)
+    }
+
     /// What governs a job of this repository that began at this generation.
     fn governing(&self, repo: &str, began: u64) -> Governing {
         let set = PolicySet {
@@ -197,6 +201,14 @@ impl Scene {
             Governing::Policy(policy, _) => panic!("{repo} is governed by {:?}", policy.meta),
         }
     }
+}
+
+/// The layers, those that changed compiled anew.
+fn layers_of(mirror: &mut Mirror) -> [Arc<GlobalBlock>; 3] {
+    for stale in mirror.take_stale_layers(usize::MAX) {
+        mirror.put_layer(stale.compile());
+    }
+    mirror.block_layers()
 }
 
 fn allows(policy: &CompiledPolicy, name: &str) -> bool {

@@ -1,15 +1,22 @@
 //! Tests of putting batches in force: what the lease table makes of them, and what a restart finds.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::net::IpAddr;
 use std::path::Path;
 
-use tidegate_control_wire::record::{Change, CredentialKind, PolicyRecord, VersionRecord};
+use parking_lot::Mutex;
+use tidegate_control_wire::frame::RefusedLease;
+use tidegate_control_wire::record::{
+    BlockChange, BlockLayer, Change, CredentialKind, Ending, LeaseRecord, PolicyRecord, VersionRecord,
+};
 use tidegate_policy::effective::Generation;
-use tidegate_policy::job::{Assurance, JobIdentity};
+use tidegate_policy::job::{Assurance, JobIdentity, Scope};
+use tidegate_policy::lease::{LeaseTable, Party};
 use tidegate_policy::rulebook::Governing;
 use tidegate_policy::special::NeverDial;
 use tidegate_policy::subject::{Network, RunnerKind, Standing};
 use tidegate_policy::verdict::Reason;
+use tidegate_policy::{DnsName, Moment};
 
 use super::*;
 use crate::policies::PolicyFiles;
@@ -98,7 +105,8 @@ fn batch(reset: bool, generation: u64, changes: Vec<Change>) -> Batch {
 /// A gateway's life without its sockets: what [`Enforcer::take`] does with a core, done with a lease table.
 struct Gateway {
     control: Control,
-    enforcer: Enforcer,
+    enforcer: Mutex<Enforcer>,
+    disk: Arc<Disk>,
     files: PolicyFiles,
     config: GatewayConfig,
     table: LeaseTable,
@@ -116,7 +124,7 @@ impl Gateway {
         let control = Control::new(true);
         control.heed(ended);
         let mut enforcer = Enforcer::load(&config, &control);
-        let synced = enforcer.synced(&control);
+        let synced = enforcer.synced(&control, usize::MAX);
         let mut files = PolicyFiles::new();
         let set = files.load(&config, NeverDial::default(), &synced);
         let network = Network {
@@ -131,7 +139,8 @@ impl Gateway {
         enforcer.restore_leases(&control, &Leases::at(&table, NOW, wall()));
         Self {
             control,
-            enforcer,
+            disk: enforcer.disk(),
+            enforcer: Mutex::new(enforcer),
             files,
             config,
             table,
@@ -139,14 +148,14 @@ impl Gateway {
     }
 
     fn take(&mut self, batches: Vec<Batch>) -> (Vec<IpAddr>, Vec<RefusedLease>) {
-        let learnt = self.enforcer.learn(batches, &self.control);
+        let learnt = self.enforcer.lock().learn(batches, &self.control);
         if let Some(synced) = &learnt.synced {
             let set = self.files.assemble(&self.config, NeverDial::default(), synced);
             self.table.set_policies(Arc::new(set));
         }
         let outcome = Leases::at(&self.table, NOW, wall()).follow(&self.control, learnt.leases);
-        self.enforcer.tell(&self.control);
-        self.enforcer.keep(&self.control, learnt.news, NOW);
+        self.enforcer.lock().tell(&self.control);
+        self.disk.write(&self.enforcer, &self.control, NOW);
         outcome
     }
 
@@ -364,10 +373,11 @@ fn a_lease_that_does_not_fit_here_is_told_back() {
 #[test]
 fn a_snapshot_that_says_the_same_puts_nothing_in_force() {
     let folder = tempfile::tempdir().unwrap();
-    let mut gateway = Gateway::start(folder.path());
+    let gateway = Gateway::start(folder.path());
     assert!(
         gateway
             .enforcer
+            .lock()
             .learn(vec![snapshot()], &gateway.control)
             .synced
             .is_some()
@@ -376,12 +386,12 @@ fn a_snapshot_that_says_the_same_puts_nothing_in_force() {
         generation: Generation(9),
         ..snapshot()
     };
-    let learnt = gateway.enforcer.learn(vec![again], &gateway.control);
+    let learnt = gateway.enforcer.lock().learn(vec![again], &gateway.control);
     assert!(
         learnt.synced.is_none() && learnt.leases.is_empty(),
         "no rulebook is swapped"
     );
-    let leases_only = gateway.enforcer.learn(
+    let leases_only = gateway.enforcer.lock().learn(
         vec![batch(false, 10, vec![lease("job-7", "10.0.0.7", 1)])],
         &gateway.control,
     );
@@ -408,7 +418,62 @@ fn of_batches_that_wait_the_last_state_is_put_in_force() {
     assert_eq!(gateway.judged("10.0.0.1"), Err(Reason::PolicyUnknown));
     assert_eq!(gateway.standing("10.0.0.3"), Standing::Unleased);
     let degraded = gateway.control.degraded();
-    assert_eq!(degraded, ["1 synced policies can't be used; the log names them"]);
+    assert_eq!(
+        degraded,
+        ["synced policies that can't be used, so that whom they govern is refused everything: 1"]
+    );
     drop(gateway);
     assert_eq!(Gateway::start(folder.path()).control.generation(), Generation(7));
+}
+
+fn hits(synced: &Synced, layer: usize, name: &str) -> bool {
+    synced.layers[layer]
+        .find_name(&DnsName::parse(name).unwrap())
+        .is_some()
+}
+
+#[test]
+fn a_policy_does_not_wait_for_a_long_block_list_but_nobody_begins_without_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let gateway = Gateway::start(folder.path());
+    let patterns = (0..=SMALL_LIST).map(|at| format!("n{at}.test"));
+    let feed = |add: Vec<String>| {
+        Change::Block(BlockChange {
+            layer: BlockLayer::Feed,
+            add,
+            remove: Vec::new(),
+        })
+    };
+    let first = batch(true, 1, vec![feed(patterns.collect())]);
+    let mut enforcer = gateway.enforcer.lock();
+    let synced = enforcer.learn(vec![first], &gateway.control).synced.unwrap();
+    assert!(hits(&synced, 1, "n7.test"), "the first snapshot is whole");
+    let second = batch(
+        false,
+        2,
+        vec![
+            feed(vec!["late.test".into()]),
+            policy("web", BLOCK),
+            attach("org:acme", "web"),
+        ],
+    );
+    let synced = enforcer.learn(vec![second], &gateway.control).synced.unwrap();
+    assert!(
+        synced
+            .attached
+            .contains_key(&"org:acme".parse::<Scope>().unwrap()),
+        "the policy is there"
+    );
+    assert!(
+        hits(&synced, 1, "n7.test") && !hits(&synced, 1, "late.test"),
+        "the list is still the older one"
+    );
+    for layer in enforcer.mirror.take_stale_layers(usize::MAX) {
+        enforcer.mirror.put_layer(layer.compile());
+    }
+    assert!(hits(
+        &enforcer.synced(&gateway.control, SMALL_LIST),
+        1,
+        "late.test"
+    ));
 }

@@ -338,7 +338,7 @@ async fn status_tells_how_it_is() {
         (&7.into(), &"one".into())
     );
     assert!(connected["age_seconds"].is_i64() && connected["error"].is_null());
-    scene.control.set_problems(vec!["the disk is full".into()]);
+    scene.control.set_disk(Some("the disk is full".into()));
     assert_eq!(scene.control.degraded(), ["the disk is full"]);
     assert!(
         Control::new(false).report().is_none(),

@@ -139,7 +139,7 @@ fn meaning(mirror: &mut Mirror) -> Vec<String> {
             ));
         }
     }
-    let layers = mirror.block_layers();
+    let layers = layers_of(mirror);
     for name in ["evil.test", "x.bad.test"] {
         let name = DnsName::parse(name).unwrap();
         all.push(format!(

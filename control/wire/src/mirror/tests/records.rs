@@ -14,11 +14,11 @@ fn a_snapshot_that_says_the_same_changes_nothing_and_compiles_nothing() {
         lease("job-1", "10.0.0.1"),
     ];
     let mut scene = Scene::new(all.clone());
-    let (compiled, layers) = (scene.policy_of("acme/web", 1), scene.mirror.block_layers());
+    let (compiled, layers) = (scene.policy_of("acme/web", 1), scene.layers());
     let credentials = Arc::clone(scene.mirror.credentials());
     assert_eq!(scene.snapshot_is(all), Touched::default());
     assert!(Arc::ptr_eq(&compiled, &scene.policy_of("acme/web", 1)));
-    let again = scene.mirror.block_layers();
+    let again = scene.layers();
     assert!(layers.iter().zip(&again).all(|(one, two)| Arc::ptr_eq(one, two)));
     assert_eq!(
         credentials.tokens().count(),
@@ -58,7 +58,7 @@ fn what_a_snapshot_leaves_out_is_gone() {
     );
     assert!(scene.mirror.credentials().token(&digest("secret")).is_none());
     assert_eq!(scene.mirror.credentials().issuers().count(), 0);
-    assert!(scene.mirror.block_layers().iter().all(|layer| layer.is_empty()));
+    assert!(scene.layers().iter().all(|layer| layer.is_empty()));
     assert_eq!(scene.mirror.attachments().count(), 1);
 }
 
@@ -104,13 +104,13 @@ fn only_block_layers_that_changed_are_rebuilt() {
         block(BlockLayer::Builtin, &["evil.test"], &[]),
         block(BlockLayer::Feed, &["*.feed.test", "203.0.113.0/24"], &[]),
     ]);
-    let before = scene.mirror.block_layers();
+    let before = scene.layers();
     assert!(
         scene
             .say(vec![block(BlockLayer::Deployment, &["own.test"], &[])])
             .blocks
     );
-    let after = scene.mirror.block_layers();
+    let after = scene.layers();
     let kept: Vec<bool> = before
         .iter()
         .zip(&after)
@@ -130,7 +130,7 @@ fn only_block_layers_that_changed_are_rebuilt() {
             .say(vec![block(BlockLayer::Feed, &[], &["*.feed.test"])])
             .blocks
     );
-    assert!(!hit(&scene.mirror.block_layers()[1], "x.feed.test"));
+    assert!(!hit(&scene.layers()[1], "x.feed.test"));
 }
 
 #[test]
@@ -140,7 +140,7 @@ fn a_pattern_that_is_not_understood_is_counted_and_the_others_block() {
         &["evil.test", "new-kind:x", "a..b"],
         &[],
     )]);
-    let layers = scene.mirror.block_layers();
+    let layers = scene.layers();
     assert!(
         layers[1]
             .find_name(&DnsName::parse("evil.test").unwrap())
@@ -237,5 +237,51 @@ fn only_a_snapshot_begins_and_only_the_same_store_goes_on() {
         (mirror.epoch(), mirror.generation()),
         ("two", Generation(2)),
         "another store counts from anew"
+    );
+}
+
+#[test]
+fn a_large_layer_can_be_compiled_elsewhere_while_the_old_one_stays() {
+    let mut scene = Scene::new(vec![block(
+        BlockLayer::Feed,
+        &["a.test", "b.test", "c.test"],
+        &[],
+    )]);
+    let before = scene.layers();
+    scene.say(vec![
+        block(BlockLayer::Feed, &["d.test"], &[]),
+        block(BlockLayer::Deployment, &["own.test"], &[]),
+    ]);
+    let small = scene.mirror.take_stale_layers(3);
+    assert_eq!(small.len(), 1);
+    for layer in small {
+        scene.mirror.put_layer(layer.compile());
+    }
+    let between = scene.mirror.block_layers();
+    assert!(Arc::ptr_eq(&before[1], &between[1]) && !Arc::ptr_eq(&before[2], &between[2]));
+    let large = scene.mirror.take_stale_layers(usize::MAX);
+    scene.say(vec![block(BlockLayer::Feed, &["e.test"], &[])]);
+    for layer in large {
+        scene.mirror.put_layer(layer.compile());
+    }
+    let hit = |layer: &GlobalBlock, name: &str| layer.find_name(&DnsName::parse(name).unwrap()).is_some();
+    let then = scene.mirror.block_layers();
+    assert!(
+        hit(&then[1], "d.test") && !hit(&then[1], "e.test"),
+        "as it was when it was taken"
+    );
+    let overtaken = scene.mirror.take_stale_layers(usize::MAX);
+    scene.say(vec![block(BlockLayer::Feed, &[], &["d.test"])]);
+    assert!(
+        hit(&scene.layers()[1], "e.test"),
+        "what came meanwhile made it stale again"
+    );
+    for layer in overtaken {
+        scene.mirror.put_layer(layer.compile());
+    }
+    let last = scene.mirror.block_layers();
+    assert!(
+        !hit(&last[1], "d.test"),
+        "an older compilation that ends later is left out"
     );
 }
