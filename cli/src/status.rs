@@ -45,6 +45,17 @@ fn print(status: &Value) {
         status["flows_open"],
         status["events_queued"]
     );
+    let control = &status["control"];
+    if !control.is_null() {
+        let age = control["age_seconds"].as_i64();
+        say!(
+            "control plane {} since {}, generation {}, {}",
+            text(&control["state"]),
+            text(&control["since"]),
+            control["generation"],
+            age.map_or_else(|| "never synced".to_owned(), |age| format!("heard {age} s ago"))
+        );
+    }
     section(&status["upstreams"], &["upstream", "state"]);
     section(
         &status["leases"],

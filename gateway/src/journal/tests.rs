@@ -326,7 +326,7 @@ fn what_waits_for_a_slow_disk_is_bounded() {
     let pattern = format!("{}.test", "x".repeat(60));
     let mut news = News::default();
     let next = batch(false, 2, vec![block(&pattern); 1_000]);
-    for _ in 0..MAX_WAITING / 100_000 + 1 {
+    for _ in 0..=MAX_WAITING / 100_000 {
         news.add(&next);
         assert!(news.lines.len() <= MAX_WAITING + 200_000);
     }

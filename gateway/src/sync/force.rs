@@ -12,7 +12,7 @@ use hashbrown::HashSet;
 use jiff::Timestamp;
 use metrics::gauge;
 use tidegate_control_wire::frame::Batch;
-use tidegate_control_wire::mirror::{LeaseTouch, Mirror, Touched};
+use tidegate_control_wire::mirror::{LeaseTouch, Mirror, StaleLayer, Touched};
 use tidegate_policy::effective::Store;
 use tokio::sync::{Notify, mpsc};
 
@@ -221,7 +221,7 @@ fn compile_large(core: &Core) {
         return;
     }
     // Nobody waits for the enforcer meanwhile.
-    let compiled: Vec<_> = stale.into_iter().map(|layer| layer.compile()).collect();
+    let compiled: Vec<_> = stale.into_iter().map(StaleLayer::compile).collect();
     let mut enforcer = core.enforcer.lock();
     for layer in compiled {
         enforcer.mirror.put_layer(layer);
