@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::remote::args::{policy, things};
+
 /// Transparent egress gateway for CI runner fleets.
 #[derive(Debug, Parser)]
 #[command(name = "tidegate", version, about, disable_help_subcommand = true)]
@@ -14,7 +16,7 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Run the gateway: interception, resolver and proxy of its runner networks.
+    /// Run the gateway: interception, resolver and proxy of its runner networks; or list those that there are.
     Gateway(Gateway),
     /// Run the control plane: the policy store, its API, and the sync of its gateways.
     Control(Control),
@@ -26,12 +28,25 @@ pub(crate) enum Command {
     Explain(Explain),
     /// Say how a running gateway is: interception, listeners, upstreams, leases, policies, drops.
     Status(Status),
+    Policy(policy::Policy),
+    Set(things::Set),
+    Job(things::Job),
+    Lease(things::Lease),
+    GlobalBlock(things::GlobalBlock),
+    Token(things::Token),
+    Audit(things::Audit),
     /// Show Tidegate at work in a lab of network namespaces (needs root).
     Demo(Demo),
     /// Print a completion script for a shell.
     Completions {
         /// Which shell.
         shell: clap_complete::Shell,
+    },
+    /// Write a manual page for every command to a directory.
+    #[command(after_help = "Example:\n  tidegate man /usr/local/share/man/man1")]
+    Man {
+        /// The directory; it is made when it is not there.
+        dir: PathBuf,
     },
 }
 
@@ -43,7 +58,10 @@ pub(crate) struct Config {
 }
 
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Gateway {
+    #[command(subcommand)]
+    pub(crate) action: Option<things::GatewayAction>,
     #[command(flatten)]
     pub(crate) config: Config,
     /// Remove rules, routes and tables that a gateway left in this network namespace, and end. Forwarding

@@ -9,7 +9,9 @@ mod control;
 mod demo;
 mod explain;
 mod gateway;
+mod man;
 mod out;
+mod remote;
 mod status;
 mod up;
 
@@ -25,12 +27,22 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let outcome = match cli.command {
-        Command::Gateway(args) => gateway::run(&args),
+        Command::Gateway(args) => match &args.action {
+            None => gateway::run(&args),
+            Some(action) => remote::gateway(action),
+        },
         Command::Control(args) => control::run(&args),
         Command::Up(args) => up::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Explain(args) => explain::run(&args),
         Command::Status(args) => status::run(&args),
+        Command::Policy(args) => remote::policy(&args),
+        Command::Set(args) => remote::set(&args),
+        Command::Job(args) => remote::job(&args),
+        Command::Lease(args) => remote::lease(&args),
+        Command::GlobalBlock(args) => remote::global_block(&args),
+        Command::Token(args) => remote::token(&args),
+        Command::Audit(args) => remote::audit(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Completions { shell } => {
             let mut script = Vec::new();
@@ -38,6 +50,7 @@ fn main() -> ExitCode {
             out::print(format_args!("{}", String::from_utf8_lossy(&script)));
             Ok(ExitCode::SUCCESS)
         }
+        Command::Man { dir } => man::run(&dir),
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("tidegate: {error:#}");

@@ -1,0 +1,80 @@
+//! Points in time, as people write and read them.
+
+use std::str::FromStr;
+
+use jiff::tz::TimeZone;
+use jiff::{Span, Timestamp};
+
+/// When something ends: at a time, or so long from now.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Expiry {
+    At(Timestamp),
+    After(Span),
+}
+
+/// A text that is neither.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("write a time as 2030-01-31T12:00:00Z, or so long from now as 12h or 90d")]
+pub(crate) struct ExpiryError;
+
+impl FromStr for Expiry {
+    type Err = ExpiryError;
+
+    fn from_str(text: &str) -> Result<Self, ExpiryError> {
+        if let Ok(at) = text.parse() {
+            return Ok(Self::At(at));
+        }
+        let span: Span = text.parse().map_err(|_| ExpiryError)?;
+        if span.is_positive() { Ok(Self::After(span)) } else { Err(ExpiryError) }
+    }
+}
+
+impl Expiry {
+    /// The point in time; days are days of UTC. An error when the calendar ends before it.
+    pub(crate) fn from(self, now: Timestamp) -> Result<Timestamp, ExpiryError> {
+        match self {
+            Self::At(at) => Ok(at),
+            Self::After(span) => {
+                let end = now.to_zoned(TimeZone::UTC).checked_add(span);
+                end.map(|end| end.timestamp()).map_err(|_| ExpiryError)
+            }
+        }
+    }
+}
+
+/// To the second, in UTC.
+pub(crate) fn show(time: Timestamp) -> String {
+    time.strftime("%Y-%m-%d %H:%M:%SZ").to_string()
+}
+
+/// The same, or a dash.
+pub(crate) fn show_or_dash(time: Option<Timestamp>) -> String {
+    time.map_or_else(|| "-".to_owned(), show)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+
+    #[test]
+    fn an_expiry_is_a_time_or_a_span_from_now() {
+        let now: Timestamp = "2026-01-31T12:00:00Z".parse().unwrap();
+        let end = |text: &str| text.parse::<Expiry>().unwrap().from(now).unwrap().to_string();
+        assert_eq!(end("2030-01-01T00:00:00Z"), "2030-01-01T00:00:00Z");
+        assert_eq!(end("12h"), "2026-02-01T00:00:00Z");
+        assert_eq!(end("90d"), "2026-05-01T12:00:00Z");
+        for wrong in ["", "soon", "-3d", "0s", "12", "2026-01-31"] {
+            assert!(wrong.parse::<Expiry>().is_err(), "{wrong:?}");
+        }
+        let far: Expiry = "19000y".parse().unwrap();
+        assert!(far.from(now).is_err());
+    }
+
+    #[test]
+    fn times_are_shown_to_the_second() {
+        let time: Timestamp = "2026-01-31T12:00:09.123456Z".parse().unwrap();
+        assert_eq!(show(time), "2026-01-31 12:00:09Z");
+        assert_eq!(show_or_dash(None), "-");
+    }
+}
