@@ -34,6 +34,10 @@ mod versions;
 mod warnings;
 mod writer;
 
+use std::sync::Arc;
+
+use tokio::sync::Semaphore;
+
 pub use attachments::AttachRequest;
 pub use audit::AuditDraft;
 pub use block::{BlockImport, BlockUpdate, MAX_ENTRIES, MAX_LAYER};
@@ -55,6 +59,7 @@ pub use writer::Boxed;
 pub struct Store {
     db: Db,
     strict: bool,
+    snapshots: Arc<Semaphore>,
 }
 
 impl Store {
@@ -64,6 +69,7 @@ impl Store {
         Ok(Self {
             db: Db::open(url).await?,
             strict: false,
+            snapshots: Arc::new(Semaphore::new(snapshot::AT_ONCE)),
         })
     }
 

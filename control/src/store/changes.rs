@@ -64,64 +64,15 @@ impl Store {
         };
         let mut log = Log::read(&mut tx, held, group, limit).await?;
         let states = log.states(&mut tx).await?;
-        let upto = log.cut.unwrap_or(newest);
-        let changes = Window { held, upto, group }
-            .changes(&mut tx, log.entries, states)
-            .await?;
+        let (upto, more) = (log.cut.unwrap_or(newest), log.cut.is_some());
+        let changes = log.changes(&mut tx, (held, upto), states).await?;
         tx.commit().await?;
-        Ok(Since::Page(ChangesPage {
-            changes,
-            upto,
-            more: log.cut.is_some(),
-        }))
+        Ok(Since::Page(ChangesPage { changes, upto, more }))
     }
 }
 
 /// The states that were looked up one by one.
 type States = HashMap<(ChangeKind, String), Change>;
-
-/// Part of the log.
-struct Window<'a> {
-    held: Generation,
-    upto: Generation,
-    group: &'a str,
-}
-
-impl Window<'_> {
-    /// Each thing once, where it last changed.
-    async fn changes(
-        &self,
-        connection: &mut AnyConnection,
-        entries: Vec<Entry>,
-        mut states: States,
-    ) -> Result<Vec<Change>, StoreError> {
-        let span = (number(self.held), number(self.upto));
-        let has = |kind: ChangeKind| entries.iter().any(|one| one.kind == kind);
-        let mut leases = if has(ChangeKind::Lease) {
-            records::leases_between(connection, span, self.group).await?
-        } else {
-            HashMap::new()
-        };
-        let mut changes = Vec::new();
-        for entry in last_of_each(entries) {
-            match entry.kind {
-                ChangeKind::Block => {
-                    changes.extend(records::blocks_between(connection, span, &entry.key).await?);
-                }
-                ChangeKind::Lease => {
-                    let gone = || records::lease_gone(CompactString::from(&entry.key));
-                    changes.push(leases.remove(entry.key.as_str()).unwrap_or_else(gone));
-                }
-                ChangeKind::Policy
-                | ChangeKind::Set
-                | ChangeKind::Attachment
-                | ChangeKind::Token
-                | ChangeKind::Issuer => changes.extend(states.remove(&(entry.kind, entry.key))),
-            }
-        }
-        Ok(changes)
-    }
-}
 
 /// The newest generation; `None` when what happened after `held` is not known, or too much.
 async fn newest_after(
@@ -131,7 +82,8 @@ async fn newest_after(
     let row = sqlx::query(
         "SELECT (SELECT COALESCE(MAX(generation), 0) FROM changes) AS newest, \
          (SELECT value FROM meta WHERE key = 'pruned') AS pruned, \
-         (SELECT COUNT(*) FROM (SELECT 1 AS one FROM block_entries WHERE changed > $1 LIMIT $2) AS listed) AS listed",
+         (SELECT COUNT(*) FROM (SELECT 1 AS one FROM block_entries WHERE changed > $1 ORDER BY changed LIMIT $2) \
+         AS listed) AS listed",
     )
     .bind(number(held))
     .bind(MAX_BLOCK_DELTA as i64 + 1)
@@ -221,6 +173,42 @@ impl Log {
             }
         }
         Ok(states)
+    }
+
+    /// Each thing once, where it last changed between `held` and `upto`.
+    async fn changes(
+        self,
+        connection: &mut AnyConnection,
+        (held, upto): (Generation, Generation),
+        mut states: States,
+    ) -> Result<Vec<Change>, StoreError> {
+        let span = (number(held), number(upto));
+        let entries = last_of_each(self.entries);
+        let ids = entries.iter().filter(|one| one.kind == ChangeKind::Lease);
+        let ids: Vec<&str> = ids.map(|one| one.key.as_str()).collect();
+        let mut leases = records::leases(connection, &ids).await?;
+        let mut blocks = match entries.iter().any(|one| one.kind == ChangeKind::Block) {
+            true => records::blocks_between(connection, span).await?,
+            false => HashMap::new(),
+        };
+        let mut changes = Vec::new();
+        for entry in entries {
+            match entry.kind {
+                ChangeKind::Block => {
+                    changes.extend(blocks.remove(&entry.key).unwrap_or_default());
+                }
+                ChangeKind::Lease => {
+                    let gone = || records::lease_gone(CompactString::from(&entry.key));
+                    changes.push(leases.remove(entry.key.as_str()).unwrap_or_else(gone));
+                }
+                ChangeKind::Policy
+                | ChangeKind::Set
+                | ChangeKind::Attachment
+                | ChangeKind::Token
+                | ChangeKind::Issuer => changes.extend(states.remove(&(entry.kind, entry.key))),
+            }
+        }
+        Ok(changes)
     }
 }
 

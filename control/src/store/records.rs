@@ -14,6 +14,7 @@ use tidegate_policy::job::Scope;
 
 use super::StoreError;
 use super::read::{generation, get, json, word};
+use super::sql::Sql;
 
 /// Documents in one policy's record, in bytes: with every byte escaped the record stays below [`MAX_LINE`]. Always more
 /// than one document.
@@ -22,6 +23,8 @@ const MAX_DOCUMENTS: usize = MAX_LINE / 8;
 const POLICIES: i64 = 64;
 /// Other records that are read at a time.
 const ROWS: i64 = 1_000;
+/// Leases that are asked for by name at a time.
+const NAMED: usize = 500;
 
 /// Versions that still govern somebody: from the newest one on that was put in force for every job.
 macro_rules! governing {
@@ -255,32 +258,26 @@ pub(super) async fn issuer(connection: &mut AnyConnection, url: &str) -> Result<
     }
 }
 
-/// The leases of a group that changed in `span` (first not included): as they are, or gone. By id.
-pub(super) async fn leases_between(
+/// Leases as they are, or how they ended, by id. Those that are not there are left out.
+pub(super) async fn leases(
     connection: &mut AnyConnection,
-    span: (i64, i64),
-    group: &str,
+    ids: &[&str],
 ) -> Result<HashMap<CompactString, Change>, StoreError> {
-    let rows = sqlx::query(
-        "SELECT id, record, ending FROM jobs WHERE group_name = $3 AND id IN (SELECT key FROM changes \
-         WHERE kind = 'lease' AND group_name = $3 AND generation > $1 AND generation <= $2)",
-    )
-    .bind(span.0)
-    .bind(span.1)
-    .bind(group)
-    .fetch_all(connection)
-    .await?;
-    let mut leases = HashMap::with_capacity(rows.len());
-    for row in &rows {
-        let id = CompactString::from(get::<&str>(row, "id")?);
-        let change = match get::<Option<&str>>(row, "ending")? {
-            None => Change::Lease(json("a lease", get(row, "record")?)?),
-            Some(ending) => Change::LeaseGone {
-                id: id.clone(),
-                ending: word("a lease's ending", ending)?,
-            },
-        };
-        leases.insert(id, change);
+    let mut leases = HashMap::with_capacity(ids.len());
+    for some in ids.chunks(NAMED) {
+        let mut sql = Sql::new("SELECT id, record, ending FROM jobs WHERE id IN ").once();
+        sql.texts(some.iter().copied());
+        for row in sql.fetch_all(&mut *connection).await? {
+            let id = CompactString::from(get::<&str>(&row, "id")?);
+            let change = match get::<Option<&str>>(&row, "ending")? {
+                None => Change::Lease(json("a lease", get(&row, "record")?)?),
+                Some(ending) => Change::LeaseGone {
+                    id: id.clone(),
+                    ending: word("a lease's ending", ending)?,
+                },
+            };
+            leases.insert(id, change);
+        }
     }
     Ok(leases)
 }
@@ -315,40 +312,45 @@ pub(super) async fn leases_after(
     Ok((changes, last))
 }
 
-/// Entries of a layer of the block list that changed in `span` (first not included).
+/// Entries of the block list that changed in `span` (first not included), by layer.
 pub(super) async fn blocks_between(
     connection: &mut AnyConnection,
     span: (i64, i64),
-    layer: &str,
-) -> Result<Vec<Change>, StoreError> {
+) -> Result<HashMap<String, Vec<Change>>, StoreError> {
     let rows = sqlx::query(
-        "SELECT pattern, removed FROM block_entries WHERE layer = $1 AND changed > $2 AND changed <= $3 \
-         ORDER BY pattern",
+        "SELECT layer, pattern, removed FROM block_entries WHERE changed > $1 AND changed <= $2 ORDER BY changed",
     )
-    .bind(layer)
     .bind(span.0)
     .bind(span.1)
     .fetch_all(connection)
     .await?;
-    let layer: BlockLayer = word("a layer of the block list", layer)?;
-    let mut changes = Vec::with_capacity(rows.len().div_ceil(MAX_BLOCK_CHANGE));
-    for rows in rows.chunks(MAX_BLOCK_CHANGE) {
-        let mut change = BlockChange {
-            layer,
-            add: Vec::new(),
-            remove: Vec::new(),
-        };
-        for row in rows {
-            let list = if get::<i64>(row, "removed")? == 0 {
-                &mut change.add
-            } else {
-                &mut change.remove
-            };
-            list.push(get(row, "pattern")?);
+    let mut changes = HashMap::new();
+    for layer in BlockLayer::ALL {
+        let mut listed = Vec::new();
+        for row in &rows {
+            if get::<&str>(row, "layer")? == layer.as_str() {
+                listed.push((get::<String>(row, "pattern")?, get::<i64>(row, "removed")? != 0));
+            }
         }
-        changes.push(Change::Block(change));
+        listed.sort_unstable();
+        changes.insert(layer.as_str().to_owned(), block_changes(layer, listed));
     }
     Ok(changes)
+}
+
+/// Patterns, each with whether it was removed, as changes of bounded size.
+fn block_changes(layer: BlockLayer, listed: Vec<(String, bool)>) -> Vec<Change> {
+    let mut changes = Vec::with_capacity(listed.len().div_ceil(MAX_BLOCK_CHANGE));
+    for some in listed.chunks(MAX_BLOCK_CHANGE) {
+        let (remove, add): (Vec<_>, Vec<_>) = some.iter().cloned().partition(|(_, removed)| *removed);
+        let patterns = |list: Vec<(String, bool)>| list.into_iter().map(|(pattern, _)| pattern).collect();
+        changes.push(Change::Block(BlockChange {
+            layer,
+            add: patterns(add),
+            remove: patterns(remove),
+        }));
+    }
+    changes
 }
 
 /// Some entries of a layer behind `after`, by pattern.

@@ -15,6 +15,11 @@ use super::{Store, StoreError, records};
 
 /// How long a reader may take for one piece; then it has to begin again.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How long it may take for everything: an open transaction keeps the database from tidying up.
+const WHOLE: Duration = Duration::from_secs(600);
+/// Snapshots at a time; the others wait. Less than half of the connections that read, so that slow gateways never hold
+/// all of them.
+pub(super) const AT_ONCE: usize = 3;
 
 impl Store {
     /// Hands every policy, set, attachment, credential, block entry, and living lease of `group` to `taker`, and gives
@@ -22,10 +27,21 @@ impl Store {
     ///
     /// The changes are a whole only when this returns a generation; after an error they are to be thrown away.
     pub async fn snapshot(&self, group: &str, taker: mpsc::Sender<Change>) -> Result<Generation, StoreError> {
+        let _turn = self.snapshots.acquire().await.map_err(|_| StoreError::Closed)?;
+        let read = self.read_snapshot(group, taker);
+        tokio::time::timeout(WHOLE, read)
+            .await
+            .map_err(|_| StoreError::Unread)?
+    }
+
+    async fn read_snapshot(
+        &self,
+        group: &str,
+        taker: mpsc::Sender<Change>,
+    ) -> Result<Generation, StoreError> {
         let mut tx = self.reading().await?;
-        let row = sqlx::query("SELECT COALESCE(MAX(generation), 0) FROM changes")
-            .fetch_one(&mut *tx)
-            .await?;
+        let newest = "SELECT COALESCE(MAX(generation), 0) FROM changes";
+        let row = sqlx::query(newest).fetch_one(&mut *tx).await?;
         let of = generation(row.try_get(0)?);
         let mut snapshot = Snapshot {
             connection: &mut tx,

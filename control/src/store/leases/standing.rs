@@ -51,13 +51,16 @@ impl Standing {
              COALESCE(ended_at, 0) AS ended_at FROM jobs WHERE id = ",
         );
         sql.text(&claim.record.id);
-        sql.push(
-            " UNION ALL SELECT 2, jobs.id, lease_sources.source, jobs.owner, jobs.repo, '', jobs.started_at, \
-             jobs.expires_at, 0 FROM lease_sources JOIN jobs ON jobs.id = lease_sources.job_id \
-             WHERE lease_sources.group_name = ",
-        );
-        sql.text(&claim.group).push(" AND lease_sources.source IN ");
-        sql.texts(claim.sources.iter().map(String::as_str));
+        // One source at a time, by the whole key: PostgreSQL plans a list of sources while the table is small, and then
+        // goes on to read the whole group.
+        for source in &claim.sources {
+            sql.push(
+                " UNION ALL SELECT 2, jobs.id, held.source, jobs.owner, jobs.repo, '', jobs.started_at, \
+                 jobs.expires_at, 0 FROM lease_sources AS held JOIN jobs ON jobs.id = held.job_id \
+                 WHERE held.group_name = ",
+            );
+            sql.text(&claim.group).push(" AND held.source = ").text(source);
+        }
         if let Some(token) = &claim.record.token_id {
             sql.push(" UNION ALL SELECT 3, id, '', '', '', '', 0, 0, 0 FROM tokens WHERE id = ");
             sql.text(token)
