@@ -40,9 +40,13 @@ impl State {
         let weighed = self.weigh(&request, now)?;
         let replaced = match weighed.rivals {
             Rivals::Same(lease) => {
+                // It may have come from elsewhere first, which does not know the machine.
+                let changed = request
+                    .mac
+                    .map(|mac| self.bind_loose(&lease, &weighed.sources, mac));
                 return Ok(Registered {
                     lease,
-                    changed: Vec::new(),
+                    changed: changed.unwrap_or_default(),
                 });
             }
             Rivals::None => Vec::new(),

@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use super::MAX_JOINED;
 use super::link::{Machine, Moved, Neighbour};
+use super::mac::Mac;
 use super::state::{Hold, Key, Source, State, canonical};
+use super::{Lease, MAX_JOINED};
 use crate::special;
 
 /// Whom the further addresses of a machine join.
@@ -67,6 +68,28 @@ impl State {
             changed.extend(self.rejoin(&machine));
         }
         changed
+    }
+
+    /// Binds registered sources of a lease, at which nobody was seen yet, to the machine that asks from there.
+    pub(super) fn bind_loose(&mut self, lease: &Lease, sources: &[IpAddr], mac: Mac) -> Vec<IpAddr> {
+        let (key, machine) = (lease.subject.id, (lease.network.clone(), mac));
+        let held = self.leases.get(&key).map(|entry| entry.sources.clone());
+        let held = held.unwrap_or_default();
+        let is_loose = |source: &&IpAddr| held.get(*source).is_some_and(|held| held.mac.is_none());
+        let loose: Vec<IpAddr> = sources.iter().filter(is_loose).copied().collect();
+        if loose.is_empty() {
+            return loose;
+        }
+        for address in loose {
+            let bound = Source {
+                joined: false,
+                mac: Some(mac),
+            };
+            self.attach(key, address, bound);
+        }
+        let mut changed = self.rejoin(&machine);
+        changed.extend(self.recheck(&machine.0));
+        canonical(&changed)
     }
 
     /// One address is at another machine than before, or seen for the first time, or seen no more.

@@ -126,10 +126,13 @@ impl State {
         sources: BTreeMap<IpAddr, Source>,
     ) -> Vec<IpAddr> {
         let mut machines: Vec<Machine> = Vec::new();
-        for (address, source) in sources {
+        for (address, mut source) in sources {
             // Whoever let it go may have let it join another lease of its machine.
             self.detach(address);
             self.displace(address);
+            // Who was seen there before counts: the neighbour tables may not change again.
+            let seen = self.link.machine(address).filter(|seen| seen.0 == *network);
+            source.mac = source.mac.or_else(|| seen.map(|seen| seen.1));
             self.attach(key, address, source);
             machines.extend(source.mac.map(|mac| (network.clone(), mac)));
             machines.extend(self.link.machine(address).cloned());

@@ -135,8 +135,11 @@ fn link_row_a_machine_with_two_leases_shares_its_further_addresses_with_none() {
         .register(request("10.77.0.3", "acme/api", "2", provisioner()), at(1))
         .unwrap();
     assert!(second.changed.contains(&ip("10.77.0.3")));
-    let changed = table.observe_neighbours(&rows);
-    assert_eq!(changed, [ip("fd77::2")]);
+    assert!(
+        second.changed.contains(&ip("fd77::2")),
+        "the machine was seen before"
+    );
+    assert_eq!(table.observe_neighbours(&rows), NOBODY);
     assert_eq!(judged(&table, "10.77.0.2", 2), Ok("web".into()));
     assert_eq!(judged(&table, "10.77.0.3", 2), Ok("acme".into()));
     assert_eq!(judged(&table, "fd77::2", 2), Err(Reason::UnboundSource));
@@ -355,4 +358,57 @@ fn l19_on_an_adjacent_network_no_v6_source_gets_the_default_before_its_machine_w
         now,
     );
     assert_eq!(table.lookup(v6, now).standing, Standing::Unbound);
+}
+
+/// The lease of a gateway of the group, or the own one that the stream brought first: what was seen before counts,
+/// because the neighbour tables may not change again.
+#[test]
+fn l19_link_row_an_adopted_lease_is_bound_to_the_machine_that_was_seen_before() {
+    let table = table();
+    table.observe_neighbours(&[neighbour("10.77.0.2", MACHINE)]);
+    table.adopt(adopted("10.77.0.2"), at(0)).unwrap();
+    assert_eq!(table.binding(ip("10.77.0.2")), Some(MACHINE));
+    let rows = [neighbour("10.77.0.2", MACHINE), neighbour("fd77::bad", MACHINE)];
+    table.observe_neighbours(&rows);
+    assert_eq!(
+        standing(&table, "fd77::bad", 1),
+        Standing::Leased,
+        "the same job, not the default"
+    );
+}
+
+#[test]
+fn link_row_a_lease_that_came_from_elsewhere_first_is_bound_to_who_registers_it() {
+    let table = table();
+    let networks = vec![Network {
+        adjacent: true,
+        ..runners()
+    }];
+    table.set_networks(networks, at(0));
+    table.adopt(adopted("10.77.0.2"), at(0)).unwrap();
+    assert_eq!(table.binding(ip("10.77.0.2")), None, "nobody was seen there yet");
+    let mut asked = request("10.77.0.2", "acme/web", "1", runner_token(&["acme"]));
+    (asked.id, asked.mac) = ("job-1".into(), Some(MACHINE));
+    let registered = table.register(asked.clone(), at(1)).unwrap();
+    assert_eq!(registered.lease.id, "job-1");
+    assert_eq!(table.binding(ip("10.77.0.2")), Some(MACHINE));
+    asked.mac = Some(OTHER_MACHINE);
+    table.register(asked, at(2)).unwrap();
+    assert_eq!(table.binding(ip("10.77.0.2")), Some(MACHINE), "once");
+    table.observe_neighbours(&[neighbour("fd77::bad", MACHINE)]);
+    assert_eq!(standing(&table, "fd77::bad", 3), Standing::Leased);
+}
+
+fn adopted(source: &str) -> AdoptedLease {
+    let mut identity = job("acme/web", "1");
+    identity.assurance = Assurance::Declared;
+    identity.cluster = "prod".into();
+    AdoptedLease {
+        id: "job-1".into(),
+        network: "runners".into(),
+        sources: vec![(ip(source), None)],
+        identity,
+        began: Generation::NEWEST,
+        lifetime: HOUR,
+    }
 }
