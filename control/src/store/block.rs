@@ -16,7 +16,7 @@ use tidegate_control_wire::record::BlockLayer;
 use tidegate_policy::document::blocklist::parse_pattern;
 
 use super::audit::cleaned;
-use super::read::{self, bad_cursor, get, number, page, word};
+use super::read::{self, bad_cursor, get, most, number, page, word};
 use super::sql::Sql;
 use super::{AuditDraft, ChangeKind, Micros, Store, StoreError, Tx};
 use crate::model::{Actor, BlockEntryView, Page, PageRequest};
@@ -31,7 +31,7 @@ const MAX_REASON: usize = 500;
 /// Longest text that is searched for, in bytes: no name is longer.
 const MAX_SEARCH: usize = 256;
 /// Entries that one transaction expires at most.
-const SWEEP: i64 = 200;
+const SWEEP: usize = 200;
 
 /// Every column of [`read_entry`].
 macro_rules! entries {
@@ -133,7 +133,7 @@ impl Store {
                 .write(move |tx| Box::pin(async move { tx.expire_entries(now).await }))
                 .await?;
             all += some;
-            if (some as i64) < SWEEP {
+            if some < SWEEP {
                 return Ok(all);
             }
         }
@@ -224,7 +224,7 @@ impl Tx<'_> {
         );
         let rows = sqlx::query(sql)
             .bind(now)
-            .bind(SWEEP)
+            .bind(most(SWEEP))
             .fetch_all(&mut *self.connection())
             .await?;
         let entries: Vec<BlockEntryView> = rows.iter().map(read_entry).collect::<Result<_, _>>()?;

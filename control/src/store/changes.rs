@@ -10,7 +10,7 @@ use sqlx::AnyConnection;
 use tidegate_control_wire::record::Change;
 use tidegate_policy::effective::Generation;
 
-use super::read::{generation, get, number};
+use super::read::{generation, get, most, number};
 use super::records;
 use super::{ChangeKind, Store, StoreError};
 
@@ -86,7 +86,7 @@ async fn newest_after(
          AS listed) AS listed",
     )
     .bind(number(held))
-    .bind(MAX_BLOCK_DELTA as i64 + 1)
+    .bind(most(MAX_BLOCK_DELTA + 1))
     .fetch_one(connection)
     .await?;
     let newest = generation(get(&row, "newest")?);
@@ -96,7 +96,7 @@ async fn newest_after(
             .parse()
             .map_err(|_| StoreError::Unreadable(format!("pruned is {text:?}")))?,
     };
-    let known = held.0 >= pruned && held <= newest && get::<i64>(&row, "listed")? <= MAX_BLOCK_DELTA as i64;
+    let known = held.0 >= pruned && held <= newest && get::<i64>(&row, "listed")? <= most(MAX_BLOCK_DELTA);
     Ok(known.then_some(newest))
 }
 
@@ -127,7 +127,7 @@ impl Log {
             let query = sqlx::query(sql)
                 .bind(*group)
                 .bind(number(held))
-                .bind(limit as i64 + 1);
+                .bind(most(limit + 1));
             for row in query.fetch_all(&mut *connection).await? {
                 rows.push((generation(get(&row, "generation")?), row));
             }
@@ -187,9 +187,10 @@ impl Log {
         let ids = entries.iter().filter(|one| one.kind == ChangeKind::Lease);
         let ids: Vec<&str> = ids.map(|one| one.key.as_str()).collect();
         let mut leases = records::leases(connection, &ids).await?;
-        let mut blocks = match entries.iter().any(|one| one.kind == ChangeKind::Block) {
-            true => records::blocks_between(connection, span).await?,
-            false => HashMap::new(),
+        let mut blocks = if entries.iter().any(|one| one.kind == ChangeKind::Block) {
+            records::blocks_between(connection, span).await?
+        } else {
+            HashMap::new()
         };
         let mut changes = Vec::new();
         for entry in entries {

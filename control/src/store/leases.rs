@@ -13,13 +13,13 @@ use tidegate_control_wire::claim::{Claim, End, EndedBy, Refusal};
 use tidegate_control_wire::record::{Ending, LeaseRecord};
 use tidegate_policy::effective::Generation;
 
-use super::read::{generation, get, word};
+use super::read::{generation, get, most, word};
 use super::sql::Sql;
 use super::{ChangeKind, Micros, Store, StoreError, Tx};
 use claim::Prepared;
 
 /// Leases that one transaction expires at most.
-const SWEEP: i64 = 500;
+const SWEEP: usize = 500;
 
 /// A lease as it was recorded.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,7 +95,7 @@ impl Store {
                 .db
                 .write(move |tx| Box::pin(async move { tx.expire_some(now).await }))
                 .await?;
-            let last = (some.len() as i64) < SWEEP;
+            let last = some.len() < SWEEP;
             all.extend(some);
             if last {
                 return Ok(all);
@@ -190,7 +190,7 @@ impl Tx<'_> {
             "SELECT id FROM jobs WHERE ended_at IS NULL AND expires_at <= $1 ORDER BY expires_at, id LIMIT $2",
         )
         .bind(now.0)
-        .bind(SWEEP)
+        .bind(most(SWEEP))
         .fetch_all(&mut *self.connection())
         .await?;
         let ids: Vec<String> = rows.iter().map(|row| get(row, "id")).collect::<Result<_, _>>()?;

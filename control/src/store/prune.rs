@@ -22,7 +22,7 @@ pub struct Retention {
 
 impl Default for Retention {
     fn default() -> Self {
-        const DAY: Duration = Duration::from_secs(24 * 3_600);
+        const DAY: Duration = Duration::from_hours(24);
         Self {
             changes: 7 * DAY,
             jobs: 90 * DAY,

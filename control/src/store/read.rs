@@ -87,3 +87,8 @@ pub(super) fn storable(text: &str) -> Option<&str> {
 pub(super) fn cursor(request: &PageRequest) -> Result<&str, StoreError> {
     storable(request.after.as_deref().unwrap_or_default()).ok_or_else(bad_cursor)
 }
+
+/// A bound, for `LIMIT`.
+pub(super) fn most(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}

@@ -13,7 +13,7 @@ use tidegate_control_wire::record::{
 use tidegate_policy::job::Scope;
 
 use super::StoreError;
-use super::read::{generation, get, json, word};
+use super::read::{generation, get, json, most, word};
 use super::sql::Sql;
 
 /// Documents in one policy's record, in bytes: with every byte escaped the record stays below [`MAX_LINE`]. Always more
@@ -364,7 +364,7 @@ pub(super) async fn patterns_after(
     )
     .bind(layer.as_str())
     .bind(after)
-    .bind(MAX_BLOCK_CHANGE as i64)
+    .bind(most(MAX_BLOCK_CHANGE))
     .fetch_all(connection)
     .await?;
     rows.iter().map(|row| get(row, "pattern")).collect()

@@ -16,7 +16,7 @@ use super::{Store, StoreError, records};
 /// How long a reader may take for one piece; then it has to begin again.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How long it may take for everything: an open transaction keeps the database from tidying up.
-const WHOLE: Duration = Duration::from_secs(600);
+const WHOLE: Duration = Duration::from_mins(10);
 /// Snapshots at a time; the others wait. Less than half of the connections that read, so that slow gateways never hold
 /// all of them.
 pub(super) const AT_ONCE: usize = 3;

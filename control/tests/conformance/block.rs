@@ -56,7 +56,7 @@ async fn listed(store: &Store, layer: Option<BlockLayer>, search: Option<&str>) 
     }
 }
 
-pub async fn an_entry_is_canonical_and_there_once(bench: Bench) {
+pub(crate) async fn an_entry_is_canonical_and_there_once(bench: Bench) {
     let store = bench.open().await;
     let rows = [
         ("Evil.Example.", "evil.example"),
@@ -104,7 +104,7 @@ pub async fn an_entry_is_canonical_and_there_once(bench: Bench) {
     for (field, pattern, reason, expires) in wrong {
         match store.add_block_entry(pattern, reason, expires, &actor()).await {
             Err(StoreError::Invalid { field: found, .. }) => {
-                assert_eq!(found, field, "{pattern:?} {reason:?}")
+                assert_eq!(found, field, "{pattern:?} {reason:?}");
             }
             other => panic!("{pattern:?}: {other:?}"),
         }
@@ -121,7 +121,7 @@ pub async fn an_entry_is_canonical_and_there_once(bench: Bench) {
     }
 }
 
-pub async fn a_removed_entry_is_told_as_gone_and_can_come_again(bench: Bench) {
+pub(crate) async fn a_removed_entry_is_told_as_gone_and_can_come_again(bench: Bench) {
     let store = bench.open().await;
     let entry = store
         .add_block_entry("evil.example", "first", None, &actor())
@@ -160,7 +160,7 @@ pub async fn a_removed_entry_is_told_as_gone_and_can_come_again(bench: Bench) {
     assert_eq!(actions, ["block.added", "block.removed", "block.added"]);
 }
 
-pub async fn an_entry_ends_with_its_time(bench: Bench) {
+pub(crate) async fn an_entry_ends_with_its_time(bench: Bench) {
     let store = bench.open().await;
     for at in 0..250 {
         let pattern = format!("e{at}.example");
@@ -204,7 +204,7 @@ pub async fn an_entry_ends_with_its_time(bench: Bench) {
     );
 }
 
-pub async fn only_the_deployments_own_entries_can_be_removed(bench: Bench) {
+pub(crate) async fn only_the_deployments_own_entries_can_be_removed(bench: Bench) {
     let store = bench.open().await;
     for layer in [BlockLayer::Builtin, BlockLayer::Feed] {
         let update = BlockUpdate {
@@ -259,7 +259,7 @@ pub async fn only_the_deployments_own_entries_can_be_removed(bench: Bench) {
     );
 }
 
-pub async fn entries_are_searched_by_any_part_of_their_pattern(bench: Bench) {
+pub(crate) async fn entries_are_searched_by_any_part_of_their_pattern(bench: Bench) {
     let store = bench.open().await;
     for pattern in ["a_b.example", "axb.example", "*.evil.example", "192.0.2.0/24"] {
         store.add_block_entry(pattern, "x", None, &actor()).await.unwrap();
@@ -301,7 +301,7 @@ pub async fn entries_are_searched_by_any_part_of_their_pattern(bench: Bench) {
     );
 }
 
-pub async fn a_layer_is_brought_up_to_date_by_what_differs(bench: Bench) {
+pub(crate) async fn a_layer_is_brought_up_to_date_by_what_differs(bench: Bench) {
     let store = bench.open().await;
     let list = |names: &[&str]| {
         names
@@ -395,7 +395,7 @@ pub async fn a_layer_is_brought_up_to_date_by_what_differs(bench: Bench) {
     assert_eq!(newest(&store), before);
 }
 
-pub async fn a_long_layer_comes_in_bounded_pieces(bench: Bench) {
+pub(crate) async fn a_long_layer_comes_in_bounded_pieces(bench: Bench) {
     let store = bench.open().await;
     let many = |count: u32| BlockUpdate {
         full: true,

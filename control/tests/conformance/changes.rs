@@ -53,7 +53,7 @@ async fn policy_record(store: &Store) -> PolicyRecord {
     record(&changes).unwrap()
 }
 
-pub async fn a_policy_has_the_versions_that_may_govern_somebody(bench: Bench) {
+pub(crate) async fn a_policy_has_the_versions_that_may_govern_somebody(bench: Bench) {
     let store = bench.open().await;
     store
         .create_policy("acme", "base", &yaml(1), &actor())
@@ -102,7 +102,7 @@ pub async fn a_policy_has_the_versions_that_may_govern_somebody(bench: Bench) {
     assert_eq!(versions, [35, 36, 37, 38]);
 }
 
-pub async fn several_changes_of_one_thing_are_one(bench: Bench) {
+pub(crate) async fn several_changes_of_one_thing_are_one(bench: Bench) {
     let store = bench.open().await;
     store
         .create_policy("acme", "base", &yaml(1), &actor())
@@ -140,7 +140,7 @@ pub async fn several_changes_of_one_thing_are_one(bench: Bench) {
     );
 }
 
-pub async fn pages_are_bounded_and_end_at_the_newest_change(bench: Bench) {
+pub(crate) async fn pages_are_bounded_and_end_at_the_newest_change(bench: Bench) {
     let store = bench.open().await;
     for at in 0..25 {
         let group = if at % 5 == 0 { "a" } else { "b" };
@@ -188,7 +188,7 @@ pub async fn pages_are_bounded_and_end_at_the_newest_change(bench: Bench) {
     );
 }
 
-pub async fn a_position_that_is_not_known_is_too_old(bench: Bench) {
+pub(crate) async fn a_position_that_is_not_known_is_too_old(bench: Bench) {
     let store = bench.open().await;
     assert_eq!(
         page(store.changes_since(Generation(0), "a", 10).await.unwrap()).changes,
@@ -230,7 +230,7 @@ pub async fn a_position_that_is_not_known_is_too_old(bench: Bench) {
     assert_eq!(store.prune(Retention::default()).await.unwrap().changes, 0);
 }
 
-pub async fn a_feed_that_was_loaded_is_told_by_a_snapshot(bench: Bench) {
+pub(crate) async fn a_feed_that_was_loaded_is_told_by_a_snapshot(bench: Bench) {
     let store = bench.open().await;
     let before = claimed(&store, &claim("job_1", &["10.0.0.1"])).await.generation;
     let feed = BlockUpdate {
@@ -264,7 +264,7 @@ pub async fn a_feed_that_was_loaded_is_told_by_a_snapshot(bench: Bench) {
     assert_eq!(page(store.changes_since(of, "a", 10).await.unwrap()).changes, []);
 }
 
-pub async fn leases_are_told_to_their_own_group_only(bench: Bench) {
+pub(crate) async fn leases_are_told_to_their_own_group_only(bench: Bench) {
     let store = bench.open().await;
     token(&store, &wanted(Role::Runner)).await;
     let mine = claimed(&store, &claim("job_1", &["10.0.0.1"])).await;
@@ -305,7 +305,7 @@ pub async fn leases_are_told_to_their_own_group_only(bench: Bench) {
     );
 }
 
-pub async fn what_was_forgotten_is_told_as_gone(bench: Bench) {
+pub(crate) async fn what_was_forgotten_is_told_as_gone(bench: Bench) {
     let store = bench.open().await;
     let one = claimed(&store, &claim("job_1", &["10.0.0.1"])).await;
     store
@@ -332,7 +332,7 @@ pub async fn what_was_forgotten_is_told_as_gone(bench: Bench) {
     assert!(matches!(job, Err(StoreError::NotFound { .. })), "{job:?}");
 }
 
-pub async fn a_snapshot_that_nobody_reads_ends(bench: Bench) {
+pub(crate) async fn a_snapshot_that_nobody_reads_ends(bench: Bench) {
     let store = bench.open().await;
     for at in 0..10 {
         claimed(&store, &claim(&format!("job_{at}"), &[&format!("10.0.0.{at}")])).await;
@@ -353,7 +353,7 @@ pub async fn a_snapshot_that_nobody_reads_ends(bench: Bench) {
     );
 }
 
-pub async fn a_snapshot_is_of_one_moment_while_others_write(bench: Bench) {
+pub(crate) async fn a_snapshot_is_of_one_moment_while_others_write(bench: Bench) {
     let store = bench.open().await;
     for at in 0..300 {
         claimed(
@@ -418,7 +418,7 @@ pub async fn a_snapshot_is_of_one_moment_while_others_write(bench: Bench) {
     assert_eq!(reader.state(), whole(&listed));
 }
 
-pub async fn a_second_control_plane_hears_of_changes(bench: Bench) {
+pub(crate) async fn a_second_control_plane_hears_of_changes(bench: Bench) {
     let (one, two) = (bench.open().await, bench.open().await);
     assert_eq!(one.epoch().await.unwrap(), two.epoch().await.unwrap());
     let made = claimed(&one, &claim("job_1", &["10.0.0.1"])).await;
@@ -432,7 +432,7 @@ pub async fn a_second_control_plane_hears_of_changes(bench: Bench) {
     assert_eq!(told, [Change::Lease(made.record)]);
 }
 
-pub async fn a_mirror_takes_a_token_that_expires_and_gateways_look_at_the_time(bench: Bench) {
+pub(crate) async fn a_mirror_takes_a_token_that_expires_and_gateways_look_at_the_time(bench: Bench) {
     let store = bench.open().await;
     let brief = NewToken {
         expires_at: Some(in_seconds(60)),

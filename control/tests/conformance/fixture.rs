@@ -12,7 +12,7 @@ use tidegate_policy::effective::Generation;
 use tidegate_policy::job::{Assurance, JobIdentity};
 
 /// Texts that have broken somebody's SQL, JSON or terminal. PostgreSQL can't store the NUL in the last one.
-pub const NASTY: [&str; 8] = [
+pub(crate) const NASTY: [&str; 8] = [
     "'; DROP TABLE jobs; --",
     "\" OR 1=1",
     "$1",
@@ -24,7 +24,7 @@ pub const NASTY: [&str; 8] = [
 ];
 
 /// Somebody.
-pub fn actor() -> Actor {
+pub(crate) fn actor() -> Actor {
     Actor {
         subject: "ada".into(),
         token_id: Some("tok_ada".into()),
@@ -33,12 +33,12 @@ pub fn actor() -> Actor {
 }
 
 /// A moment so many seconds from now.
-pub fn in_seconds(seconds: i64) -> Timestamp {
+pub(crate) fn in_seconds(seconds: i64) -> Timestamp {
     Timestamp::now() + SignedDuration::from_secs(seconds)
 }
 
 /// A lease of a job of `acme/web`, from now on for an hour.
-pub fn lease(id: &str, sources: &[&str]) -> LeaseRecord {
+pub(crate) fn lease(id: &str, sources: &[&str]) -> LeaseRecord {
     LeaseRecord {
         id: id.into(),
         gateway: "gw-1".into(),
@@ -67,7 +67,7 @@ pub fn lease(id: &str, sources: &[&str]) -> LeaseRecord {
 }
 
 /// A claim of that lease.
-pub fn claim(id: &str, sources: &[&str]) -> Claim {
+pub(crate) fn claim(id: &str, sources: &[&str]) -> Claim {
     Claim {
         lease: lease(id, sources),
         replaces: Vec::new(),
@@ -77,12 +77,12 @@ pub fn claim(id: &str, sources: &[&str]) -> Claim {
 }
 
 /// Claims for gateway `gw-1` of group `a`.
-pub async fn claimed(store: &Store, claim: &Claim) -> Claimed {
+pub(crate) async fn claimed(store: &Store, claim: &Claim) -> Claimed {
     store.claim(claim, "a", "gw-1").await.unwrap()
 }
 
 /// Which rule refused a claim, and with which words.
-pub fn refused(outcome: Result<Claimed, ClaimError>) -> (Refusal, String) {
+pub(crate) fn refused(outcome: Result<Claimed, ClaimError>) -> (Refusal, String) {
     match outcome {
         Ok(claimed) => panic!("not refused: {claimed:?}"),
         Err(ClaimError::Store(error)) => panic!("the store failed: {}", error.chain()),
@@ -91,7 +91,7 @@ pub fn refused(outcome: Result<Claimed, ClaimError>) -> (Refusal, String) {
 }
 
 /// The end of a job, now.
-pub fn end(by: EndedBy, ending: Ending) -> End {
+pub(crate) fn end(by: EndedBy, ending: Ending) -> End {
     End {
         at: Timestamp::now(),
         by,
@@ -100,7 +100,7 @@ pub fn end(by: EndedBy, ending: Ending) -> End {
 }
 
 /// A token of a role, with the limits that the role needs.
-pub fn wanted(role: Role) -> NewToken {
+pub(crate) fn wanted(role: Role) -> NewToken {
     NewToken {
         role,
         name: format!("a-{role}"),
@@ -117,7 +117,7 @@ pub fn wanted(role: Role) -> NewToken {
 }
 
 /// Makes a token and records it.
-pub async fn token(store: &Store, wanted: &NewToken) -> (Secret, Token) {
+pub(crate) async fn token(store: &Store, wanted: &NewToken) -> (Secret, Token) {
     let secret = Secret::new(wanted.role);
     let token = store
         .create_token(wanted, &secret.digest(), &actor())

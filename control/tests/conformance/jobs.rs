@@ -28,7 +28,7 @@ async fn filled(bench: &Bench) -> Store {
         (identity.workflow, identity.run_id) = (workflow.into(), run.into());
         one.lease.network = network.into();
         // Two began at the same microsecond: the id decides.
-        let second = if at == 1 { 0 } else { at as i64 };
+        let second = if at == 1 { 0 } else { i64::try_from(at).unwrap() };
         one.lease.started_at = jiff::Timestamp::from_second(1_700_000_000 + second).unwrap();
         one.lease.expires_at = in_seconds(3_600);
         store.claim(&one, group, "gw-1").await.unwrap();
@@ -59,7 +59,7 @@ async fn ids(store: &Store, filter: &JobFilter, limit: u32) -> Vec<String> {
     }
 }
 
-pub async fn jobs_are_listed_newest_first_by_what_is_asked(bench: Bench) {
+pub(crate) async fn jobs_are_listed_newest_first_by_what_is_asked(bench: Bench) {
     let store = filled(&bench).await;
     let text = |text: &str| Some(text.to_owned());
     let all = JobFilter::default;
@@ -186,7 +186,7 @@ pub async fn jobs_are_listed_newest_first_by_what_is_asked(bench: Bench) {
     assert!(matches!(unknown, Err(StoreError::NotFound { .. })), "{unknown:?}");
 }
 
-pub async fn leases_are_listed_by_source(bench: Bench) {
+pub(crate) async fn leases_are_listed_by_source(bench: Bench) {
     let store = filled(&bench).await;
     let all = LeaseFilter::default;
     let list = async |filter: LeaseFilter| {

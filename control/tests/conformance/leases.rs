@@ -10,12 +10,12 @@ use tidegate_policy::effective::Generation;
 use crate::bench::Bench;
 use crate::fixture::{NASTY, actor, claim, claimed, end, in_seconds, refused, token, wanted};
 
-fn proof(key: &str) -> Option<OnceProof> {
-    Some(OnceProof {
+fn once(key: &str) -> OnceProof {
+    OnceProof {
         issuer: "https://issuer.example".into(),
         key: key.into(),
         expires_at: in_seconds(600),
-    })
+    }
 }
 
 /// What gateways of a group are told after a position.
@@ -26,12 +26,12 @@ async fn told(store: &Store, after: Generation, group: &str) -> Vec<Change> {
     }
 }
 
-pub async fn a_claim_is_recorded_once_and_answered_the_same(bench: Bench) {
+pub(crate) async fn a_claim_is_recorded_once_and_answered_the_same(bench: Bench) {
     let store = bench.open().await;
     let mut asked = claim("job_1", &["::ffff:10.0.0.1", "fd00::1", "10.0.0.1"]);
     asked.lease.identity.owner = "Acme".into();
     asked.lease.identity.repo = "Web".into();
-    asked.proof = proof("jti-1");
+    asked.proof = Some(once("jti-1"));
     let first = claimed(&store, &asked).await;
     assert!(!first.repeated && first.stands);
     assert_eq!(first.record.began, first.generation);
@@ -78,7 +78,7 @@ pub async fn a_claim_is_recorded_once_and_answered_the_same(bench: Bench) {
     assert_eq!(code, Refusal::Invalid, "the id is another group's");
 }
 
-pub async fn a_claim_that_makes_no_sense_is_refused_with_its_field(bench: Bench) {
+pub(crate) async fn a_claim_that_makes_no_sense_is_refused_with_its_field(bench: Bench) {
     let store = bench.open().await;
     let many: Vec<String> = (0..17).map(|at| format!("10.0.0.{at}")).collect();
     let many: Vec<&str> = many.iter().map(String::as_str).collect();
@@ -108,7 +108,7 @@ pub async fn a_claim_that_makes_no_sense_is_refused_with_its_field(bench: Bench)
         ("repo", with(|one| one.lease.identity.repo = "acme/a\0b".into())),
         ("ref", with(|one| one.lease.identity.git_ref = "a\nb".into())),
         ("token_id", with(|one| one.lease.token_id = Some("\u{1}".into()))),
-        ("proof", with(|one| one.proof = proof(&"k".repeat(2_000)))),
+        ("proof", with(|one| one.proof = Some(once(&"k".repeat(2_000))))),
     ];
     for (field, claim) in wrong {
         let (code, detail) = refused(store.claim(&claim, "a", "gw-1").await);
@@ -120,10 +120,10 @@ pub async fn a_claim_that_makes_no_sense_is_refused_with_its_field(bench: Bench)
     assert_eq!(store.db().newest().borrow().0, 0, "nothing was stored");
 }
 
-pub async fn a_proof_is_good_for_one_job(bench: Bench) {
+pub(crate) async fn a_proof_is_good_for_one_job(bench: Bench) {
     let store = bench.open().await;
     let mut one = claim("job_1", &["10.0.0.1"]);
-    one.proof = proof("jti-1");
+    one.proof = Some(once("jti-1"));
     claimed(&store, &one).await;
     store
         .end_job("job_1", None, &end(EndedBy::Job, Ending::Release))
@@ -131,24 +131,24 @@ pub async fn a_proof_is_good_for_one_job(bench: Bench) {
         .unwrap();
 
     let mut two = claim("job_2", &["10.0.0.2"]);
-    two.proof = proof("jti-1");
+    two.proof = Some(once("jti-1"));
     for group in ["a", "b"] {
         let (code, _) = refused(store.claim(&two, group, "gw-1").await);
         assert_eq!(code, Refusal::Replayed, "{group}");
     }
     // Another issuer's, or another token's.
-    two.proof = proof("jti-2");
+    two.proof = Some(once("jti-2"));
     claimed(&store, &two).await;
     let mut three = claim("job_3", &["10.0.0.3"]);
     three.proof = Some(OnceProof {
         issuer: "https://other.example".into(),
-        ..proof("jti-1").unwrap()
+        ..once("jti-1")
     });
     claimed(&store, &three).await;
     assert!(claimed(&store, &one).await.repeated, "the same job once more");
 }
 
-pub async fn a_token_that_is_not_good_registers_nothing(bench: Bench) {
+pub(crate) async fn a_token_that_is_not_good_registers_nothing(bench: Bench) {
     let store = bench.open().await;
     let (_, good) = token(&store, &wanted(Role::Runner)).await;
     let (_, revoked) = token(&store, &wanted(Role::Runner)).await;
@@ -185,7 +185,7 @@ pub async fn a_token_that_is_not_good_registers_nothing(bench: Bench) {
     assert!(claimed(&store, &away).await.stands);
 }
 
-pub async fn a_source_is_held_in_its_group_until_replaced_ended_or_expired(bench: Bench) {
+pub(crate) async fn a_source_is_held_in_its_group_until_replaced_ended_or_expired(bench: Bench) {
     let store = bench.open().await;
     claimed(&store, &claim("job_1", &["10.0.0.1", "fd00::1"])).await;
     let second = claim("job_2", &["10.0.0.9", "::ffff:10.0.0.1"]);
@@ -242,7 +242,7 @@ pub async fn a_source_is_held_in_its_group_until_replaced_ended_or_expired(bench
     claimed(&store, &claim("job_4", &["10.0.0.1"])).await;
 }
 
-pub async fn a_lease_whose_time_is_over_holds_nothing(bench: Bench) {
+pub(crate) async fn a_lease_whose_time_is_over_holds_nothing(bench: Bench) {
     let store = bench.open().await;
     let mut brief = claim("job_1", &["10.0.0.1"]);
     brief.granted = true;
@@ -263,7 +263,7 @@ pub async fn a_lease_whose_time_is_over_holds_nothing(bench: Bench) {
     assert_eq!(store.job("job_1").await.unwrap().ended_by, Some(EndedBy::Expiry));
 }
 
-pub async fn what_was_granted_while_control_was_away_stands_when_it_is_the_newer(bench: Bench) {
+pub(crate) async fn what_was_granted_while_control_was_away_stands_when_it_is_the_newer(bench: Bench) {
     let store = bench.open().await;
     let away = |id: &str, source: &str, started: i64| {
         let mut one = claim(id, &[source]);
@@ -319,14 +319,14 @@ pub async fn what_was_granted_while_control_was_away_stands_when_it_is_the_newer
 
     // A proof that was used meanwhile is no reason to deny what happened.
     let mut spent = claim("job_p1", &["10.0.0.4"]);
-    spent.proof = proof("jti");
+    spent.proof = Some(once("jti"));
     claimed(&store, &spent).await;
     let mut late = away("job_p2", "10.0.0.5", -5);
-    late.proof = proof("jti");
+    late.proof = Some(once("jti"));
     assert!(claimed(&store, &late).await.stands);
 }
 
-pub async fn an_end_is_told_once_and_a_release_is_told_on(bench: Bench) {
+pub(crate) async fn an_end_is_told_once_and_a_release_is_told_on(bench: Bench) {
     let store = bench.open().await;
     let began = claimed(&store, &claim("job_1", &["10.0.0.1"])).await;
     let wrong = store
@@ -390,7 +390,7 @@ pub async fn an_end_is_told_once_and_a_release_is_told_on(bench: Bench) {
     }
 }
 
-pub async fn leases_expire_in_lots_and_are_told_to_their_groups(bench: Bench) {
+pub(crate) async fn leases_expire_in_lots_and_are_told_to_their_groups(bench: Bench) {
     let store = bench.open().await;
     let mut tasks = Vec::new();
     for at in 0..1_200_u32 {
@@ -428,7 +428,7 @@ pub async fn leases_expire_in_lots_and_are_told_to_their_groups(bench: Bench) {
     claimed(&store, &claim("job_next", &["10.0.0.0"])).await;
 }
 
-pub async fn of_two_claims_of_one_source_at_once_one_wins(bench: Bench) {
+pub(crate) async fn of_two_claims_of_one_source_at_once_one_wins(bench: Bench) {
     // Two control planes on one database.
     let (one, two) = (bench.open().await, bench.open().await);
     for round in 0..40 {
@@ -453,12 +453,12 @@ pub async fn of_two_claims_of_one_source_at_once_one_wins(bench: Bench) {
     }
 }
 
-pub async fn of_two_uses_of_one_proof_at_once_one_wins(bench: Bench) {
+pub(crate) async fn of_two_uses_of_one_proof_at_once_one_wins(bench: Bench) {
     let (one, two) = (bench.open().await, bench.open().await);
     for round in 0..20 {
         let with = |id: String, source: &str| {
             let mut claim = claim(&id, &[source]);
-            claim.proof = proof(&format!("jti-{round}"));
+            claim.proof = Some(once(&format!("jti-{round}")));
             claim
         };
         let mine = with(format!("job_{round}_1"), &format!("10.0.1.{round}"));
@@ -471,7 +471,7 @@ pub async fn of_two_uses_of_one_proof_at_once_one_wins(bench: Bench) {
     }
 }
 
-pub async fn the_end_of_one_and_the_claim_of_the_next_are_in_some_order(bench: Bench) {
+pub(crate) async fn the_end_of_one_and_the_claim_of_the_next_are_in_some_order(bench: Bench) {
     let (one, two) = (bench.open().await, bench.open().await);
     let mut now: Option<String> = None;
     for round in 0..40 {
@@ -506,7 +506,7 @@ pub async fn the_end_of_one_and_the_claim_of_the_next_are_in_some_order(bench: B
     }
 }
 
-pub async fn what_was_answered_is_there_after_a_restart(bench: Bench) {
+pub(crate) async fn what_was_answered_is_there_after_a_restart(bench: Bench) {
     let store = bench.open().await;
     let mut asked = Vec::new();
     for (at, nasty) in NASTY.iter().take(7).enumerate() {
@@ -515,7 +515,7 @@ pub async fn what_was_answered_is_there_after_a_restart(bench: Bench) {
         (identity.workflow, identity.job, identity.run_id) =
             ((*nasty).into(), (*nasty).into(), (*nasty).into());
         one.lease.network = (*nasty).into();
-        one.proof = proof(nasty);
+        one.proof = Some(once(nasty));
         asked.push((one.clone(), claimed(&store, &one).await));
     }
     drop(store);

@@ -4,25 +4,29 @@
 //! started is a failure, never a skip. Tests are `pub(crate) async fn name(bench: Bench)` in a file a topic; [`suite!`]
 //! names each once and makes `sqlite::topic::name` and `postgres::topic::name` of it (one that is not named is dead
 //! code, which the lints refuse).
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::wildcard_enum_match_arm,
+    reason = "a test fails by panicking"
+)]
 
 mod attachments;
 mod audit;
 mod bench;
-mod model;
-mod upkeep;
-mod reader;
-mod restart;
-mod random;
-mod changes;
 mod block;
+mod changes;
 mod database;
 mod fixture;
 mod jobs;
 mod leases;
+mod model;
 mod policies;
+mod random;
+mod reader;
+mod restart;
 mod sets;
 mod tokens;
+mod upkeep;
 mod versions;
 
 /// Makes the tests of both databases out of one list.

@@ -326,7 +326,7 @@ impl World {
                     if now {
                         Duration::ZERO
                     } else {
-                        Duration::from_secs(3_600)
+                        Duration::from_hours(1)
                     }
                 };
                 let retention = Retention {
@@ -340,7 +340,7 @@ impl World {
     }
 }
 
-pub async fn a_follower_of_the_changes_holds_what_a_snapshot_says(bench: Bench) {
+pub(crate) async fn a_follower_of_the_changes_holds_what_a_snapshot_says(bench: Bench) {
     let mut world = World {
         store: bench.open().await,
         tokens: Vec::new(),

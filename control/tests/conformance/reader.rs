@@ -11,7 +11,7 @@ use tidegate_policy::effective::Generation;
 use tokio::sync::mpsc;
 
 /// Everything in a snapshot, and the generation that it is of.
-pub async fn snapshot(store: &Store, group: &str) -> (Vec<Change>, Generation) {
+pub(crate) async fn snapshot(store: &Store, group: &str) -> (Vec<Change>, Generation) {
     let (changes, mut taken) = mpsc::channel(8);
     let reading = {
         let (store, group) = (store.clone(), group.to_owned());
@@ -25,7 +25,7 @@ pub async fn snapshot(store: &Store, group: &str) -> (Vec<Change>, Generation) {
 }
 
 /// The things in a snapshot, whatever their order; block entries one by one.
-pub fn whole(changes: &[Change]) -> BTreeSet<String> {
+pub(crate) fn whole(changes: &[Change]) -> BTreeSet<String> {
     let mut all = BTreeSet::new();
     for change in changes {
         if let Change::Block(block) = change {
@@ -49,18 +49,18 @@ pub fn whole(changes: &[Change]) -> BTreeSet<String> {
 }
 
 /// Follows the store with pages of some size.
-pub struct Reader {
+pub(crate) struct Reader {
     mirror: Mirror,
     group: String,
     limit: u32,
     /// How often it began anew.
-    pub resets: u32,
+    pub(crate) resets: u32,
     /// How often it went on from where it was.
-    pub goes_on: u32,
+    pub(crate) goes_on: u32,
 }
 
 impl Reader {
-    pub fn new(group: &str, limit: u32) -> Self {
+    pub(crate) fn new(group: &str, limit: u32) -> Self {
         Self {
             mirror: Mirror::new(),
             group: group.to_owned(),
@@ -70,17 +70,17 @@ impl Reader {
         }
     }
 
-    pub fn mirror(&self) -> &Mirror {
+    pub(crate) fn mirror(&self) -> &Mirror {
         &self.mirror
     }
 
     /// What it holds.
-    pub fn state(&self) -> BTreeSet<String> {
+    pub(crate) fn state(&self) -> BTreeSet<String> {
         whole(&self.mirror.snapshot().collect::<Vec<_>>())
     }
 
     /// Takes in everything up to now, as the sync server says it: one batch of all pages, or a snapshot.
-    pub async fn catch_up(&mut self, store: &Store) {
+    pub(crate) async fn catch_up(&mut self, store: &Store) {
         let epoch = store.epoch().await.unwrap();
         let mut batch = Batch {
             epoch,

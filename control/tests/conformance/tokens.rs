@@ -17,7 +17,7 @@ async fn changes(store: &Store, after: Generation) -> (Vec<Change>, Generation) 
     }
 }
 
-pub async fn a_token_is_known_by_its_digest_and_its_text_is_nowhere(bench: Bench) {
+pub(crate) async fn a_token_is_known_by_its_digest_and_its_text_is_nowhere(bench: Bench) {
     let store = bench.open().await;
     let (secret, made) = token(&store, &wanted(Role::Runner)).await;
     let found = store.token_by_digest(&secret.digest()).await.unwrap();
@@ -45,7 +45,7 @@ pub async fn a_token_is_known_by_its_digest_and_its_text_is_nowhere(bench: Bench
     assert!(matches!(twice, Err(StoreError::Conflict { .. })), "{twice:?}");
 }
 
-pub async fn limits_are_canonical_and_fit_the_role(bench: Bench) {
+pub(crate) async fn limits_are_canonical_and_fit_the_role(bench: Bench) {
     let store = bench.open().await;
     let asked = NewToken {
         owners: vec!["Beta".into(), "acme".into(), "ACME".into()],
@@ -159,7 +159,7 @@ pub async fn limits_are_canonical_and_fit_the_role(bench: Bench) {
     }
 }
 
-pub async fn a_revoked_token_stays_listed_and_leaves_the_gateways(bench: Bench) {
+pub(crate) async fn a_revoked_token_stays_listed_and_leaves_the_gateways(bench: Bench) {
     let store = bench.open().await;
     let (_, before) = changes(&store, Generation(0)).await;
     let (secret, runner) = token(&store, &wanted(Role::Runner)).await;
@@ -209,7 +209,7 @@ pub async fn a_revoked_token_stays_listed_and_leaves_the_gateways(bench: Bench) 
     }
 }
 
-pub async fn tokens_are_listed_page_by_page(bench: Bench) {
+pub(crate) async fn tokens_are_listed_page_by_page(bench: Bench) {
     let store = bench.open().await;
     let mut made = Vec::new();
     for _ in 0..5 {
@@ -238,7 +238,7 @@ pub async fn tokens_are_listed_page_by_page(bench: Bench) {
     );
 }
 
-pub async fn last_use_is_noted_at_most_once_a_minute_and_never_goes_back(bench: Bench) {
+pub(crate) async fn last_use_is_noted_at_most_once_a_minute_and_never_goes_back(bench: Bench) {
     let store = bench.open().await;
     let (_, made) = token(&store, &wanted(Role::Viewer)).await;
     let used = async |at: Timestamp| {
@@ -270,7 +270,7 @@ pub async fn last_use_is_noted_at_most_once_a_minute_and_never_goes_back(bench: 
     store.touch_tokens(&[]).await.unwrap();
 }
 
-pub async fn only_a_living_admin_without_limits_is_one(bench: Bench) {
+pub(crate) async fn only_a_living_admin_without_limits_is_one(bench: Bench) {
     let store = bench.open().await;
     assert!(!store.has_admin().await.unwrap());
     token(&store, &wanted(Role::Editor)).await;
