@@ -84,13 +84,15 @@ impl Authenticator {
         let shown = digest(bearer(headers)?);
         let now = (self.clock)();
         let revocations = self.revocations.load(Ordering::SeqCst);
-        let known = self
-            .known
-            .get(&shown)
-            .filter(|known| known.is_fresh(now, revocations));
+        let known = self.known.get(&shown);
         let token = match known {
-            Some(known) => known.token,
-            None => self.look_up(shown, peer(extensions), revocations).await?,
+            Some(known) if known.is_fresh(now, revocations) => known.token,
+            // One that was good before is looked up again beside whatever its neighbours show.
+            Some(_) => self.look_up(shown, peer(extensions), revocations).await?,
+            None => {
+                self.wrong.lock().check(peer(extensions), now).map_err(too_many)?;
+                self.look_up(shown, peer(extensions), revocations).await?
+            }
         };
         if !is_good(&token, now) {
             self.known.remove(&shown);
@@ -115,13 +117,13 @@ impl Authenticator {
         revocations: u64,
     ) -> Result<Arc<Token>, Refused> {
         let now = (self.clock)();
-        self.wrong.lock().check(peer, now).map_err(too_many)?;
         let found = self
             .store
             .token_by_digest(&shown)
             .await
             .map_err(errors::of_query)?;
         let Some(token) = found.filter(|token| is_good(token, now)) else {
+            self.known.remove(&shown);
             self.wrong.lock().charge(peer, now);
             return Err(wrong_token());
         };

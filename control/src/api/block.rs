@@ -17,7 +17,7 @@ use super::documents::text;
 use super::errors;
 use super::extract::{MAX_BODY, Media, Names, Params, from_json, media_type, read, unsupported};
 use super::jobs::ById;
-use super::lists::{Paging, page_request};
+use super::lists::{Paging, page_request, searched};
 use super::problem::Refused;
 use super::state::ApiState;
 use crate::model::BlockEntryView;
@@ -78,6 +78,7 @@ pub(super) struct EntryList {
 #[serde(deny_unknown_fields)]
 pub(super) struct NewEntry {
     /// A name, `*.name`, address or range.
+    #[schema(example = "*.evil.example")]
     pattern: String,
     /// Why.
     reason: String,
@@ -112,10 +113,10 @@ pub(super) async fn list_entries(
         after: which.after,
         limit: which.limit,
     })?;
-    let search = which.search.as_deref().filter(|text| !text.is_empty());
+    let search = searched(which.search)?;
     let found = state
         .store
-        .block_entries(which.layer, &page, search)
+        .block_entries(which.layer, &page, search.as_deref())
         .await
         .map_err(errors::of_query)?;
     let list = EntryList {

@@ -9,6 +9,7 @@ use utoipa::ToSchema;
 
 use super::auth::Caller;
 use super::documents::check_size;
+use super::errors;
 use super::extract::LargeJson;
 use super::problem::{Refused, rendered};
 use super::state::ApiState;
@@ -20,7 +21,12 @@ use crate::model::DiagnosticView;
 #[serde(deny_unknown_fields)]
 pub(super) struct CheckRequest {
     /// Whose endpoint sets it may use.
-    #[schema(max_length = 255)]
+    #[schema(
+        min_length = 1,
+        max_length = 100,
+        pattern = "^[A-Za-z0-9._-]+$",
+        example = "acme"
+    )]
     owner: String,
     /// The document.
     yaml: String,
@@ -61,41 +67,39 @@ pub(super) async fn check_document(
 ) -> Result<Response, Refused> {
     caller.check_owner(&request.owner)?;
     check_size(&request.yaml)?;
-    let diagnostics = match request.kind {
-        DocumentKind::Policy => policy(&state, &request.owner, &request.yaml).await?,
-        DocumentKind::EndpointSet => {
-            let options = options(&state);
-            match CheckedSet::check(&request.yaml, &options) {
-                Ok(checked) => checked.diagnostics,
-                Err(errors) => errors,
-            }
-        }
+    let sets = state.store.set_names(&request.owner).await?;
+    let options = ParseOptions {
+        strict: state.store.is_strict(),
     };
-    let checked = Checked {
-        ok: diagnostics.iter().all(|one| one.severity != Severity::Error),
-        diagnostics: views(&diagnostics),
-        rendered: rendered(&diagnostics, &request.yaml, "document"),
-    };
+    // A megabyte of YAML takes a while: not on a thread that others wait for.
+    let checked = tokio::task::spawn_blocking(move || check(&request, &sets, options))
+        .await
+        .map_err(|_| errors::internal("the document could not be read"))?;
     Ok(axum::Json(checked).into_response())
 }
 
-fn options(state: &ApiState) -> ParseOptions {
-    ParseOptions {
-        strict: state.store.is_strict(),
+fn check(request: &CheckRequest, sets: &[String], options: ParseOptions) -> Checked {
+    let diagnostics = match request.kind {
+        DocumentKind::Policy => policy(request, sets, options),
+        DocumentKind::EndpointSet => match CheckedSet::check(&request.yaml, &options) {
+            Ok(checked) => checked.diagnostics,
+            Err(errors) => errors,
+        },
+    };
+    Checked {
+        ok: diagnostics.iter().all(|one| one.severity != Severity::Error),
+        diagnostics: views(&diagnostics),
+        rendered: rendered(&diagnostics, &request.yaml, "document"),
     }
 }
 
-async fn policy(state: &ApiState, owner: &str, yaml: &str) -> Result<Vec<Diagnostic>, Refused> {
-    let checked = match CheckedPolicy::check(yaml, &options(state)) {
+fn policy(request: &CheckRequest, sets: &[String], options: ParseOptions) -> Vec<Diagnostic> {
+    let checked = match CheckedPolicy::check(&request.yaml, &options) {
         Ok(checked) => checked,
-        Err(diagnostics) => return Ok(diagnostics),
+        Err(diagnostics) => return diagnostics,
     };
-    if checked.sets.is_empty() {
-        return Ok(checked.diagnostics);
-    }
-    let known = state.store.set_names(owner).await?;
-    let mut diagnostics = unknown_sets(yaml, &checked.sets, &known, owner);
+    let mut diagnostics = unknown_sets(&request.yaml, &checked.sets, sets, &request.owner);
     diagnostics.extend(checked.diagnostics);
     diagnostics.sort_by_key(|one| (one.line, one.column, std::cmp::Reverse(one.severity)));
-    Ok(diagnostics)
+    diagnostics
 }

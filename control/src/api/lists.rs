@@ -32,3 +32,20 @@ pub(super) fn page_request(paging: Paging) -> Result<PageRequest, Refused> {
         limit,
     })
 }
+
+/// Longest text that is searched for, in characters.
+const MAX_SEARCH: usize = 255;
+
+/// What is searched for; nothing when it is empty.
+pub(super) fn searched(text: Option<String>) -> Result<Option<String>, Refused> {
+    if text
+        .as_ref()
+        .is_some_and(|text| text.chars().count() > MAX_SEARCH)
+    {
+        return Err(Refused::bad(
+            "search",
+            format!("search: at most {MAX_SEARCH} characters"),
+        ));
+    }
+    Ok(text.filter(|text| !text.is_empty()))
+}

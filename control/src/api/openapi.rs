@@ -8,6 +8,7 @@ use std::sync::LazyLock;
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse, Response};
+use utoipa::openapi::link::LinkBuilder;
 use utoipa::openapi::path::{HttpMethod, Operation};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::{self};
@@ -27,6 +28,52 @@ use super::{
 
 /// Name of the way to authenticate.
 const BEARER: &str = "bearer";
+
+/// The owner and the name of what was made, or asked for.
+const NAMED: &[(&str, &str)] = &[
+    ("owner", "$response.body#/owner"),
+    ("name", "$response.body#/name"),
+];
+const ID: &[(&str, &str)] = &[("id", "$response.body#/id")];
+const JOB: &[(&str, &str)] = &[("id", "$response.body#/items/0/id")];
+
+/// Where one goes from an answer: operation, status, what it gives, and the operations that take it. For people who
+/// read the document, and for the fuzzer, which follows them.
+const LINKS: &[(&str, &str, Gives, &[&str])] = &[
+    (
+        "create_policy",
+        "201",
+        NAMED,
+        &[
+            "get_policy",
+            "update_policy",
+            "delete_policy",
+            "policy_history",
+            "list_versions",
+            "diff_versions",
+        ],
+    ),
+    (
+        "create_policy",
+        "201",
+        NAMED,
+        &["rollback_policy", "change_attachments"],
+    ),
+    (
+        "update_policy",
+        "200",
+        NAMED,
+        &["get_policy", "update_policy", "rollback_policy", "diff_versions"],
+    ),
+    ("put_set", "201", NAMED, &["get_set", "put_set", "delete_set"]),
+    ("start_job", "201", ID, &["get_job", "end_job"]),
+    ("list_jobs", "200", JOB, &["get_job", "end_job"]),
+    ("add_entries", "201", ID, &["remove_entry"]),
+    ("create_token", "201", ID, &["revoke_token"]),
+];
+
+/// Parameters with the expressions that give them (OpenAPI, "runtime expressions").
+type Gives = &'static [(&'static str, &'static str)];
 
 /// Every documented route, below [`PREFIX`].
 pub(super) fn routes() -> OpenApiRouter<ApiState> {
@@ -98,9 +145,28 @@ fn complete(mut api: OpenApi) -> OpenApi {
     for rule in RULES {
         if let Some(operation) = operation(&mut api, rule) {
             finish(operation, rule);
+            link(operation);
         }
     }
     api
+}
+
+fn link(operation: &mut Operation) {
+    let id = operation.operation_id.clone().unwrap_or_default();
+    for (_, status, gives, targets) in LINKS.iter().filter(|(from, ..)| *from == id) {
+        let Some(RefOr::T(response)) = operation.responses.responses.get_mut(*status) else {
+            continue;
+        };
+        for target in *targets {
+            let link = LinkBuilder::new().operation_id(*target);
+            let link = gives
+                .iter()
+                .fold(link, |link, (name, value)| link.parameter(*name, *value));
+            response
+                .links
+                .insert((*target).to_owned(), RefOr::T(link.build()));
+        }
+    }
 }
 
 /// The operation that a rule is about.

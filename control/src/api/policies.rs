@@ -24,7 +24,12 @@ use crate::store::Expected;
 #[into_params(parameter_in = Path)]
 pub(super) struct Owner {
     /// Organization.
-    #[param(max_length = 255)]
+    #[param(
+        min_length = 1,
+        max_length = 100,
+        pattern = "^[A-Za-z0-9._-]+$",
+        example = "acme"
+    )]
     pub(super) owner: String,
 }
 
@@ -33,10 +38,15 @@ pub(super) struct Owner {
 #[into_params(parameter_in = Path)]
 pub(super) struct Named {
     /// Organization.
-    #[param(max_length = 255)]
+    #[param(
+        min_length = 1,
+        max_length = 100,
+        pattern = "^[A-Za-z0-9._-]+$",
+        example = "acme"
+    )]
     pub(super) owner: String,
     /// Name, unique among the owner's.
-    #[param(max_length = 255)]
+    #[param(min_length = 1, max_length = 100, example = "base")]
     pub(super) name: String,
 }
 
@@ -44,11 +54,12 @@ pub(super) struct Named {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NewPolicy {
-    /// Unique among the owner's.
-    #[schema(min_length = 1, max_length = 255)]
+    /// Unique among the owner's: letters, digits, `-`, `_`, `.` and spaces.
+    #[schema(min_length = 1, max_length = 100, example = "base")]
     name: String,
     /// The document.
     #[serde(default)]
+    #[schema(example = "egress-policy: block\nallowed-endpoints: >\n  github.com:443\n")]
     yaml: Option<String>,
     /// From what jobs were observed to reach; not part of this program yet.
     #[serde(default)]
@@ -78,6 +89,7 @@ pub(super) struct FromBaseline {
 #[serde(deny_unknown_fields)]
 pub(super) struct PolicyUpdate {
     /// The document.
+    #[schema(example = "egress-policy: audit\n")]
     yaml: String,
     /// For whom; `now` when nothing is said.
     #[serde(default)]
@@ -91,7 +103,7 @@ pub(super) struct PolicyUpdate {
 pub(super) struct NameBeside {
     /// Name of the policy, with an `application/yaml` body.
     #[serde(default)]
-    #[param(max_length = 255)]
+    #[param(max_length = 100)]
     name: Option<String>,
 }
 
@@ -119,7 +131,7 @@ pub(super) struct Deleted {
 ///
 /// From JSON, or from the document itself with its name in the query.
 #[utoipa::path(post, path = "/orgs/{owner}/policies", tag = "policies", params(Owner, NameBeside),
-    request_body(content((NewPolicy = "application/json"), (String = "application/yaml"))),
+    request_body(content((NewPolicy = "application/json"), (Value = "application/yaml"))),
     responses((status = 201, body = Policy, headers(("ETag" = String), ("Location" = String)))))]
 pub(super) async fn create_policy(
     State(state): State<ApiState>,
@@ -210,7 +222,7 @@ pub(super) async fn get_policy(
 /// Changes a policy: a new version.
 #[utoipa::path(put, path = "/orgs/{owner}/policies/{name}", tag = "policies",
     params(Named, ApplyBeside, ("If-Match" = String, Header, description = "the `ETag` that was read, or `*`")),
-    request_body(content((PolicyUpdate = "application/json"), (String = "application/yaml"))),
+    request_body(content((PolicyUpdate = "application/json"), (Value = "application/yaml"))),
     responses((status = 200, body = Policy, headers(("ETag" = String)))))]
 pub(super) async fn update_policy(
     State(state): State<ApiState>,

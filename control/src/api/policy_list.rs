@@ -9,7 +9,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::auth::Caller;
 use super::errors;
 use super::extract::{Names, Params};
-use super::lists::{Paging, page_request};
+use super::lists::{Paging, page_request, searched};
 use super::policies::Owner;
 use super::problem::Refused;
 use super::state::ApiState;
@@ -79,7 +79,7 @@ pub(super) async fn list_policies(
         }
     };
     let filter = PolicyFilter {
-        search: filter.search.filter(|text| !text.is_empty()),
+        search: searched(filter.search)?,
         mode: filter.mode,
         attached: filter.attached,
         ids,

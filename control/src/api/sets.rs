@@ -24,6 +24,7 @@ use crate::store::{Expected, StoreError};
 #[serde(deny_unknown_fields)]
 pub(super) struct SetUpdate {
     /// The document: a list of endpoints, or a mapping with `endpoints`.
+    #[schema(example = "- git.example:443\n")]
     yaml: String,
 }
 
@@ -65,7 +66,7 @@ pub(super) async fn get_set(
     params(Named,
         ("If-Match" = Option<String>, Header, description = "the `ETag` that was read, or `*`; absent for a new set"),
         ("If-None-Match" = Option<String>, Header, description = "`*`: only a new set")),
-    request_body(content((SetUpdate = "application/json"), (String = "application/yaml"))),
+    request_body(content((SetUpdate = "application/json"), (Value = "application/yaml"))),
     responses((status = 200, body = Set, headers(("ETag" = String))),
         (status = 201, body = Set, headers(("ETag" = String)))))]
 pub(super) async fn put_set(

@@ -24,10 +24,15 @@ use crate::store::StoreError;
 #[into_params(parameter_in = Path)]
 pub(super) struct Numbered {
     /// Organization.
-    #[param(max_length = 255)]
+    #[param(
+        min_length = 1,
+        max_length = 100,
+        pattern = "^[A-Za-z0-9._-]+$",
+        example = "acme"
+    )]
     owner: String,
     /// Name of the policy.
-    #[param(max_length = 255)]
+    #[param(min_length = 1, max_length = 100, example = "base")]
     name: String,
     /// From 1.
     #[param(minimum = 1)]
@@ -199,6 +204,11 @@ pub(super) async fn diff_versions(
         .policy(&owner, &name)
         .await
         .map_err(errors::of_query)?;
+    for (field, version) in [("from", between.from), ("to", between.to)] {
+        if version == Some(0) {
+            return Err(Refused::bad(field, "versions are counted from 1"));
+        }
+    }
     let to = between.to.unwrap_or(policy.version);
     let from = between.from.unwrap_or(to.saturating_sub(1));
     let version = |number: u32| state.store.version(&owner, &name, number);

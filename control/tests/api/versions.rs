@@ -110,6 +110,10 @@ async fn versions_are_compared_as_text_and_side_by_side() {
         .refused(404, "not-found")
         .await;
     bench
+        .get(&format!("{PATH}/diff?from=0"))
+        .refused(400, "invalid")
+        .await;
+    bench
         .get(&format!("{PATH}/diff?from=-1"))
         .refused(400, "invalid")
         .await;
