@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use hyper::StatusCode;
+use jiff::Unit;
 use serde_json::{Value, json};
 use thiserror::Error;
 use tidegate_policy::explain::{Explanation, Target, explain as explain_target};
@@ -236,7 +237,7 @@ fn quarantined(core: &Core) -> Vec<Value> {
             json!({
                 "source": one.address,
                 "mac": one.mac.map(|mac| mac.to_string()),
-                "since": now.wall_of(one.since),
+                "since": now.wall_of(one.since).round(Unit::Second).ok(),
             })
         })
         .collect()

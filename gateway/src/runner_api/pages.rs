@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use hyper::body::Bytes;
 use hyper::header::{AUTHORIZATION, HeaderMap};
 use hyper::{Method, StatusCode};
-use jiff::Timestamp;
+use jiff::{Timestamp, Unit};
 use metrics::{Counter, counter};
 use serde::Serialize;
 use tidegate_control_wire::secret::{Role, Secret, digest};
@@ -186,7 +186,7 @@ impl RunnerApi {
             sources: self.sources(lease),
             assurance: lease.assurance().as_str(),
             governed: GovernedView::of(&lease.subject.rulebook()),
-            expires_at: lease.expires.map(|at| now.wall_of(at)),
+            expires_at: lease.expires.map(|at| whole_second(now.wall_of(at))),
             members: started.members,
         };
         Ok(json(status, &view))
@@ -236,7 +236,9 @@ impl RunnerApi {
             network: subject.network.name.to_string(),
             sources: lease.as_ref().map_or(vec![source], |lease| self.sources(lease)),
             governed: GovernedView::of(&subject.rulebook()),
-            expires_at: lease.and_then(|lease| lease.expires).map(|at| now.wall_of(at)),
+            expires_at: lease
+                .and_then(|lease| lease.expires)
+                .map(|at| whole_second(now.wall_of(at))),
         };
         Ok(json(StatusCode::OK, &view))
     }
@@ -299,6 +301,11 @@ impl RunnerApi {
     fn one_time_key(&self, lease: &str, source: IpAddr) -> String {
         digest(&format!("{}\n{lease}\n{source}", self.secret.expose())).to_string()
     }
+}
+
+/// The two clocks are read one after the other, so a moment's time differs in its last digits from look to look.
+fn whole_second(at: Timestamp) -> Timestamp {
+    at.round(Unit::Second).unwrap_or(at)
 }
 
 /// What becomes of a lease.

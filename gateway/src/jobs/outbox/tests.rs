@@ -1,6 +1,8 @@
 //! The list of what control is to be told: order, bounds, and what survives.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use tempfile::TempDir;
 use tidegate_control_wire::claim::{EndedBy, Refusal};
@@ -199,4 +201,32 @@ fn ended_leases_are_remembered_up_to_a_bound() {
     }
     assert_eq!((ended.known.len(), ended.order.len()), (MAX_ENDED, MAX_ENDED));
     assert!(!ended.known.contains("0") && ended.known.contains("1"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn control_is_told_as_soon_as_it_is_back_and_of_what_comes_later() {
+    let (dir, world) = (tempfile::tempdir().unwrap(), World::ephemeral());
+    let (outbox, control) = (Arc::new(open(&dir, 8)), Arc::clone(&world.control));
+    control.set(Mode::Away);
+    grant(&outbox, "a");
+    let running = {
+        let (outbox, control) = (Arc::clone(&outbox), Arc::clone(&control));
+        tokio::spawn(async move { outbox.run(&*control).await })
+    };
+    tokio::time::sleep(10 * RETRY).await;
+    assert_eq!(outbox.depth(), 1);
+    control.set(Mode::There);
+    for (id, told) in [("b", 2), ("c", 3)] {
+        grant(&outbox, id);
+        let wait = async {
+            while control.told().0.len() < told {
+                tokio::time::sleep(RETRY / 10).await;
+            }
+        };
+        tokio::time::timeout(10 * RETRY, wait)
+            .await
+            .expect("control is told");
+    }
+    assert_eq!((outbox.depth(), running.is_finished()), (0, false));
+    running.abort();
 }

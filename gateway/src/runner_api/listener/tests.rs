@@ -204,6 +204,18 @@ async fn what_is_no_tls_is_not_answered() {
     );
 }
 
+/// The clock runs ahead as soon as everybody waits.
+#[tokio::test(start_paused = true)]
+async fn who_says_nothing_is_not_waited_for() {
+    let served = serve();
+    let begun = tokio::time::Instant::now();
+    let mut stream = TcpStream::connect(served.address).await.unwrap();
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer).await;
+    assert!(answer.is_empty());
+    assert!(begun.elapsed() <= 2 * PATIENCE, "{:?}", begun.elapsed());
+}
+
 #[tokio::test]
 async fn connections_from_elsewhere_are_closed_before_a_handshake() {
     let served = serve();
