@@ -63,6 +63,10 @@ pub struct Resume {
 /// One line of a stream.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "frame", rename_all = "kebab-case")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly every frame is a change, the largest"
+)]
 pub enum Frame {
     /// The first line.
     Begin {

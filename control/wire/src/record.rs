@@ -201,6 +201,10 @@ pub enum Ending {
 /// One thing that became what it says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "on a busy fleet nearly every change is a lease, the largest"
+)]
 pub enum Change {
     /// A policy.
     Policy(PolicyRecord),

@@ -35,11 +35,11 @@ impl LeaseTouch {
 /// What a batch changed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Touched {
-    /// What is attached, or what an attached policy means: [`Mirror::attached`] gives something else now.
+    /// What is attached, or what an attached policy means: [`super::Mirror::attached`] gives something else now.
     pub policies: bool,
-    /// [`Mirror::block_layers`] gives something else now.
+    /// [`super::Mirror::block_layers`] gives something else now.
     pub blocks: bool,
-    /// [`Mirror::credentials`] gives something else now.
+    /// [`super::Mirror::credentials`] gives something else now.
     pub credentials: bool,
     /// Leases, in the order in which it happened, each once.
     pub leases: Vec<LeaseTouch>,
