@@ -31,7 +31,7 @@ pub struct View {
     mirror: Arc<RwLock<Mirror>>,
     attached: Arc<ArcSwap<PolicySet>>,
     reached: watch::Receiver<Generation>,
-    newest: watch::Receiver<Generation>,
+    shared: watch::Receiver<Generation>,
 }
 
 impl View {
@@ -52,13 +52,14 @@ impl View {
             mirror,
             attached,
             reached,
-            newest: store.db().newest(),
+            shared: store.db().shared(),
         })
     }
 
-    /// Waits until everything that was committed before this call is in the mirror.
+    /// Waits until everything that this process committed before this call is in the mirror. Leases are not in it, so
+    /// that nobody waits for the registrations of a busy fleet.
     pub async fn current(&self) {
-        let wanted = *self.newest.borrow();
+        let wanted = *self.shared.borrow();
         let mut reached = self.reached.clone();
         let waiting = reached.wait_for(|reached| *reached >= wanted);
         if tokio::time::timeout(PATIENCE, waiting).await.is_err() {
@@ -160,7 +161,9 @@ impl Follower {
                 }));
             }
         };
-        tokio::task::spawn_blocking(work).await.map_err(|_| StoreError::Closed)?;
+        tokio::task::spawn_blocking(work)
+            .await
+            .map_err(|_| StoreError::Closed)?;
         self.told.send_replace(generation);
         Ok(())
     }

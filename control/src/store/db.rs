@@ -15,7 +15,7 @@ use tokio::sync::watch;
 
 use super::StoreError;
 use super::tx::Tx;
-use super::writer::{Boxed, Writer, advance};
+use super::writer::{Boxed, Told, Writer, advance};
 
 /// Connections that read.
 const READERS: u32 = 8;
@@ -116,6 +116,7 @@ pub struct Db {
     readers: AnyPool,
     writer: Writer,
     newest: watch::Receiver<Generation>,
+    shared: watch::Receiver<Generation>,
 }
 
 impl Db {
@@ -150,8 +151,13 @@ impl Db {
             .connect_with(options)
             .await
             .map_err(StoreError::unavailable)?;
-        let (told, newest) = watch::channel(newest(&readers).await?);
-        let writer = Writer::start(backend, writing, told.clone());
+        let held = newest(&readers).await?;
+        let ((told, newest), (told_shared, shared)) = (watch::channel(held), watch::channel(held));
+        let both = Told {
+            newest: told.clone(),
+            shared: told_shared,
+        };
+        let writer = Writer::start(backend, writing, both);
         tokio::spawn(poll(readers.clone(), told));
         Ok(Self {
             backend,
@@ -159,6 +165,7 @@ impl Db {
             readers,
             writer,
             newest,
+            shared,
         })
     }
 
@@ -180,6 +187,11 @@ impl Db {
     /// The newest change, from whichever control plane.
     pub fn newest(&self) -> watch::Receiver<Generation> {
         self.newest.clone()
+    }
+
+    /// The newest change that this process made to what every gateway knows: all but leases.
+    pub fn shared(&self) -> watch::Receiver<Generation> {
+        self.shared.clone()
     }
 
     /// Does `work` in a transaction. Answered after the commit; an error undoes all of it.

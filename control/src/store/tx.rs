@@ -17,6 +17,8 @@ pub struct Tx<'c> {
     kept: Option<Generation>,
     /// Newest change of the operation at work.
     newest: Option<Generation>,
+    /// The same two of what every gateway knows.
+    shared: Shared,
     /// Where the audit log ends, once this transaction has written to it.
     head: Option<Head>,
 }
@@ -28,6 +30,7 @@ impl<'c> Tx<'c> {
             now: Micros::now(),
             kept: None,
             newest: None,
+            shared: Shared::default(),
             head: None,
         }
     }
@@ -65,6 +68,9 @@ impl<'c> Tx<'c> {
         .await?;
         let generation = Generation(row.try_get::<i64, _>(0)?.unsigned_abs());
         self.entered(generation);
+        if group.is_empty() {
+            self.shared.newest = Some(generation);
+        }
         Ok(generation)
     }
 
@@ -76,11 +82,13 @@ impl<'c> Tx<'c> {
     /// The operation stays.
     pub(super) fn keep(&mut self) {
         self.kept = self.newest.take().or(self.kept);
+        self.shared.kept = self.shared.newest.take().or(self.shared.kept);
     }
 
     /// The operation is undone.
     pub(super) fn undo(&mut self) {
         self.newest = None;
+        self.shared.newest = None;
         self.head = None;
     }
 
@@ -93,6 +101,18 @@ impl<'c> Tx<'c> {
     pub(super) fn kept(&self) -> Option<Generation> {
         self.kept
     }
+
+    /// The newest change of everything that stays and that every gateway knows: all but leases.
+    pub(super) fn shared(&self) -> Option<Generation> {
+        self.shared.kept
+    }
+}
+
+/// Newest changes of what every gateway knows.
+#[derive(Debug, Default)]
+struct Shared {
+    kept: Option<Generation>,
+    newest: Option<Generation>,
 }
 
 /// What a row of `changes` is about.

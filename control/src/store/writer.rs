@@ -35,8 +35,8 @@ pub type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 pub(super) struct Writer(mpsc::Sender<Box<dyn Operation>>);
 
 impl Writer {
-    /// Starts the task. `told` hears of the newest change after each commit.
-    pub(super) fn start(backend: Backend, pool: AnyPool, told: watch::Sender<Generation>) -> Self {
+    /// Starts the task. `told` hears of the newest changes after each commit.
+    pub(super) fn start(backend: Backend, pool: AnyPool, told: Told) -> Self {
         let (line, waiting) = mpsc::channel(QUEUE);
         tokio::spawn(write(backend, pool, waiting, told));
         Self(line)
@@ -114,18 +114,31 @@ where
     }
 }
 
+/// Who hears of commits.
+#[derive(Clone, Debug)]
+pub(super) struct Told {
+    /// Of the newest change of all.
+    pub(super) newest: watch::Sender<Generation>,
+    /// Of the newest change, by this process, of what every gateway knows: all but leases.
+    pub(super) shared: watch::Sender<Generation>,
+}
+
+/// The newest changes of a commit.
+#[derive(Clone, Copy, Debug)]
+struct Committed {
+    newest: Option<Generation>,
+    shared: Option<Generation>,
+}
+
 /// The writer: takes what waits, commits it together, answers.
-async fn write(
-    backend: Backend,
-    pool: AnyPool,
-    mut waiting: mpsc::Receiver<Box<dyn Operation>>,
-    told: watch::Sender<Generation>,
-) {
+async fn write(backend: Backend, pool: AnyPool, mut waiting: mpsc::Receiver<Box<dyn Operation>>, told: Told) {
     let mut batch: Vec<Box<dyn Operation>> = Vec::with_capacity(BATCH);
     while waiting.recv_many(&mut batch, BATCH).await > 0 {
         let outcome = commit(backend, &pool, &mut batch).await;
-        if let Ok(Some(newest)) = &outcome {
-            advance(&told, *newest);
+        if let Ok(committed) = &outcome {
+            for (told, newest) in [(&told.shared, committed.shared), (&told.newest, committed.newest)] {
+                newest.iter().for_each(|newest| advance(told, *newest));
+            }
         }
         if let Err(error) = &outcome {
             tracing::error!(error = error.chain(), operations = batch.len(), "a commit failed");
@@ -149,7 +162,7 @@ async fn commit(
     backend: Backend,
     pool: &AnyPool,
     batch: &mut [Box<dyn Operation>],
-) -> Result<Option<Generation>, StoreError> {
+) -> Result<Committed, StoreError> {
     let mut connection = pool.acquire().await.map_err(StoreError::unavailable)?;
     let outcome = transaction(backend, &mut connection, batch).await;
     if outcome.is_err() {
@@ -165,7 +178,7 @@ async fn transaction(
     backend: Backend,
     connection: &mut AnyConnection,
     batch: &mut [Box<dyn Operation>],
-) -> Result<Option<Generation>, StoreError> {
+) -> Result<Committed, StoreError> {
     let lost = StoreError::unavailable;
     connection.execute(backend.begin()).await.map_err(lost)?;
     if backend == Backend::Postgres {
@@ -193,7 +206,10 @@ async fn transaction(
         }
         tx.connection().execute("RELEASE operation").await.map_err(lost)?;
     }
-    let newest = tx.kept();
+    let committed = Committed {
+        newest: tx.kept(),
+        shared: tx.shared(),
+    };
     tx.connection().execute("COMMIT").await.map_err(lost)?;
-    Ok(newest)
+    Ok(committed)
 }
