@@ -41,13 +41,14 @@ CREATE UNIQUE INDEX policies_by_name ON policies (owner, name) WHERE deleted_at 
 CREATE TABLE policy_versions (
     policy_id TEXT COLLATE "C" NOT NULL REFERENCES policies (id),
     version BIGINT NOT NULL,
-    yaml TEXT COLLATE "C" NOT NULL,
     -- now or next-job
     apply TEXT COLLATE "C" NOT NULL,
     -- jobs that began at this generation or later are governed by it
     since BIGINT NOT NULL,
     created_at BIGINT NOT NULL,
     created_by TEXT COLLATE "C" NOT NULL,
+    -- last: SQLite reads what stands before it without the pages of a long text
+    yaml TEXT COLLATE "C" NOT NULL,
     PRIMARY KEY (policy_id, version)
 );
 

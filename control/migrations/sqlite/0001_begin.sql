@@ -39,13 +39,14 @@ CREATE UNIQUE INDEX policies_by_name ON policies (owner, name) WHERE deleted_at 
 CREATE TABLE policy_versions (
     policy_id TEXT NOT NULL REFERENCES policies (id),
     version BIGINT NOT NULL,
-    yaml TEXT NOT NULL,
     -- now or next-job
     apply TEXT NOT NULL,
     -- jobs that began at this generation or later are governed by it
     since BIGINT NOT NULL,
     created_at BIGINT NOT NULL,
     created_by TEXT NOT NULL,
+    -- last: SQLite reads what stands before it without the pages of a long text
+    yaml TEXT NOT NULL,
     PRIMARY KEY (policy_id, version)
 );
 

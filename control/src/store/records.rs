@@ -35,7 +35,7 @@ macro_rules! governing {
              WHERE policies.deleted_at IS NULL AND ",
             $which,
             " AND shown.version >= (SELECT COALESCE(MAX(known.version), 1) FROM policy_versions AS known \
-             WHERE known.policy_id = policies.id AND known.apply = 'now') \
+             WHERE known.policy_id = policies.id AND known.version > policies.version - 16 AND known.apply = 'now') \
              AND shown.version > policies.version - 16 \
              ORDER BY policies.id, shown.version"
         )
