@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use tidegate_policy::DnsName;
-use tidegate_policy::document::keys::nearest;
 use tidegate_policy::endpoint::parse::{Role, parse_endpoint};
 use tidegate_policy::endpoint::{Host, NamePattern};
 use tidegate_policy::job::{Assurance, JobIdentity};
 use tidegate_policy::rulebook::Destination;
+use tidegate_policy::settings::{self, SettingsError, parse_span};
 use tidegate_policy::subject::RunnerKind;
 
 use super::{
@@ -26,18 +26,11 @@ const DEFAULT_ROTATE: u64 = 64 << 20;
 const DEFAULT_KEEP: u32 = 4;
 /// Addresses that the runner API listens on, at most.
 const MAX_LISTENERS: usize = 16;
-/// A configuration larger than this is not one.
-const MAX_BYTES: usize = 4 << 20;
 
 /// Reads `text`, which stands at `path`.
 pub(super) fn file(text: &str, path: &Path) -> Result<GatewayConfig, ConfigError> {
     let at = At { path };
-    if text.len() > MAX_BYTES {
-        return Err(at.value("", format!("the file is larger than {MAX_BYTES} bytes")));
-    }
-    // Through a value first: it rejects duplicate keys, which structs take silently.
-    serde_yaml::from_str::<serde_yaml::Value>(text).map_err(|error| at.syntax(&error))?;
-    let file: raw::File = serde_yaml::from_str(text).map_err(|error| at.syntax(&error))?;
+    let file: raw::File = settings::read(text).map_err(|error| at.syntax(error))?;
     if file.version != 1 {
         let message = format!(
             "{} is not a version that this program reads; write 1",
@@ -66,20 +59,12 @@ impl At<'_> {
         }
     }
 
-    fn syntax(self, error: &serde_yaml::Error) -> ConfigError {
-        let position = error
-            .location()
-            .map_or_else(String::new, |at| format!(":{}:{}", at.line(), at.column()));
-        let mut message = error.to_string();
-        if let Some(end) = message.rfind(" at line ") {
-            message.truncate(end);
-        }
-        let hint = unknown_key_hint(&message).unwrap_or_default();
+    fn syntax(self, error: SettingsError) -> ConfigError {
         ConfigError::Syntax {
             path: self.path.to_owned(),
-            position,
-            message,
-            hint,
+            position: error.position,
+            message: error.message,
+            hint: error.hint,
         }
     }
 
@@ -336,29 +321,4 @@ impl At<'_> {
             ),
         ))
     }
-}
-
-/// Reads `500ms`, `3s`, `10m`, `1h`, `2d`.
-fn parse_span(text: &str) -> Option<Duration> {
-    let digits = text.find(|c: char| !c.is_ascii_digit())?;
-    let (number, unit) = text.split_at(digits);
-    let number: u64 = number.parse().ok()?;
-    let millis = match unit {
-        "ms" => 1,
-        "s" => 1_000,
-        "m" => 60_000,
-        "h" => 3_600_000,
-        "d" => 86_400_000,
-        _ => return None,
-    };
-    Some(Duration::from_millis(number.checked_mul(millis)?))
-}
-
-/// From serde's "unknown field `x`, expected one of `a`, `b`" to the key that was meant.
-fn unknown_key_hint(message: &str) -> Option<String> {
-    let (_, rest) = message.split_once("unknown field `")?;
-    let (unknown, expected) = rest.split_once('`')?;
-    let known: Vec<&str> = expected.split('`').skip(1).step_by(2).collect();
-    let meant = nearest(unknown, known.iter().copied())?;
-    Some(format!("; did you mean `{meant}`?"))
 }
