@@ -13,6 +13,7 @@ mod gateways;
 mod global_block;
 mod jobs;
 mod policy;
+mod publish;
 mod reach;
 mod sets;
 mod show;

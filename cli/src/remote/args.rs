@@ -13,7 +13,13 @@ use clap::Args;
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Remote {
     /// The control plane: https://control.example:8443. Plain http:// is for this machine only.
-    #[arg(long, global = true, env = "TIDEGATE_SERVER", value_name = "URL", help_heading = "Control plane")]
+    #[arg(
+        long,
+        global = true,
+        env = "TIDEGATE_SERVER",
+        value_name = "URL",
+        help_heading = "Control plane"
+    )]
     pub(crate) server: Option<String>,
     /// File with the API token; without it, the text in TIDEGATE_TOKEN is used.
     #[arg(long, global = true, value_name = "FILE", help_heading = "Control plane")]

@@ -20,7 +20,11 @@ pub(super) async fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let json = args.remote.json;
     match &args.action {
         AuditAction::List { owner, most } => {
-            let query: Vec<_> = owner.as_deref().map(|owner| ("owner", owner)).into_iter().collect();
+            let query: Vec<_> = owner
+                .as_deref()
+                .map(|owner| ("owner", owner))
+                .into_iter()
+                .collect();
             let list = client.list(&["audit-log"], &query, most.limit as usize).await?;
             if json {
                 show::json(&list.into_json());
@@ -54,7 +58,13 @@ pub(super) fn table(entries: &[AuditEntry], nothing: &str) {
 /// Shows an entry with what changed in the text, as `diff -u` writes it.
 pub(super) fn entry_with_diff(entry: &AuditEntry) {
     let who = format!("{} ({})", entry.actor.subject, entry.actor.via);
-    let line = format!("{}  {}  {who}  {}  {}", entry.seq, when::show(entry.at), entry.action, what(&entry.detail));
+    let line = format!(
+        "{}  {}  {who}  {}  {}",
+        entry.seq,
+        when::show(entry.at),
+        entry.action,
+        what(&entry.detail)
+    );
     say!("{}", show::cell(&line));
     let diff = &entry.detail["diff"];
     if let Some(unified) = diff["unified"].as_str().filter(|text| !text.is_empty()) {
@@ -83,7 +93,9 @@ fn what(detail: &Value) -> String {
         };
         Some(format!("{name}={value}"))
     };
-    let fields = fields.iter().filter(|(name, _)| !matches!(name.as_str(), "diff" | "sha256"));
+    let fields = fields
+        .iter()
+        .filter(|(name, _)| !matches!(name.as_str(), "diff" | "sha256"));
     fields.filter_map(shown).collect::<Vec<_>>().join(" ")
 }
 

@@ -1,79 +1,38 @@
 //! The API's client: one request after another, each bounded in time and size.
 //!
-//! Owns paths, conditions, pages, and turning refusals into sentences. It follows no redirect (the token would go where
-//! nobody sent it) and repeats nothing: whoever calls again converges.
+//! Owns paths, conditions and pages; refusals become sentences in [`error`]. It follows no redirect (the token would go
+//! where nobody sent it) and repeats nothing: whoever calls again converges.
 
-use std::error::Error;
+mod error;
+
 use std::time::Duration;
 
-use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue, IF_MATCH, IF_NONE_MATCH, RETRY_AFTER};
+use reqwest::header::{
+    AUTHORIZATION, CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue, IF_MATCH, IF_NONE_MATCH,
+};
 use reqwest::redirect::Policy;
-use reqwest::{Method, Response, StatusCode, Url};
+use reqwest::{Method, Url};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use tidegate_control::model::DiagnosticView;
 
 use super::args::Remote;
 use super::reach::Reach;
 use crate::Usage;
+use error::{cause, refusal};
+
+pub(crate) use error::CallError;
 
 /// Until a connection is there.
 const CONNECT: Duration = Duration::from_secs(10);
 /// Until an answer is there; the server gives up after half of it.
-const ANSWER: Duration = Duration::from_secs(60);
+const ANSWER: Duration = Duration::from_mins(1);
 /// Largest answer, in bytes: a page of the largest policies.
 const MAX_ANSWER: usize = 512 << 20;
 /// Items of a page.
 const PAGE: usize = 100;
 /// How the server tells our changes from others in its histories.
 const VIA: HeaderName = HeaderName::from_static("tidegate-via");
-
-/// Why a request did not do what it should.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum CallError {
-    /// No answer came.
-    #[error("can't reach the control plane {server}: {reason}")]
-    Unreachable {
-        /// Its address.
-        server: String,
-        /// What went wrong.
-        reason: String,
-    },
-    /// The answer is a refusal.
-    #[error(transparent)]
-    Refused(Box<Refusal>),
-    /// The answer is none of this API's.
-    #[error("the answer of {server} is not understood: {reason}")]
-    Strange {
-        /// Its address.
-        server: String,
-        /// What is odd about it.
-        reason: String,
-    },
-}
-
-/// A refusal. Its sentence is the server's.
-#[derive(Debug, thiserror::Error)]
-#[error("{sentence} (HTTP {status})")]
-pub(crate) struct Refusal {
-    /// The status.
-    pub(crate) status: u16,
-    sentence: String,
-    /// What is wrong with the document that was sent.
-    pub(crate) diagnostics: Vec<DiagnosticView>,
-}
-
-/// What is read of a problem document (RFC 9457). Anything may be missing: a proxy in between knows nothing of it.
-#[derive(Debug, Default, Deserialize)]
-struct Problem {
-    #[serde(default)]
-    detail: String,
-    #[serde(default)]
-    field: Option<String>,
-    #[serde(default)]
-    diagnostics: Vec<DiagnosticView>,
-}
 
 /// A client of one control plane.
 pub(crate) struct Client {
@@ -132,8 +91,13 @@ impl Client {
         if let Some(ca) = reach.ca {
             builder = builder.tls_certs_only(ca);
         }
-        let http = builder.build().map_err(|error| Usage(format!("TLS can't be used: {}", cause(&error))))?;
-        Ok(Self { http, server: reach.server })
+        let http = builder
+            .build()
+            .map_err(|error| Usage(format!("TLS can't be used: {}", cause(&error))))?;
+        Ok(Self {
+            http,
+            server: reach.server,
+        })
     }
 
     /// A request to a path below `/api/v1`, by its segments. A segment that would be taken as a way up is wrong usage.
@@ -158,7 +122,12 @@ impl Client {
     }
 
     /// A list, page by page, until `most` items are there.
-    pub(crate) async fn list(&self, path: &[&str], query: &[(&str, &str)], most: usize) -> anyhow::Result<List> {
+    pub(crate) async fn list(
+        &self,
+        path: &[&str],
+        query: &[(&str, &str)],
+        most: usize,
+    ) -> anyhow::Result<List> {
         let mut list = List {
             items: Vec::new(),
             more: false,
@@ -231,14 +200,16 @@ impl Call<'_> {
     pub(crate) fn json(mut self, body: &impl Serialize) -> Self {
         // Plain data with text keys always serializes.
         self.body = serde_json::to_vec(body).unwrap_or_default();
-        self.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        self.headers
+            .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         self
     }
 
     /// With a text for a body.
     pub(crate) fn text(mut self, body: Vec<u8>) -> Self {
         self.body = body;
-        self.headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+        self.headers
+            .insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
         self
     }
 
@@ -249,7 +220,12 @@ impl Call<'_> {
             server: server.clone(),
             reason: cause(&error),
         };
-        let request = self.client.http.request(self.method, self.url).headers(self.headers).body(self.body);
+        let request = self
+            .client
+            .http
+            .request(self.method, self.url)
+            .headers(self.headers)
+            .body(self.body);
         let mut response = request.send().await.map_err(unreachable)?;
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(unreachable)? {
@@ -313,83 +289,9 @@ impl List {
     }
 }
 
-impl CallError {
-    /// The status of a refusal.
-    pub(crate) fn status(&self) -> Option<u16> {
-        match self {
-            Self::Refused(refusal) => Some(refusal.status),
-            Self::Unreachable { .. } | Self::Strange { .. } => None,
-        }
-    }
-
-    /// What is wrong with the document that was sent.
-    pub(crate) fn diagnostics(&self) -> &[DiagnosticView] {
-        match self {
-            Self::Refused(refusal) => &refusal.diagnostics,
-            Self::Unreachable { .. } | Self::Strange { .. } => &[],
-        }
-    }
-}
-
 fn understood<T: DeserializeOwned>(json: Value, server: &str) -> Result<T, CallError> {
     serde_json::from_value(json).map_err(|error| CallError::Strange {
         server: server.to_owned(),
         reason: error.to_string(),
     })
-}
-
-/// What an answer above 299 means for people.
-fn refusal(response: &Response, body: &[u8], server: &str) -> Refusal {
-    let status = response.status();
-    let header = |name| response.headers().get(name).and_then(|value: &HeaderValue| value.to_str().ok());
-    if status.is_redirection() {
-        let place = header(reqwest::header::LOCATION).unwrap_or("another place");
-        return Refusal::new(status, format!("{server} sends us on to {place:?}; name that one with --server"));
-    }
-    let problem: Problem = serde_json::from_slice(body).unwrap_or_default();
-    let mut sentence = problem.detail;
-    if sentence.is_empty() {
-        let title = status.canonical_reason().unwrap_or("an error");
-        sentence = format!("{server} answers {title:?} and does not say why; is it a control plane?");
-    }
-    if let Some(field) = problem.field.filter(|field| !sentence.contains(field.as_str())) {
-        sentence = format!("{field}: {sentence}");
-    }
-    if let Some(seconds) = header(RETRY_AFTER) {
-        sentence = format!("{sentence}; try again in {seconds} s");
-    }
-    Refusal {
-        diagnostics: problem.diagnostics,
-        ..Refusal::new(status, sentence)
-    }
-}
-
-impl Refusal {
-    fn new(status: StatusCode, sentence: String) -> Self {
-        Self {
-            status: status.as_u16(),
-            sentence: super::show::plain(&sentence),
-            diagnostics: Vec::new(),
-        }
-    }
-}
-
-/// The innermost cause: the ones around it name layers of libraries.
-fn cause(error: &reqwest::Error) -> String {
-    if error.is_timeout() {
-        return if error.is_connect() {
-            format!("no connection within {} s", CONNECT.as_secs())
-        } else {
-            format!("no answer within {} s", ANSWER.as_secs())
-        };
-    }
-    let mut innermost: &dyn Error = error;
-    while let Some(source) = innermost.source() {
-        innermost = source;
-    }
-    let text = innermost.to_string();
-    if text.contains("invalid peer certificate") {
-        return format!("{text}; a private CA is named with --ca");
-    }
-    text
 }

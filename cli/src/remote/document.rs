@@ -34,7 +34,11 @@ pub(crate) struct Document {
 impl Document {
     /// A file that is the document; `-` is stdin.
     pub(crate) fn read(file: &Path, most: usize) -> anyhow::Result<Self> {
-        let name = if is_stdin(file) { "stdin".into() } else { file.display().to_string() };
+        let name = if is_stdin(file) {
+            "stdin".into()
+        } else {
+            file.display().to_string()
+        };
         let bytes = read_bounded(file, most as u64).with_context(|| format!("can't read {name}"))?;
         let text = String::from_utf8(bytes).map_err(|_| anyhow::anyhow!("{name} is not in UTF-8"))?;
         Ok(Self {
@@ -58,7 +62,11 @@ impl Document {
     }
 
     fn place(&self, one: &DiagnosticView) -> Diagnostic {
-        let indent = if one.line <= 1 { self.first_indent } else { self.indent };
+        let indent = if one.line <= 1 {
+            self.first_indent
+        } else {
+            self.indent
+        };
         Diagnostic {
             severity: match one.severity.as_str() {
                 "warning" => Severity::Warning,
@@ -80,7 +88,10 @@ pub(crate) fn name_of(file: &Path, named: Option<&str>) -> Result<String, Usage>
     if let Some(name) = named {
         return Ok(name.to_owned());
     }
-    let stem = file.file_stem().filter(|_| !is_stdin(file)).and_then(|stem| stem.to_str());
+    let stem = file
+        .file_stem()
+        .filter(|_| !is_stdin(file))
+        .and_then(|stem| stem.to_str());
     stem.map(str::to_owned)
         .ok_or_else(|| Usage(format!("say what {} is called, with --name", file.display())))
 }
@@ -88,7 +99,9 @@ pub(crate) fn name_of(file: &Path, named: Option<&str>) -> Result<String, Usage>
 /// `--name` is for one file.
 pub(crate) fn check_names(files: usize, named: Option<&str>) -> Result<(), Usage> {
     match (files, named) {
-        (2.., Some(name)) => Err(Usage(format!("--name {name} is for one file, and here are {files}"))),
+        (2.., Some(name)) => Err(Usage(format!(
+            "--name {name} is for one file, and here are {files}"
+        ))),
         _ => Ok(()),
     }
 }

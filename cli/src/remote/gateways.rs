@@ -20,7 +20,11 @@ pub(super) async fn run(action: &GatewayAction) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let row = |gateway: GatewayView| {
-        let networks: Vec<String> = gateway.networks.iter().map(|network| network.name.to_string()).collect();
+        let networks: Vec<String> = gateway
+            .networks
+            .iter()
+            .map(|network| network.name.to_string())
+            .collect();
         [
             show::cell(&gateway.name),
             show::cell(&gateway.group),
@@ -32,7 +36,19 @@ pub(super) async fn run(action: &GatewayAction) -> anyhow::Result<ExitCode> {
         ]
     };
     let seen: Page<GatewayView> = answer.read()?;
-    let header = ["NAME", "GROUP", "STATE", "GENERATION", "NETWORKS", "VERSION", "LAST SEEN"];
-    show::table(header, seen.items.into_iter().map(row).collect(), "no gateway was ever seen");
+    let header = [
+        "NAME",
+        "GROUP",
+        "STATE",
+        "GENERATION",
+        "NETWORKS",
+        "VERSION",
+        "LAST SEEN",
+    ];
+    show::table(
+        header,
+        seen.items.into_iter().map(row).collect(),
+        "no gateway was ever seen",
+    );
     Ok(ExitCode::SUCCESS)
 }

@@ -13,7 +13,7 @@ use tidegate_control::model::BlockEntryView;
 use super::args::things::{BlockAction, GlobalBlock as Args};
 use super::client::Client;
 use super::document::Document;
-use super::policy::apply::explained;
+use super::publish::explained;
 use super::when::Expiry;
 use super::{show, when};
 use crate::Usage;
@@ -49,22 +49,38 @@ pub(super) async fn run(args: &Args) -> anyhow::Result<ExitCode> {
             query.extend(search.as_deref().map(|text| ("search", text)));
             list(&client, &query, most.limit as usize, json).await?;
         }
-        BlockAction::Add { pattern, reason, expires } => {
+        BlockAction::Add {
+            pattern,
+            reason,
+            expires,
+        } => {
             let entry = NewEntry {
                 pattern,
                 reason,
                 expires_at: end(*expires)?,
             };
-            let answer = client.call(Method::POST, &["global-block", "entries"])?.json(&entry).send().await?;
+            let answer = client
+                .call(Method::POST, &["global-block", "entries"])?
+                .json(&entry)
+                .send()
+                .await?;
             if json {
                 show::json(&answer.json);
             } else {
                 let entry: BlockEntryView = answer.read()?;
-                say!("{} is blocked everywhere ({})", show::cell(&entry.pattern), show::cell(&entry.id));
+                say!(
+                    "{} is blocked everywhere ({})",
+                    show::cell(&entry.pattern),
+                    show::cell(&entry.id)
+                );
             }
         }
         BlockAction::Remove { entry } => remove(&client, entry, json).await?,
-        BlockAction::Import { file, reason, expires } => {
+        BlockAction::Import {
+            file,
+            reason,
+            expires,
+        } => {
             import(&client, file, (reason, *expires), json).await?;
         }
     }
@@ -93,12 +109,24 @@ async fn list(client: &Client, query: &[(&str, &str)], most: usize, json: bool) 
         ]
     };
     let header = ["PATTERN", "LAYER", "REASON", "EXPIRES", "BY", "ID"];
-    show::table(header, list.read()?.into_iter().map(row).collect(), "no such entry");
+    show::table(
+        header,
+        list.read()?.into_iter().map(row).collect(),
+        "no such entry",
+    );
     let beside = |name: &str| list.beside.get(name).cloned().unwrap_or_default();
     if let Ok(counters) = serde_json::from_value::<BTreeMap<String, u64>>(beside("counters")) {
-        let counted: Vec<String> = counters.iter().map(|(layer, count)| format!("{count} {layer}")).collect();
-        let checked = serde_json::from_value::<Option<Timestamp>>(beside("feed_checked_at")).ok().flatten();
-        let feed = checked.map_or_else(|| "no feed".to_owned(), |at| format!("feed current at {}", when::show(at)));
+        let counted: Vec<String> = counters
+            .iter()
+            .map(|(layer, count)| format!("{count} {layer}"))
+            .collect();
+        let checked = serde_json::from_value::<Option<Timestamp>>(beside("feed_checked_at"))
+            .ok()
+            .flatten();
+        let feed = checked.map_or_else(
+            || "no feed".to_owned(),
+            |at| format!("feed current at {}", when::show(at)),
+        );
         say!("\nentries: {}; {feed}", show::cell(&counted.join(", ")));
     }
     show::say_more(&list);
@@ -111,14 +139,22 @@ async fn remove(client: &Client, entry: &str, json: bool) -> anyhow::Result<()> 
         entry.to_owned()
     } else {
         let query = [("layer", "deployment"), ("search", entry)];
-        let list = client.list(&["global-block", "entries"], &query, usize::MAX).await?;
+        let list = client
+            .list(&["global-block", "entries"], &query, usize::MAX)
+            .await?;
         let entries: Vec<BlockEntryView> = list.read()?;
-        match entries.into_iter().find(|one| one.pattern.eq_ignore_ascii_case(entry)) {
+        match entries
+            .into_iter()
+            .find(|one| one.pattern.eq_ignore_ascii_case(entry))
+        {
             Some(found) => found.id,
             None => bail!("{entry:?} is no entry of this deployment; `global-block list` shows them"),
         }
     };
-    client.call(Method::DELETE, &["global-block", "entries", &id])?.send().await?;
+    client
+        .call(Method::DELETE, &["global-block", "entries", &id])?
+        .send()
+        .await?;
     if !json {
         say!("{} is removed from the block list", show::cell(entry));
     }
@@ -127,12 +163,15 @@ async fn remove(client: &Client, entry: &str, json: bool) -> anyhow::Result<()> 
 
 async fn import(client: &Client, file: &Path, why: (&str, Option<Expiry>), json: bool) -> anyhow::Result<()> {
     let document = Document::read(file, MAX_LIST)?;
-    let mut call = client.call(Method::POST, &["global-block", "entries"])?.query("reason", why.0);
+    let mut call = client
+        .call(Method::POST, &["global-block", "entries"])?
+        .query("reason", why.0);
     if let Some(at) = end(why.1)? {
         call = call.query("expires_at", &at.to_string());
     }
     let sent = call.text(document.yaml.clone().into_bytes()).send().await;
-    let answer = explained(sent, &document).with_context(|| format!("nothing of {} was imported", document.file))?;
+    let answer =
+        explained(sent, &document).with_context(|| format!("nothing of {} was imported", document.file))?;
     if json {
         show::json(&answer.json);
         return Ok(());

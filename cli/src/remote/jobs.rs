@@ -80,7 +80,11 @@ pub(super) async fn run_lease(args: &LeaseArgs) -> anyhow::Result<ExitCode> {
     let client = Client::new(&args.remote)?;
     let json = args.remote.json;
     match &args.action {
-        LeaseAction::List { source, network, group } => {
+        LeaseAction::List {
+            source,
+            network,
+            group,
+        } => {
             let source = source.map(|source| source.to_string());
             let mut query = Vec::new();
             query.extend(source.as_deref().map(|text| ("source", text)));
@@ -106,7 +110,9 @@ pub(super) async fn run_lease(args: &LeaseArgs) -> anyhow::Result<ExitCode> {
             show::table(header, rows, "no such lease");
         }
         LeaseAction::End { source, network } => {
-            let mut call = client.call(Method::DELETE, &["leases"])?.query("source", &source.to_string());
+            let mut call = client
+                .call(Method::DELETE, &["leases"])?
+                .query("source", &source.to_string());
             if let Some(network) = network {
                 call = call.query("network", network);
             }
@@ -142,7 +148,16 @@ async fn list(client: &Client, which: &JobList, json: bool) -> anyhow::Result<()
             state(&job),
         ]
     };
-    let header = ["JOB", "REPOSITORY", "WORKFLOW", "NAME", "SOURCES", "ASSURANCE", "STARTED", "STATE"];
+    let header = [
+        "JOB",
+        "REPOSITORY",
+        "WORKFLOW",
+        "NAME",
+        "SOURCES",
+        "ASSURANCE",
+        "STARTED",
+        "STATE",
+    ];
     show::table(header, list.read()?.into_iter().map(row).collect(), "no such job");
     show::say_more(&list);
     Ok(())
@@ -172,12 +187,18 @@ fn one(answer: Answer, json: bool) -> anyhow::Result<()> {
         ("repository", identity.repo.to_string()),
         ("workflow", identity.workflow.to_string()),
         ("name", identity.job.to_string()),
-        ("run", format!("{} attempt {}", identity.run_id, identity.run_attempt)),
+        (
+            "run",
+            format!("{} attempt {}", identity.run_id, identity.run_attempt),
+        ),
         ("event", identity.event.to_string()),
         ("ref", identity.git_ref.to_string()),
         ("actor", identity.actor.to_string()),
         ("runner", identity.runner_name.to_string()),
-        ("assurance", format!("{} ({})", identity.assurance.as_str(), lease.credential.as_str())),
+        (
+            "assurance",
+            format!("{} ({})", identity.assurance.as_str(), lease.credential.as_str()),
+        ),
         ("sources", sources.join(" ")),
         ("network", lease.network.to_string()),
         ("cluster", identity.cluster.to_string()),
@@ -230,6 +251,10 @@ fn ended(answer: Answer, json: bool) -> anyhow::Result<()> {
         return Ok(());
     }
     let Ended { id, ended } = answer.read()?;
-    say!("job {} {}", show::cell(&id), if ended { "ended" } else { "had ended before" });
+    say!(
+        "job {} {}",
+        show::cell(&id),
+        if ended { "ended" } else { "had ended before" }
+    );
     Ok(())
 }

@@ -1,6 +1,5 @@
 //! `tidegate policy`: what there is, what happened to it, where it is attached.
 
-pub(super) mod apply;
 pub(super) mod attach;
 mod effective;
 mod past;
@@ -8,10 +7,11 @@ mod past;
 use std::process::ExitCode;
 
 use reqwest::Method;
-use tidegate_control::model::{Counters, Policy, PolicyMode, PolicyVersion};
+use tidegate_control::model::{Apply, Counters, Policy, PolicyMode, PolicyVersion};
 
-use super::args::policy::{Policy as Args, PolicyAction, PolicyDelete, PolicyList, PolicyShow};
+use super::args::policy::{Policy as Args, PolicyAction, PolicyApply, PolicyDelete, PolicyList, PolicyShow};
 use super::client::Client;
+use super::publish::{Kind, Publisher};
 use super::{show, sync, when};
 use crate::out::{print, say};
 
@@ -30,7 +30,7 @@ pub(super) async fn run(args: &Args) -> anyhow::Result<ExitCode> {
     match &args.action {
         PolicyAction::List(which) => list(&session, which).await?,
         PolicyAction::Show(which) => one(&session, which).await?,
-        PolicyAction::Apply(files) => return apply::run(&session, files).await,
+        PolicyAction::Apply(args) => return apply(&session, args).await,
         PolicyAction::Attach(scopes) => attach::attach(&session, scopes).await?,
         PolicyAction::Detach(scopes) => attach::detach(&session, scopes).await?,
         PolicyAction::History(which) => past::history(&session, which).await?,
@@ -52,9 +52,16 @@ pub(super) fn mode(mode: PolicyMode) -> &'static str {
     }
 }
 
-/// How things are counted for people.
-pub(super) fn count(number: u64, one: &str, many: &str) -> String {
-    format!("{number} {}", if number == 1 { one } else { many })
+async fn apply(session: &Session, args: &PolicyApply) -> anyhow::Result<ExitCode> {
+    let apply = if args.next_job { Apply::NextJob } else { Apply::Now };
+    let publisher = Publisher {
+        client: &session.client,
+        owner: &args.owner.owner,
+        kind: Kind::Policy(apply),
+        dry_run: args.dry_run,
+        json: session.json,
+    };
+    publisher.files(&args.files, args.name.as_deref()).await
 }
 
 async fn list(session: &Session, which: &PolicyList) -> anyhow::Result<()> {
@@ -81,14 +88,22 @@ async fn list(session: &Session, which: &PolicyList) -> anyhow::Result<()> {
             show::cell(&policy.updated_by),
         ]
     };
-    let header = ["NAME", "MODE", "VERSION", "ENDPOINTS", "ATTACHED TO", "UPDATED", "BY"];
+    let header = [
+        "NAME",
+        "MODE",
+        "VERSION",
+        "ENDPOINTS",
+        "ATTACHED TO",
+        "UPDATED",
+        "BY",
+    ];
     show::table(header, policies.into_iter().map(row).collect(), "no such policy");
     let all = list.beside.get("counters").cloned().unwrap_or_default();
     if let Ok(all) = serde_json::from_value::<Counters>(all) {
         say!(
             "\n{} has {}: {} in block mode, {} in audit mode, {} unattached",
             show::cell(&which.owner.owner),
-            count(all.total, "policy", "policies"),
+            show::count(all.total, "policy", "policies"),
             all.block,
             all.audit,
             all.unattached
@@ -98,48 +113,69 @@ async fn list(session: &Session, which: &PolicyList) -> anyhow::Result<()> {
 }
 
 async fn one(session: &Session, which: &PolicyShow) -> anyhow::Result<()> {
-    let (owner, name) = (which.owner.owner.as_str(), which.name.as_str());
-    let Some(version) = which.version else {
-        let answer = session.client.call(Method::GET, &["orgs", owner, "policies", name])?.send().await?;
-        if session.json {
-            show::json(&answer.json);
-            return Ok(());
-        }
-        let policy: Policy = answer.read()?;
-        if !which.yaml {
-            show::pairs(&[
-                ("policy", format!("{}/{}", policy.owner, policy.name)),
-                ("id", policy.id),
-                ("version", policy.version.to_string()),
-                ("mode", mode(policy.mode).to_owned()),
-                ("lockdown", if policy.lockdown { "decided here" } else { "left to the next scope" }.to_owned()),
-                ("endpoints", policy.endpoints.to_string()),
-                ("attached to", policy.attachments.join(" ")),
-                ("created", when::show(policy.created_at)),
-                ("updated", format!("{} by {}", when::show(policy.updated_at), policy.updated_by)),
-            ]);
-            say!("");
-        }
-        written(&policy.yaml, which.yaml);
-        return Ok(());
+    let path = [
+        "orgs",
+        which.owner.owner.as_str(),
+        "policies",
+        which.name.as_str(),
+    ];
+    let number = which.version.map(|version| version.to_string());
+    let path = match &number {
+        None => path.to_vec(),
+        Some(number) => [path.as_slice(), &["versions", number]].concat(),
     };
-    let path = ["orgs", owner, "policies", name, "versions", &version.to_string()];
     let answer = session.client.call(Method::GET, &path)?.send().await?;
     if session.json {
         show::json(&answer.json);
         return Ok(());
     }
-    let version: PolicyVersion = answer.read()?;
+    let (told, yaml) = if number.is_none() {
+        about(answer.read()?)
+    } else {
+        about_version(which, answer.read()?)
+    };
     if !which.yaml {
-        show::pairs(&[
-            ("policy", format!("{owner}/{name}")),
-            ("version", version.version.to_string()),
-            ("written", format!("{} by {}", when::show(version.created_at), version.created_by)),
-        ]);
+        show::pairs(&told);
         say!("");
     }
-    written(&version.yaml, which.yaml);
+    written(&yaml, which.yaml);
     Ok(())
+}
+
+/// What is told of something above its text.
+type Told = Vec<(&'static str, String)>;
+
+fn about(policy: Policy) -> (Told, String) {
+    let lockdown = if policy.lockdown {
+        "decided here"
+    } else {
+        "left to the next scope"
+    };
+    let told = vec![
+        ("policy", format!("{}/{}", policy.owner, policy.name)),
+        ("id", policy.id),
+        ("version", policy.version.to_string()),
+        ("mode", mode(policy.mode).to_owned()),
+        ("lockdown", lockdown.to_owned()),
+        ("endpoints", policy.endpoints.to_string()),
+        ("attached to", policy.attachments.join(" ")),
+        ("created", when::show(policy.created_at)),
+        (
+            "updated",
+            format!("{} by {}", when::show(policy.updated_at), policy.updated_by),
+        ),
+    ];
+    (told, policy.yaml)
+}
+
+fn about_version(which: &PolicyShow, version: PolicyVersion) -> (Told, String) {
+    let written = format!("{} by {}", when::show(version.created_at), version.created_by);
+    let told = vec![
+        ("policy", format!("{}/{}", which.owner.owner, which.name)),
+        ("version", version.version.to_string()),
+        ("written", written),
+    ];
+    (told, version.yaml)
 }
 
 /// A document: to the byte for a file, harmless for a terminal.
@@ -152,9 +188,17 @@ pub(super) fn written(yaml: &str, to_the_byte: bool) {
 }
 
 async fn delete(session: &Session, which: &PolicyDelete) -> anyhow::Result<()> {
-    let path = ["orgs", which.owner.owner.as_str(), "policies", which.name.as_str()];
+    let path = [
+        "orgs",
+        which.owner.owner.as_str(),
+        "policies",
+        which.name.as_str(),
+    ];
     let current = session.client.call(Method::GET, &path)?.send().await?;
-    let deleting = session.client.call(Method::DELETE, &path)?.if_match(current.tag()?);
+    let deleting = session
+        .client
+        .call(Method::DELETE, &path)?
+        .if_match(current.tag()?);
     let answer = deleting.send().await?;
     if session.json {
         show::json(&answer.json);
@@ -171,6 +215,10 @@ async fn delete(session: &Session, which: &PolicyDelete) -> anyhow::Result<()> {
     } else {
         format!("detached from {}", detached.join(" "))
     };
-    say!("policy {} deleted; {}", show::cell(&which.name), show::cell(&place));
+    say!(
+        "policy {} deleted; {}",
+        show::cell(&which.name),
+        show::cell(&place)
+    );
     Ok(())
 }

@@ -55,7 +55,9 @@ fn server_url(text: &str) -> Result<Url, Usage> {
         return Err(wrong("write it as https://control.example:8443"));
     }
     if !url.username().is_empty() || url.password().is_some() {
-        return Err(Usage("the address of the control plane holds a password; a token goes into --token-file".into()));
+        return Err(Usage(
+            "the address of the control plane holds a password; a token goes into --token-file".into(),
+        ));
     }
     if url.query().is_some() || url.fragment().is_some() {
         return Err(wrong("it ends with its path"));
@@ -76,7 +78,10 @@ fn server_url(text: &str) -> Result<Url, Usage> {
 
 fn is_loopback(url: &Url) -> bool {
     let host = url.host_str().unwrap_or_default();
-    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+    let address = host
+        .trim_start_matches('[')
+        .trim_end_matches(']')
+        .parse::<IpAddr>();
     address.map_or(host == "localhost", |address| address.is_loopback())
 }
 
@@ -92,7 +97,10 @@ fn token(file: Option<&Path>) -> Result<String, Usage> {
     Ok(text.trim().to_owned())
 }
 
-#[expect(clippy::disallowed_methods, reason = "a part of the command line, read once, here")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a part of the command line, read once, here"
+)]
 fn from_environment() -> Option<String> {
     std::env::var("TIDEGATE_TOKEN").ok()
 }
@@ -152,8 +160,18 @@ mod tests {
 
     #[test]
     fn an_address_is_scheme_host_and_path() {
-        assert_eq!(server_url("https://c.example/base").unwrap().as_str(), "https://c.example/base/");
-        for wrong in ["", "control.example:8443", "ftp://c.example", "https://", "https://c.example/?a=b", "file:///x"] {
+        assert_eq!(
+            server_url("https://c.example/base").unwrap().as_str(),
+            "https://c.example/base/"
+        );
+        for wrong in [
+            "",
+            "control.example:8443",
+            "ftp://c.example",
+            "https://",
+            "https://c.example/?a=b",
+            "file:///x",
+        ] {
             assert!(server_url(wrong).is_err(), "{wrong:?}");
         }
         let said = server_url("https://me:secret@c.example").err().unwrap().0;

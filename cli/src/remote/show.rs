@@ -45,6 +45,11 @@ pub(crate) fn cells(texts: &[String]) -> String {
     }
 }
 
+/// How things are counted.
+pub(crate) fn count(number: u64, one: &str, many: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { many })
+}
+
 /// Prints a table; `nothing` is said of an empty one.
 pub(crate) fn table<const N: usize>(header: [&str; N], rows: Vec<[String; N]>, nothing: &str) {
     if rows.is_empty() {
@@ -75,7 +80,11 @@ pub(crate) fn json(value: &Value) {
 
 /// Prints a text that ends with a line feed or gets one.
 pub(crate) fn text(text: &str) {
-    print(format_args!("{}{}", plain(text), if text.ends_with('\n') { "" } else { "\n" }));
+    print(format_args!(
+        "{}{}",
+        plain(text),
+        if text.ends_with('\n') { "" } else { "\n" }
+    ));
 }
 
 /// Says on stderr that a list goes on.

@@ -16,12 +16,12 @@ use std::process::ExitCode;
 use anyhow::bail;
 use serde_json::json;
 use tidegate_control::document::CheckedPolicy;
-use tidegate_control::model::Policy;
+use tidegate_control::model::{Apply, Policy};
 use tidegate_policy::document::{MAX_BYTES, ParseOptions};
 
 use super::args::policy::PolicySync;
 use super::client::Client;
-use super::policy::apply::{Checked, check};
+use super::publish::{Checked, Kind, check};
 use super::show;
 use file::PolicyFile;
 use plan::{Plan, Present, Step, Wanted, plan};
@@ -42,18 +42,31 @@ pub(super) async fn run(client: &Client, args: &PolicySync, json: bool) -> anyho
     let files = directory::read(&args.dir)?;
     if files.is_empty() && args.prune {
         let dir = args.dir.display();
-        bail!("{dir} has no policy file, and --prune would delete every policy of {}", args.owner.owner);
+        bail!(
+            "{dir} has no policy file, and --prune would delete every policy of {}",
+            args.owner.owner
+        );
     }
     check_here(&files)?;
     let owner = args.owner.owner.as_str();
-    let present: Vec<Policy> = client.list(&["orgs", owner, "policies"], &[], usize::MAX).await?.read()?;
+    let present: Vec<Policy> = client
+        .list(&["orgs", owner, "policies"], &[], usize::MAX)
+        .await?
+        .read()?;
     let wanted: Vec<Wanted> = files.iter().map(wanted).collect();
-    let plan = plan(&wanted, &present.iter().map(as_present).collect::<Vec<_>>(), args.prune);
+    let plan = plan(
+        &wanted,
+        &present.iter().map(as_present).collect::<Vec<_>>(),
+        args.prune,
+    );
     let sync = Sync {
         client,
         owner,
         files: files.iter().map(|file| (file.name.as_str(), file)).collect(),
-        present: present.iter().map(|policy| (policy.name.as_str(), policy)).collect(),
+        present: present
+            .iter()
+            .map(|policy| (policy.name.as_str(), policy))
+            .collect(),
         json,
     };
     if !json {
@@ -94,10 +107,17 @@ fn check_here(files: &[PolicyFile]) -> anyhow::Result<()> {
     for file in files {
         let document = &file.document;
         if document.yaml.len() > MAX_BYTES {
-            bail!("{}: the policy is larger than {} MiB", document.file, MAX_BYTES >> 20);
+            bail!(
+                "{}: the policy is larger than {} MiB",
+                document.file,
+                MAX_BYTES >> 20
+            );
         }
         if let Err(diagnostics) = CheckedPolicy::check(&document.yaml, &ParseOptions::default()) {
-            eprint!("{}", document.render(&tidegate_control::document::views(&diagnostics)));
+            eprint!(
+                "{}",
+                document.render(&tidegate_control::document::views(&diagnostics))
+            );
             wrong += 1;
         }
     }
@@ -106,7 +126,7 @@ fn check_here(files: &[PolicyFile]) -> anyhow::Result<()> {
 
 fn refuse(wrong: u64) -> anyhow::Result<()> {
     if wrong > 0 {
-        let files = super::policy::count(wrong, "file has errors", "files have errors");
+        let files = show::count(wrong, "file has errors", "files have errors");
         bail!("{files}; nothing was changed");
     }
     Ok(())
@@ -124,7 +144,9 @@ impl Sync<'_> {
         let mut wrong = 0;
         for file in changed {
             let document = &file.document;
-            let checked: Checked = check(self.client, self.owner, "policy", &document.yaml).await?.read()?;
+            let checked: Checked = check(self.client, self.owner, Kind::Policy(Apply::Now), &document.yaml)
+                .await?
+                .read()?;
             let said = document.render(&checked.diagnostics);
             bar.suspend(|| eprint!("{said}"));
             wrong += u64::from(!checked.ok);

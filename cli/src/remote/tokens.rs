@@ -38,7 +38,11 @@ pub(super) async fn run(args: &Args) -> anyhow::Result<ExitCode> {
                 show::json(&answer.json);
             } else {
                 let token: Token = answer.read()?;
-                say!("token {} ({}) is good nowhere any more", show::cell(&token.id), show::cell(&token.name));
+                say!(
+                    "token {} ({}) is good nowhere any more",
+                    show::cell(&token.id),
+                    show::cell(&token.name)
+                );
             }
         }
     }
@@ -53,7 +57,11 @@ async fn list(client: &Client, json: bool) -> anyhow::Result<()> {
     }
     let now = Timestamp::now();
     let row = |token: Token| {
-        let limits: Vec<String> = [&token.owners, &token.repos, &token.networks].into_iter().flatten().cloned().collect();
+        let limits: Vec<String> = [&token.owners, &token.repos, &token.networks]
+            .into_iter()
+            .flatten()
+            .cloned()
+            .collect();
         let state = match (token.revoked_at, token.expires_at) {
             (Some(at), _) => format!("revoked {}", when::show(at)),
             (None, Some(at)) if at <= now => format!("expired {}", when::show(at)),
@@ -76,7 +84,10 @@ async fn list(client: &Client, json: bool) -> anyhow::Result<()> {
 }
 
 async fn create(client: &Client, args: &TokenCreate, json: bool) -> anyhow::Result<()> {
-    let expires_at = args.expires.map(|expiry| expiry.from(Timestamp::now())).transpose();
+    let expires_at = args
+        .expires
+        .map(|expiry| expiry.from(Timestamp::now()))
+        .transpose();
     let wanted = NewToken {
         role: args.role,
         name: args.name.clone(),

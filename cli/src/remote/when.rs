@@ -25,7 +25,11 @@ impl FromStr for Expiry {
             return Ok(Self::At(at));
         }
         let span: Span = text.parse().map_err(|_| ExpiryError)?;
-        if span.is_positive() { Ok(Self::After(span)) } else { Err(ExpiryError) }
+        if span.is_positive() {
+            Ok(Self::After(span))
+        } else {
+            Err(ExpiryError)
+        }
     }
 }
 

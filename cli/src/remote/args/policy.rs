@@ -29,16 +29,20 @@ pub(crate) enum PolicyAction {
         tidegate policy show base --owner acme --version 3 --yaml > base.yaml")]
     Show(PolicyShow),
     /// Create policies from files, or update those that there are.
-    #[command(after_help = "An update is based on the version that was just read: a change by somebody else in \
+    #[command(
+        after_help = "An update is based on the version that was just read: a change by somebody else in \
         between fails, and nothing is lost.\n\nExamples:\n  \
         tidegate policy apply ci.yaml --owner acme                # the policy `ci`\n  \
         tidegate policy apply ci.yaml --owner acme --dry-run      # only the difference and what is wrong\n  \
-        tidegate policy apply - --owner acme --name base < base.yaml")]
+        tidegate policy apply - --owner acme --name base < base.yaml"
+    )]
     Apply(PolicyApply),
     /// Attach a policy to scopes.
-    #[command(after_help = "Scopes: org:OWNER, repo:OWNER/REPO, workflow:OWNER/REPO/FILE, cluster:NAME\n\nExamples:\n  \
+    #[command(
+        after_help = "Scopes: org:OWNER, repo:OWNER/REPO, workflow:OWNER/REPO/FILE, cluster:NAME\n\nExamples:\n  \
         tidegate policy attach base org:acme --owner acme\n  \
-        tidegate policy attach strict repo:acme/web --owner acme --replace")]
+        tidegate policy attach strict repo:acme/web --owner acme --replace"
+    )]
     Attach(PolicyAttach),
     /// Detach a policy from scopes.
     #[command(after_help = "Example:\n  tidegate policy detach base repo:acme/web --owner acme")]

@@ -35,7 +35,9 @@ pub(crate) enum SetAction {
         yaml: bool,
     },
     /// Create endpoint sets from files, or update those that there are. Policies that use them follow at once.
-    #[command(after_help = "Example:\n  tidegate set apply corp-base.yaml --owner acme   # the set `corp-base`")]
+    #[command(
+        after_help = "Example:\n  tidegate set apply corp-base.yaml --owner acme   # the set `corp-base`"
+    )]
     Apply(SetApply),
     /// Delete an endpoint set that no policy uses.
     Delete {
@@ -81,8 +83,10 @@ pub(crate) enum JobAction {
         id: String,
     },
     /// Register a job at addresses that a provisioner knows (token of role provisioner or admin).
-    #[command(after_help = "A job that can register itself does so with `tidegate hook job-started`.\n\nExample:\n  \
-        tidegate job start --source 10.0.4.17 --source fd00::4:17 --repo acme/web --workflow ci.yml --job build")]
+    #[command(
+        after_help = "A job that can register itself does so with `tidegate hook job-started`.\n\nExample:\n  \
+        tidegate job start --source 10.0.4.17 --source fd00::4:17 --repo acme/web --workflow ci.yml --job build"
+    )]
     Start(JobStart),
     /// End a job. By a provisioner's token its addresses are free at once.
     End {
@@ -231,7 +235,9 @@ pub(crate) enum BlockAction {
         entry: String,
     },
     /// Add all entries of a file: a plain list, a hosts file or a response policy zone.
-    #[command(after_help = "Example:\n  tidegate global-block import feed.rpz --reason 'malware feed of 2026-05'")]
+    #[command(
+        after_help = "Example:\n  tidegate global-block import feed.rpz --reason 'malware feed of 2026-05'"
+    )]
     Import {
         /// The file; `-` is stdin.
         file: PathBuf,
@@ -352,11 +358,13 @@ pub(crate) enum AuditAction {
         most: Most,
     },
     /// Fetch the whole log and recompute its chain of hashes here; the server's word is not taken.
-    #[command(after_help = "It prints the head, SEQ:HASH. Keep it where the control plane can't write, and show it next \
+    #[command(
+        after_help = "It prints the head, SEQ:HASH. Keep it where the control plane can't write, and show it next \
         time: entries\nthat were cut off at the end are noticed only by it.\n\nExamples:\n  \
         tidegate audit verify\n  \
         tidegate audit verify --head 4711:6f0c…    # the whole chain, and that it still holds this head\n  \
-        tidegate audit verify --since 4711:6f0c…   # only what came after this head")]
+        tidegate audit verify --since 4711:6f0c…   # only what came after this head"
+    )]
     Verify(AuditVerify),
 }
 

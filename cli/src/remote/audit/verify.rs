@@ -58,17 +58,26 @@ impl Trust {
     fn start(&self) -> Option<String> {
         match self {
             // With the remembered entry itself, so that it is seen to be still there.
-            Self::Since(head) => Some(head.seq.saturating_sub(1)).filter(|seq| *seq > 0).map(|seq| seq.to_string()),
+            Self::Since(head) => Some(head.seq.saturating_sub(1))
+                .filter(|seq| *seq > 0)
+                .map(|seq| seq.to_string()),
             Self::Nothing | Self::Head(_) | Self::Hash(_) => None,
         }
     }
 }
 
 fn head(text: &str) -> Result<Head, Usage> {
-    let wrong = || Usage(format!("{text:?} is no head: write SEQ:HASH, as `audit verify` printed it"));
+    let wrong = || {
+        Usage(format!(
+            "{text:?} is no head: write SEQ:HASH, as `audit verify` printed it"
+        ))
+    };
     let (seq, text_of_hash) = text.split_once(':').ok_or_else(wrong)?;
     match seq.parse() {
-        Ok(seq) if seq > 0 => Ok(Head { seq, hash: hash(text_of_hash)? }),
+        Ok(seq) if seq > 0 => Ok(Head {
+            seq,
+            hash: hash(text_of_hash)?,
+        }),
         _ => Err(wrong()),
     }
 }
@@ -77,7 +86,9 @@ fn hash(text: &str) -> Result<String, Usage> {
     if text.len() == HASH && text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         return Ok(text.to_ascii_lowercase());
     }
-    Err(Usage(format!("{text:?} is no hash of an entry: it has {HASH} hexadecimal digits")))
+    Err(Usage(format!(
+        "{text:?} is no hash of an entry: it has {HASH} hexadecimal digits"
+    )))
 }
 
 impl Chain {
@@ -115,7 +126,9 @@ impl Chain {
                 return Err(Broken::Truncated { remembered, found }.into());
             }
             Trust::Hash(hash) if !self.met => {
-                bail!("no entry has the hash {hash}: the log was cut off or rewritten since that was its head")
+                bail!(
+                    "no entry has the hash {hash}: the log was cut off or rewritten since that was its head"
+                )
             }
             Trust::Nothing | Trust::Head(_) | Trust::Hash(_) | Trust::Since(_) => {}
         }
@@ -179,7 +192,9 @@ fn push(chain: &mut Chain, entries: &[AuditEntry], progress: &ProgressBar) -> an
             let partly = matches!(broken, Broken::Order { expected: 1, .. }) && !entry.owner.is_empty();
             let error = anyhow::Error::new(broken).context("the audit log is not what it was");
             if partly {
-                error.context("a token that is limited to owners sees a part of the log only; verify with another")
+                error.context(
+                    "a token that is limited to owners sees a part of the log only; verify with another",
+                )
             } else {
                 error
             }
@@ -203,7 +218,7 @@ mod tests {
             .map(|seq| {
                 let mut entry = AuditEntry {
                     seq,
-                    at: jiff::Timestamp::from_microsecond(1_767_000_000_000_000 + seq as i64).unwrap(),
+                    at: jiff::Timestamp::from_microsecond(1_767_000_000_000_000 + seq.cast_signed()).unwrap(),
                     actor: Actor::system(),
                     action: "policy.created".into(),
                     owner: String::new(),
@@ -229,7 +244,10 @@ mod tests {
     }
 
     fn head_of(entry: &AuditEntry) -> Head {
-        Head { seq: entry.seq, hash: entry.hash.clone() }
+        Head {
+            seq: entry.seq,
+            hash: entry.hash.clone(),
+        }
     }
 
     #[test]
@@ -238,7 +256,11 @@ mod tests {
         let end = head_of(&log[4]);
         let third = head_of(&log[2]);
         assert_eq!(verified(Trust::Nothing, &log), Ok(end.clone()));
-        assert_eq!(verified(Trust::Nothing, &log[..3]), Ok(third.clone()), "nobody remembers the rest");
+        assert_eq!(
+            verified(Trust::Nothing, &log[..3]),
+            Ok(third.clone()),
+            "nobody remembers the rest"
+        );
         for trust in [Trust::Head(end.clone()), Trust::Hash(end.hash.clone())] {
             assert_eq!(verified(trust.clone(), &log), Ok(end.clone()));
             assert!(verified(trust, &log[..3]).is_err());
@@ -271,13 +293,27 @@ mod tests {
         let hash = "0A".repeat(32);
         let args = |head: Option<String>, since: Option<String>| Trust::new(&AuditVerify { head, since });
         let lower = hash.to_lowercase();
-        assert_eq!(args(Some(hash.clone()), None).unwrap(), Trust::Hash(lower.clone()));
+        assert_eq!(
+            args(Some(hash.clone()), None).unwrap(),
+            Trust::Hash(lower.clone())
+        );
         let head = Head { seq: 7, hash: lower };
-        assert_eq!(args(Some(format!("7:{hash}")), None).unwrap(), Trust::Head(head.clone()));
+        assert_eq!(
+            args(Some(format!("7:{hash}")), None).unwrap(),
+            Trust::Head(head.clone())
+        );
         let since = args(None, Some(format!("7:{hash}"))).unwrap();
         assert_eq!(since.start().as_deref(), Some("6"));
         assert_eq!(since, Trust::Since(head));
-        for wrong in ["", "7", "x:0a", "0:0a", &format!("0:{hash}"), &hash[1..], &format!("7:{}", &hash[2..])] {
+        for wrong in [
+            "",
+            "7",
+            "x:0a",
+            "0:0a",
+            &format!("0:{hash}"),
+            &hash[1..],
+            &format!("7:{}", &hash[2..]),
+        ] {
             assert!(args(Some(wrong.to_owned()), None).is_err(), "{wrong:?}");
         }
         assert!(args(None, Some(hash)).is_err());

@@ -57,14 +57,21 @@ async fn shown(session: &Session, owner: &str, name: &str, change: Change<'_>) -
         scopes if scopes.is_empty() => "nowhere".to_owned(),
         scopes => format!("to {scopes}"),
     };
-    say!("policy {} is attached {}", show::cell(&done.policy.name), show::cell(&scopes));
+    say!(
+        "policy {} is attached {}",
+        show::cell(&done.policy.name),
+        show::cell(&scopes)
+    );
     Ok(())
 }
 
 /// Says who lost what, and what somebody should know.
 pub(in crate::remote) fn tell(done: &Attachment) {
     for lost in &done.displaced {
-        let line = format!("{} was taken from policy {}/{}", lost.scope, lost.owner, lost.policy);
+        let line = format!(
+            "{} was taken from policy {}/{}",
+            lost.scope, lost.owner, lost.policy
+        );
         say!("{}", show::cell(&line));
     }
     for warning in &done.warnings {

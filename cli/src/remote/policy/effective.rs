@@ -57,7 +57,10 @@ pub(super) async fn run(session: &Session, whose: &PolicyEffective) -> anyhow::R
     }
     let effective: Effective = answer.read()?;
     show::pairs(&[
-        ("egress", facet(&effective.egress, "the default of the job's network")),
+        (
+            "egress",
+            facet(&effective.egress, "the default of the job's network"),
+        ),
         ("lockdown", facet(&effective.lockdown, "nothing decides it")),
     ]);
     say!("");
@@ -71,7 +74,11 @@ pub(super) async fn run(session: &Session, whose: &PolicyEffective) -> anyhow::R
         ]
     };
     let rows = effective.considered.into_iter().map(row).collect();
-    show::table(["CONSIDERED", "POLICY", "VERSION", "MODE"], rows, "no scope was considered");
+    show::table(
+        ["CONSIDERED", "POLICY", "VERSION", "MODE"],
+        rows,
+        "no scope was considered",
+    );
     Ok(())
 }
 
@@ -79,6 +86,15 @@ fn facet(facet: &Facet, nobody: &str) -> String {
     let (Some(policy), scope) = (&facet.policy, facet.scope.as_deref().unwrap_or_default()) else {
         return nobody.to_owned();
     };
-    let unusable = if policy.unusable { "; it can't be put in force, so everything is refused" } else { "" };
-    format!("policy {} version {} ({}), from {scope}{unusable}", policy.name, policy.version, mode(policy.mode))
+    let unusable = if policy.unusable {
+        "; it can't be put in force, so everything is refused"
+    } else {
+        ""
+    };
+    format!(
+        "policy {} version {} ({}), from {scope}{unusable}",
+        policy.name,
+        policy.version,
+        mode(policy.mode)
+    )
 }

@@ -26,9 +26,18 @@ struct VersionDiff {
 }
 
 pub(super) async fn history(session: &Session, which: &PolicyHistory) -> anyhow::Result<()> {
-    let path = ["orgs", which.owner.owner.as_str(), "policies", which.name.as_str(), "history"];
+    let path = [
+        "orgs",
+        which.owner.owner.as_str(),
+        "policies",
+        which.name.as_str(),
+        "history",
+    ];
     let query: Vec<_> = which.id.as_deref().map(|id| ("id", id)).into_iter().collect();
-    let list = session.client.list(&path, &query, which.most.limit as usize).await?;
+    let list = session
+        .client
+        .list(&path, &query, which.most.limit as usize)
+        .await?;
     if session.json {
         show::json(&list.into_json());
         return Ok(());
@@ -44,7 +53,13 @@ pub(super) async fn history(session: &Session, which: &PolicyHistory) -> anyhow:
 }
 
 pub(super) async fn diff(session: &Session, which: &PolicyDiff) -> anyhow::Result<()> {
-    let path = ["orgs", which.owner.owner.as_str(), "policies", which.name.as_str(), "diff"];
+    let path = [
+        "orgs",
+        which.owner.owner.as_str(),
+        "policies",
+        which.name.as_str(),
+        "diff",
+    ];
     let mut call = session.client.call(Method::GET, &path)?;
     for (name, version) in [("from", which.from), ("to", which.to)] {
         if let Some(version) = version {
@@ -69,14 +84,27 @@ pub(super) async fn diff(session: &Session, which: &PolicyDiff) -> anyhow::Resul
 }
 
 pub(super) async fn rollback(session: &Session, which: &PolicyRollback) -> anyhow::Result<()> {
-    let path = ["orgs", which.owner.owner.as_str(), "policies", which.name.as_str()];
+    let path = [
+        "orgs",
+        which.owner.owner.as_str(),
+        "policies",
+        which.name.as_str(),
+    ];
     let current = session.client.call(Method::GET, &path)?.send().await?;
     let back = Rollback {
         to: which.to,
-        apply: if which.next_job { Apply::NextJob } else { Apply::Now },
+        apply: if which.next_job {
+            Apply::NextJob
+        } else {
+            Apply::Now
+        },
     };
     let rollback = [path.as_slice(), &["rollback"]].concat();
-    let call = session.client.call(Method::POST, &rollback)?.if_match(current.tag()?).json(&back);
+    let call = session
+        .client
+        .call(Method::POST, &rollback)?
+        .if_match(current.tag()?)
+        .json(&back);
     let answer = call.send().await?;
     if session.json {
         show::json(&answer.json);
@@ -84,6 +112,10 @@ pub(super) async fn rollback(session: &Session, which: &PolicyRollback) -> anyho
     }
     let policy: Policy = answer.read()?;
     let name = show::cell(&policy.name);
-    say!("policy {name} is at version {}, with the text of version {}", policy.version, which.to);
+    say!(
+        "policy {name} is at version {}, with the text of version {}",
+        policy.version,
+        which.to
+    );
     Ok(())
 }

@@ -55,7 +55,10 @@ fn collect(dir: &Path, into: &mut Vec<PathBuf>) -> anyhow::Result<()> {
         let kind = entry.file_type().with_context(unreadable)?;
         if kind.is_dir() {
             collect(&path, into)?;
-        } else if path.extension().is_some_and(|ending| ending == "yaml" || ending == "yml") {
+        } else if path
+            .extension()
+            .is_some_and(|ending| ending == "yaml" || ending == "yml")
+        {
             into.push(path);
         }
         if into.len() > MAX_FILES {
@@ -119,7 +122,11 @@ mod tests {
             write(dir.path(), other, "no policy");
         }
         std::os::unix::fs::symlink(dir.path(), dir.path().join("a/loop")).unwrap();
-        let names: Vec<String> = read(dir.path()).unwrap().into_iter().map(|file| file.name).collect();
+        let names: Vec<String> = read(dir.path())
+            .unwrap()
+            .into_iter()
+            .map(|file| file.name)
+            .collect();
         assert_eq!(names, ["k", "z", "b"]);
         let error = format!("{:#}", read(&dir.path().join("none")).unwrap_err());
         assert!(error.contains("can't read the directory"), "{error}");
@@ -128,14 +135,35 @@ mod tests {
     #[test]
     fn two_files_with_one_name_or_scope_are_both_named_with_their_lines() {
         let dir = tempfile::tempdir().unwrap();
-        write(dir.path(), "1.yaml", &format!("name: caf\u{e9}\nattach: [org:acme, repo:Acme/Web]\n{BODY}"));
-        write(dir.path(), "2.yaml", &format!("# a comment\nname: cafe\u{301}\nattach:\n  - repo:acme/web\n{BODY}"));
+        write(
+            dir.path(),
+            "1.yaml",
+            &format!("name: caf\u{e9}\nattach: [org:acme, repo:Acme/Web]\n{BODY}"),
+        );
+        write(
+            dir.path(),
+            "2.yaml",
+            &format!("# a comment\nname: cafe\u{301}\nattach:\n  - repo:acme/web\n{BODY}"),
+        );
         write(dir.path(), "3.yaml", "name: 3\n");
         let error = read(dir.path()).unwrap_err().to_string();
         let at = |file: &str| dir.path().join(file).display().to_string();
-        assert!(error.contains(&format!("{}:2: the name", at("2.yaml"))), "{error}");
-        assert!(error.contains(&format!("stands in {}:1 too", at("1.yaml"))), "{error}");
-        assert!(error.contains(&format!("{}:4: repo:acme/web is attached in {}:2 too", at("2.yaml"), at("1.yaml"))));
-        assert!(error.contains(&format!("{}:1:", at("3.yaml"))), "every file's errors are told: {error}");
+        assert!(
+            error.contains(&format!("{}:2: the name", at("2.yaml"))),
+            "{error}"
+        );
+        assert!(
+            error.contains(&format!("stands in {}:1 too", at("1.yaml"))),
+            "{error}"
+        );
+        assert!(error.contains(&format!(
+            "{}:4: repo:acme/web is attached in {}:2 too",
+            at("2.yaml"),
+            at("1.yaml")
+        )));
+        assert!(
+            error.contains(&format!("{}:1:", at("3.yaml"))),
+            "every file's errors are told: {error}"
+        );
     }
 }

@@ -78,7 +78,11 @@ impl PolicyFile {
             }
         }
         let key = line_of_key(&lines, "policy").ok_or_else(|| {
-            wrong(1, "write `policy:` at the beginning of a line, so that its text can be told from the rest".into())
+            wrong(
+                1,
+                "write `policy:` at the beginning of a line, so that its text can be told from the rest"
+                    .into(),
+            )
         })?;
         let cut = cut_out(&lines, key as usize - 1, &raw.policy).map_err(|reason| wrong(key, reason))?;
         Ok(Self {
@@ -108,20 +112,24 @@ fn line_of_key(lines: &[&str], key: &str) -> Option<u32> {
     Some(at as u32 + 1)
 }
 
-/// The line that an error is about: of the last key that it names where the reader gives no place.
+/// The line that an error is about. A key that stands there twice is found by itself: the reader's place is the
+/// mapping's, not the key's.
 fn line_of_error(lines: &[&str], error: &serde_yaml::Error) -> u32 {
-    if let Some(place) = error.location() {
-        return place.line() as u32;
-    }
     let text = error.to_string();
-    let named = text.split('`').nth(1).unwrap_or_default();
-    let last = lines.iter().rposition(|line| after_key(line, named).is_some());
-    last.map_or(1, |at| at as u32 + 1)
+    let twice = text
+        .split_once("duplicate field `")
+        .and_then(|(_, rest)| rest.split('`').next());
+    let again = twice.and_then(|key| lines.iter().rposition(|line| after_key(line, key).is_some()));
+    let place = error.location().map_or(1, |place| place.line() as u32);
+    again.map_or(place, |at| at as u32 + 1)
 }
 
 /// What follows a key at the beginning of a line.
 fn after_key<'a>(line: &'a str, key: &str) -> Option<&'a str> {
-    let rest = line.strip_prefix(key)?.trim_start_matches([' ', '\t']).strip_prefix(':')?;
+    let rest = line
+        .strip_prefix(key)?
+        .trim_start_matches([' ', '\t'])
+        .strip_prefix(':')?;
     (rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n'])).then_some(rest)
 }
 
@@ -129,7 +137,8 @@ fn after_key<'a>(line: &'a str, key: &str) -> Option<&'a str> {
 fn line_of_scope(lines: &[&str], written: &str) -> u32 {
     let start = line_of_key(lines, "attach").unwrap_or(1);
     let mut from = lines.iter().skip(start as usize - 1);
-    from.position(|line| line.contains(written)).map_or(start, |at| start + at as u32)
+    from.position(|line| line.contains(written))
+        .map_or(start, |at| start + at as u32)
 }
 
 /// A line that holds nothing, or only a comment.
@@ -153,7 +162,14 @@ fn cut_out(lines: &[&str], key: usize, whole: &Value) -> Result<Document, String
     if begins.starts_with('|') {
         return literal(body, key, whole);
     }
-    let cut = if is_idle(begins) { block(body, key) } else { inline(lines[key], head, body, key) };
+    if !whole.is_mapping() {
+        return Err("`policy` is a mapping, or its text as a block after `policy: |`".into());
+    }
+    let cut = if is_idle(begins) {
+        block(body, key)
+    } else {
+        inline(lines[key], head, body, key)
+    };
     match serde_yaml::from_str::<Value>(&cut.yaml) {
         Ok(alone) if alone == *whole => Ok(cut),
         Ok(_) | Err(_) => Err(
@@ -167,7 +183,9 @@ fn cut_out(lines: &[&str], key: usize, whole: &Value) -> Result<Document, String
 /// Where the lines end that belong to the key before them: at the next line that begins at its very beginning. Idle
 /// lines before that one belong to it, unless they are indented comments.
 fn end_of_block(lines: &[&str], from: usize) -> usize {
-    let next = lines[from..].iter().position(|line| !is_idle(line) && indentation(line) == 0);
+    let next = lines[from..]
+        .iter()
+        .position(|line| !is_idle(line) && indentation(line) == 0);
     let mut end = next.map_or(lines.len(), |next| from + next);
     let is_others = |line: &str| line.trim().is_empty() || (is_idle(line) && indentation(line) == 0);
     while end > from && is_others(lines[end - 1]) {
@@ -180,8 +198,14 @@ fn block(body: &[&str], key: usize) -> Document {
     // Empty lines above belong to nobody.
     let above = body.iter().take_while(|line| line.trim().is_empty()).count();
     let body = &body[above..];
-    let indent = body.iter().find(|line| !is_idle(line)).map_or(0, |line| indentation(line));
-    let yaml = body.iter().map(|line| &line[indentation(line).min(indent)..]).collect();
+    let indent = body
+        .iter()
+        .find(|line| !is_idle(line))
+        .map_or(0, |line| indentation(line));
+    let yaml = body
+        .iter()
+        .map(|line| &line[indentation(line).min(indent)..])
+        .collect();
     placed(yaml, key + 1 + above, (indent, indent))
 }
 
@@ -196,7 +220,10 @@ fn literal(body: &[&str], key: usize, whole: &Value) -> Result<Document, String>
     let Value::String(yaml) = whole else {
         return Err("`policy: |` has a tag; leave it out".into());
     };
-    let indent = body.iter().find(|line| !line.trim().is_empty()).map_or(0, |line| indentation(line));
+    let indent = body
+        .iter()
+        .find(|line| !line.trim().is_empty())
+        .map_or(0, |line| indentation(line));
     Ok(placed(yaml.clone(), key + 1, (indent, indent)))
 }
 

@@ -39,13 +39,25 @@ pub(crate) enum Step {
     /// Write another text.
     Update { policy: String },
     /// Take scopes from other policies of the owner: scope and policy that holds it.
-    Move { policy: String, from: BTreeMap<String, String> },
+    Move {
+        policy: String,
+        from: BTreeMap<String, String>,
+    },
     /// Take scopes that no policy of the owner holds.
-    Attach { policy: String, scopes: BTreeSet<String> },
+    Attach {
+        policy: String,
+        scopes: BTreeSet<String>,
+    },
     /// Leave scopes that no file names.
-    Detach { policy: String, scopes: BTreeSet<String> },
+    Detach {
+        policy: String,
+        scopes: BTreeSet<String>,
+    },
     /// Delete a policy that no file is for, attached to these scopes by then.
-    Delete { policy: String, scopes: BTreeSet<String> },
+    Delete {
+        policy: String,
+        scopes: BTreeSet<String>,
+    },
 }
 
 /// What has to be done.
@@ -66,7 +78,11 @@ pub(crate) fn plan(wanted: &[Wanted], present: &[Present], prune: bool) -> Plan 
         .iter()
         .flat_map(|one| one.scopes.iter().map(|scope| (scope.as_str(), one.name.as_str())))
         .collect();
-    let sought: BTreeSet<&str> = wanted.iter().flat_map(|one| &one.scopes).map(String::as_str).collect();
+    let sought: BTreeSet<&str> = wanted
+        .iter()
+        .flat_map(|one| &one.scopes)
+        .map(String::as_str)
+        .collect();
     let files: BTreeSet<&str> = wanted.iter().map(|one| one.name.as_str()).collect();
     let mut stages = Stages::default();
     let mut plan = Plan::default();
@@ -78,7 +94,11 @@ pub(crate) fn plan(wanted: &[Wanted], present: &[Present], prune: bool) -> Plan 
     }
     for one in present.iter().filter(|one| !files.contains(one.name.as_str())) {
         if prune {
-            let scopes = one.scopes.iter().filter(|scope| !sought.contains(scope.as_str())).cloned();
+            let scopes = one
+                .scopes
+                .iter()
+                .filter(|scope| !sought.contains(scope.as_str()))
+                .cloned();
             stages.delete.push(Step::Delete {
                 policy: one.name.clone(),
                 scopes: scopes.collect(),
@@ -122,7 +142,10 @@ impl Stages {
             }
         }
         let loses = held.difference(&one.scopes).next().is_some();
-        let dropped = held.iter().filter(|scope| !sought.contains(scope.as_str())).cloned();
+        let dropped = held
+            .iter()
+            .filter(|scope| !sought.contains(scope.as_str()))
+            .cloned();
         match before {
             None => self.create.push(Step::Create { policy: policy() }),
             Some(present) if present.yaml == one.yaml => {}
@@ -132,18 +155,34 @@ impl Stages {
             Some(_) => self.update.push(Step::Update { policy: policy() }),
         }
         for from in batches(moved, |(scope, _)| scope.len()) {
-            self.take.push(Step::Move { policy: policy(), from });
+            self.take.push(Step::Move {
+                policy: policy(),
+                from,
+            });
         }
         for scopes in batches(free, String::len) {
-            self.take.push(Step::Attach { policy: policy(), scopes });
+            self.take.push(Step::Attach {
+                policy: policy(),
+                scopes,
+            });
         }
         for scopes in batches(dropped, String::len) {
-            self.detach.push(Step::Detach { policy: policy(), scopes });
+            self.detach.push(Step::Detach {
+                policy: policy(),
+                scopes,
+            });
         }
     }
 
     fn in_order(self) -> Vec<Step> {
-        let stages = [self.create, self.update, self.take, self.detach, self.update_late, self.delete];
+        let stages = [
+            self.create,
+            self.update,
+            self.take,
+            self.detach,
+            self.update_late,
+            self.delete,
+        ];
         stages.into_iter().flatten().collect()
     }
 }

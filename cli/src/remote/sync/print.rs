@@ -2,10 +2,9 @@
 
 use tidegate_control::diff::Diff;
 
-use super::plan::{Plan, Step};
 use super::Sync;
+use super::plan::{Plan, Step};
 use crate::out::say;
-use crate::remote::policy::count;
 use crate::remote::show;
 
 /// Prints what will be done, step by step.
@@ -17,11 +16,18 @@ pub(super) fn plan(sync: &Sync<'_>, plan: &Plan) {
         }
     }
     if !plan.kept.is_empty() {
-        let kept = count(plan.kept.len() as u64, "policy has no file and stays", "policies have no file and stay");
+        let kept = show::count(
+            plan.kept.len() as u64,
+            "policy has no file and stays",
+            "policies have no file and stay",
+        );
         say!("  {kept}: {}", show::cells(&plan.kept));
     }
     if plan.unchanged > 0 {
-        say!("  {} unchanged", count(plan.unchanged as u64, "policy", "policies"));
+        say!(
+            "  {} unchanged",
+            show::count(plan.unchanged as u64, "policy", "policies")
+        );
     }
 }
 
@@ -32,12 +38,16 @@ fn line(step: &Step) {
 
 /// What a step does.
 pub(super) fn describe(step: &Step) -> String {
-    let join = |scopes: &std::collections::BTreeSet<String>| scopes.iter().cloned().collect::<Vec<_>>().join(" ");
+    let join =
+        |scopes: &std::collections::BTreeSet<String>| scopes.iter().cloned().collect::<Vec<_>>().join(" ");
     match step {
         Step::Create { policy } => format!("+ create {policy}"),
         Step::Update { policy } => format!("~ update {policy}"),
         Step::Move { policy, from } => {
-            let moved: Vec<String> = from.iter().map(|(scope, holder)| format!("{scope} (from {holder})")).collect();
+            let moved: Vec<String> = from
+                .iter()
+                .map(|(scope, holder)| format!("{scope} (from {holder})"))
+                .collect();
             format!("~ move to {policy}: {}", moved.join(" "))
         }
         Step::Attach { policy, scopes } => format!("+ attach {policy}: {}", join(scopes)),
@@ -64,7 +74,10 @@ fn difference(sync: &Sync<'_>, policy: &str) {
 pub(super) fn outcome(plan: &Plan, dry_run: bool) {
     match (plan.steps.len() as u64, dry_run) {
         (0, _) => say!("nothing to do"),
-        (steps, true) => say!("{} to do; this was a dry run", count(steps, "step", "steps")),
-        (steps, false) => say!("{} done", count(steps, "step", "steps")),
+        (steps, true) => say!(
+            "{} to do; this was a dry run",
+            show::count(steps, "step", "steps")
+        ),
+        (steps, false) => say!("{} done", show::count(steps, "step", "steps")),
     }
 }

@@ -6,33 +6,22 @@
 use anyhow::{Context, bail};
 use reqwest::Method;
 use reqwest::header::HeaderValue;
-use serde::Serialize;
-use tidegate_control::model::{Attachment, Policy};
+use tidegate_control::model::{Apply, Attachment, Policy};
 
 use super::plan::{Plan, Step};
 use super::{Sync, print};
-use crate::remote::policy::apply::explained;
 use crate::remote::policy::attach::{Change, send, tell};
-use crate::remote::policy::count;
+use crate::remote::publish::{Create, Update, explained};
 use crate::remote::show;
-
-#[derive(Serialize)]
-struct Create<'a> {
-    name: &'a str,
-    yaml: &'a str,
-}
-
-#[derive(Serialize)]
-struct Update<'a> {
-    yaml: &'a str,
-}
 
 /// Does every step; the first that fails ends it, and the error says what was done and what not.
 pub(super) async fn all(sync: &Sync<'_>, plan: &Plan) -> anyhow::Result<()> {
     let bar = show::bar(plan.steps.len(), sync.json, "applying");
     for (done, step) in plan.steps.iter().enumerate() {
         match sync.step(step).await {
-            Ok(attached) => attached.iter().for_each(|one| bar.suspend(|| tell_unless(one, sync.json))),
+            Ok(attached) => attached
+                .iter()
+                .for_each(|one| bar.suspend(|| tell_unless(one, sync.json))),
             Err(error) => {
                 bar.finish_and_clear();
                 return Err(error.context(so_far(&plan.steps, done)));
@@ -56,16 +45,23 @@ fn tell_unless(attached: &Attachment, json: bool) {
 
 /// What was done, what failed, what was not tried.
 fn so_far(steps: &[Step], done: usize) -> String {
-    let list = |steps: &[Step]| steps.iter().map(print::describe).collect::<Vec<_>>().join("\n  ");
-    let mut said = match done {
-        0 => "nothing was changed yet".to_owned(),
-        done => format!("{} done:\n  {}", count(done as u64, "step was", "steps were"), list(&steps[..done])),
+    let list = |steps: &[Step], outcome: &str| {
+        let steps_were = show::count(steps.len() as u64, "step was", "steps were");
+        let lines: Vec<String> = steps.iter().map(print::describe).collect();
+        format!("{steps_were} {outcome}:\n  {}\n", lines.join("\n  "))
     };
-    if let Some(rest) = steps.get(done + 1..).filter(|rest| !rest.is_empty()) {
-        said += &format!("\n{} not done:\n  {}", count(rest.len() as u64, "step was", "steps were"), list(rest));
-    }
-    let failed = steps.get(done).map(print::describe).unwrap_or_default();
-    format!("{}\nrun it again to go on; what failed is\n  {failed}", show::plain(&said))
+    let before = match &steps[..done] {
+        [] => "nothing was changed yet\n".to_owned(),
+        before => list(before, "done"),
+    };
+    let (failed, rest) = match &steps[done..] {
+        [] => (String::new(), String::new()),
+        [failed] => (print::describe(failed), String::new()),
+        [failed, rest @ ..] => (print::describe(failed), list(rest, "not done")),
+    };
+    show::plain(&format!(
+        "{before}{rest}run it again to go on; what failed is\n  {failed}"
+    ))
 }
 
 impl Sync<'_> {
@@ -107,7 +103,10 @@ impl Sync<'_> {
             name,
             yaml: &file.document.yaml,
         };
-        let call = self.client.call(Method::POST, &["orgs", self.owner, "policies"])?.json(&create);
+        let call = self
+            .client
+            .call(Method::POST, &["orgs", self.owner, "policies"])?
+            .json(&create);
         explained(call.send().await, &file.document)?;
         Ok(())
     }
@@ -117,6 +116,7 @@ impl Sync<'_> {
         let (_, etag) = self.read_again(name).await?;
         let update = Update {
             yaml: &file.document.yaml,
+            apply: Some(Apply::Now),
         };
         let path = ["orgs", self.owner, "policies", name];
         let call = self.client.call(Method::PUT, &path)?.if_match(etag).json(&update);
@@ -135,7 +135,11 @@ impl Sync<'_> {
             bail!("policy {name} was attached to {new} meanwhile");
         }
         let path = ["orgs", self.owner, "policies", name];
-        self.client.call(Method::DELETE, &path)?.if_match(etag).send().await?;
+        self.client
+            .call(Method::DELETE, &path)?
+            .if_match(etag)
+            .send()
+            .await?;
         Ok(())
     }
 
@@ -145,14 +149,24 @@ impl Sync<'_> {
         let answer = self.client.call(Method::GET, &path)?.send().await?;
         let etag = answer.tag()?;
         let now: Policy = answer.read()?;
-        let then = self.present.get(name).context("a step is about a policy that was not listed")?;
+        let then = self
+            .present
+            .get(name)
+            .context("a step is about a policy that was not listed")?;
         if (&now.id, now.version) != (&then.id, then.version) {
-            bail!("policy {name} was changed meanwhile, by {}: it is at version {}", now.updated_by, now.version);
+            bail!(
+                "policy {name} was changed meanwhile, by {}: it is at version {}",
+                now.updated_by,
+                now.version
+            );
         }
         Ok((now, etag))
     }
 
     fn file(&self, name: &str) -> anyhow::Result<&super::PolicyFile> {
-        self.files.get(name).copied().context("a step is about a policy that has no file")
+        self.files
+            .get(name)
+            .copied()
+            .context("a step is about a policy that has no file")
     }
 }

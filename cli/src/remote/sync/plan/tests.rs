@@ -26,11 +26,15 @@ fn present(name: &str, yaml: &str, scopes: &[&str]) -> Present {
 }
 
 fn create(policy: &str) -> Step {
-    Step::Create { policy: policy.into() }
+    Step::Create {
+        policy: policy.into(),
+    }
 }
 
 fn update(policy: &str) -> Step {
-    Step::Update { policy: policy.into() }
+    Step::Update {
+        policy: policy.into(),
+    }
 }
 
 fn attach(policy: &str, scopes: &[&str]) -> Step {
@@ -48,7 +52,9 @@ fn detach(policy: &str, scopes: &[&str]) -> Step {
 }
 
 fn take(policy: &str, from: &[(&str, &str)]) -> Step {
-    let from = from.iter().map(|(scope, holder)| ((*scope).to_owned(), (*holder).to_owned()));
+    let from = from
+        .iter()
+        .map(|(scope, holder)| ((*scope).to_owned(), (*holder).to_owned()));
     Step::Move {
         policy: policy.into(),
         from: from.collect(),
@@ -64,8 +70,18 @@ fn delete(policy: &str, scopes: &[&str]) -> Step {
 
 #[test]
 fn nothing_to_do_is_an_empty_plan() {
-    let plan = plan(&[wanted("a", "1", &["org:x"])], &[present("a", "1", &["org:x"])], true);
-    assert_eq!(plan, Plan { unchanged: 1, ..Plan::default() });
+    let plan = plan(
+        &[wanted("a", "1", &["org:x"])],
+        &[present("a", "1", &["org:x"])],
+        true,
+    );
+    assert_eq!(
+        plan,
+        Plan {
+            unchanged: 1,
+            ..Plan::default()
+        }
+    );
 }
 
 #[test]
@@ -76,7 +92,10 @@ fn a_new_policy_is_written_before_it_is_attached() {
 
 #[test]
 fn a_scope_moves_to_its_new_policy_before_the_old_one_is_deleted_or_changed() {
-    let before = [present("a", "1", &["org:x"]), present("old", "1", &["repo:x/y", "repo:x/z"])];
+    let before = [
+        present("a", "1", &["org:x"]),
+        present("old", "1", &["repo:x/y", "repo:x/z"]),
+    ];
     let files = [wanted("a", "2", &[]), wanted("b", "1", &["org:x", "repo:x/y"])];
     assert_eq!(
         plan(&files, &before, true).steps,
@@ -107,7 +126,11 @@ fn policies_that_swap_scopes_take_them_from_each_other() {
     let plan = plan(&files, &before, true);
     assert_eq!(
         plan.steps,
-        [update("a"), take("a", &[("org:y", "b")]), take("b", &[("org:x", "a")])]
+        [
+            update("a"),
+            take("a", &[("org:y", "b")]),
+            take("b", &[("org:x", "a")])
+        ]
     );
 }
 
@@ -130,7 +153,9 @@ fn many_scopes_go_in_requests_that_the_api_reads() {
         let steps = plan(&[wanted], &[present("a", "1", &[])], false).steps;
         let mut seen = BTreeSet::new();
         for step in &steps {
-            let Step::Attach { scopes, .. } = step else { panic!("{step:?}") };
+            let Step::Attach { scopes, .. } = step else {
+                panic!("{step:?}")
+            };
             assert!(scopes.len() <= MAX_SCOPES);
             assert!(serde_json::to_string(scopes).unwrap().len() <= MAX_BYTES + 2);
             seen.extend(scopes.iter().cloned());
@@ -152,7 +177,10 @@ impl Model {
         let texts = present.iter().map(|one| (one.name.clone(), one.yaml.clone()));
         let holder = |one: &Present| {
             let name = one.name.clone();
-            one.scopes.clone().into_iter().map(move |scope| (scope, name.clone()))
+            one.scopes
+                .clone()
+                .into_iter()
+                .map(move |scope| (scope, name.clone()))
         };
         Self {
             texts: texts.collect(),
@@ -184,13 +212,19 @@ impl Model {
             Step::Move { policy, from } => {
                 assert!(self.texts.contains_key(policy));
                 for (scope, holder) in from {
-                    assert_eq!(self.holders.insert(scope.clone(), policy.clone()).as_ref(), Some(holder));
+                    assert_eq!(
+                        self.holders.insert(scope.clone(), policy.clone()).as_ref(),
+                        Some(holder)
+                    );
                 }
             }
             Step::Attach { policy, scopes } => {
                 assert!(self.texts.contains_key(policy));
                 for scope in scopes {
-                    assert!(self.holders.insert(scope.clone(), policy.clone()).is_none(), "a conflict");
+                    assert!(
+                        self.holders.insert(scope.clone(), policy.clone()).is_none(),
+                        "a conflict"
+                    );
                 }
             }
             Step::Detach { policy, scopes } => {
@@ -200,8 +234,12 @@ impl Model {
             }
             Step::Delete { policy, scopes } => {
                 assert!(self.texts.remove(policy).is_some());
-                let mine: BTreeSet<String> =
-                    self.holders.iter().filter(|(_, holder)| *holder == policy).map(|(scope, _)| scope.clone()).collect();
+                let mine: BTreeSet<String> = self
+                    .holders
+                    .iter()
+                    .filter(|(_, holder)| *holder == policy)
+                    .map(|(scope, _)| scope.clone())
+                    .collect();
                 assert_eq!(mine, *scopes, "what it still holds was planned");
                 self.holders.retain(|_, holder| holder != policy);
             }
@@ -283,7 +321,9 @@ proptest! {
         let start = Model::of(&before);
         let steps = plan(&files, &before, prune).steps;
         let mut end = start.clone();
-        steps.iter().for_each(|step| end.apply(step, &files));
+        for step in &steps {
+            end.apply(step, &files);
+        }
         let mut now = start.clone();
         for step in &steps {
             now.apply(step, &files);
