@@ -137,7 +137,9 @@ async fn write(backend: Backend, pool: AnyPool, mut waiting: mpsc::Receiver<Box<
         let outcome = commit(backend, &pool, &mut batch).await;
         if let Ok(committed) = &outcome {
             for (told, newest) in [(&told.shared, committed.shared), (&told.newest, committed.newest)] {
-                newest.iter().for_each(|newest| advance(told, *newest));
+                if let Some(newest) = newest {
+                    advance(told, newest);
+                }
             }
         }
         if let Err(error) = &outcome {
