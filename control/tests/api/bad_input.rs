@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use axum::body::Body;
 use axum::http::{Method, StatusCode};
 use serde_json::json;
 
@@ -374,4 +375,30 @@ async fn paths_and_methods_that_are_not_there_are_problems_too() {
         .call(Method::TRACE, "/tokens")
         .refused(405, "method-not-allowed")
         .await;
+}
+
+#[tokio::test]
+async fn a_body_that_never_ends_is_given_up_after_thirty_seconds() {
+    let bench = Bench::new().await;
+    let warm = bench.get("/gateways").ok().await;
+    assert_eq!(
+        warm.status, 200,
+        "the token is remembered, so that nothing but the body is waited for"
+    );
+    let before = bench.dump().await;
+    tokio::time::pause();
+    let began = tokio::time::Instant::now();
+    let never = futures_util::stream::pending::<Result<Vec<u8>, std::io::Error>>();
+    let call = bench
+        .post("/tokens")
+        .body("application/json", Body::from_stream(never));
+    let told = call.expect(StatusCode::SERVICE_UNAVAILABLE).await;
+    let waited = began.elapsed();
+    tokio::time::resume();
+    assert_eq!(
+        (told.value()["code"].as_str(), &told.headers["retry-after"]),
+        (Some("timeout"), &"1".parse().unwrap())
+    );
+    assert!((30..35).contains(&waited.as_secs()), "{waited:?}");
+    assert_eq!(bench.dump().await, before);
 }
