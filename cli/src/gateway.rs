@@ -1,5 +1,6 @@
 //! `tidegate gateway` and `tidegate up`: run the appliance until it is told to end.
 
+use std::io::IsTerminal;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -53,5 +54,7 @@ pub(crate) fn log_to_stderr() {
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        // Colours are for eyes; a file or the journal would keep their escapes.
+        .with_ansi(std::io::stderr().is_terminal())
         .init();
 }
