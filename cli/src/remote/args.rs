@@ -12,7 +12,7 @@ use clap::Args;
 /// Where the control plane is and how its answers are shown.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Remote {
-    /// The control plane: https://control.example:8443. Plain http:// is for this machine only.
+    /// The control plane: `https://control.example:8443`. Plain `http://` is for this machine only.
     #[arg(
         long,
         global = true,

@@ -1,6 +1,6 @@
 //! `tidegate policy sync`: the policies of an owner become what the files of a directory say.
 //!
-//! Read everything, check everything, plan ([`plan`]), show the plan, then do it ([`run`]) step by step; what is wrong
+//! Read everything, check everything, plan ([`mod@plan`]), show the plan, then do it ([`mod@run`]) step by step; what is wrong
 //! with any file or document ends it before anything was changed. A failure in the middle says what was done and what
 //! not; running again goes on from there, because the plan is made anew from what is.
 
