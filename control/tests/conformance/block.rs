@@ -1,7 +1,7 @@
 //! The global block list: entries of the deployment, and whole layers.
 
 use tidegate_control::model::PageRequest;
-use tidegate_control::store::{BlockUpdate, MetaKey, Since, Store, StoreError};
+use tidegate_control::store::{BlockUpdate, MAX_ENTRIES, MAX_LAYER, MetaKey, Since, Store, StoreError};
 use tidegate_control_wire::record::{BlockLayer, Change, MAX_BLOCK_CHANGE};
 use tidegate_policy::effective::Generation;
 
@@ -425,4 +425,122 @@ pub(crate) async fn a_long_layer_comes_in_bounded_pieces(bench: Bench) {
     );
     let counts = store.block_count().await.unwrap();
     assert_eq!(counts[&BlockLayer::Feed], 24_000);
+}
+
+pub(crate) async fn lists_have_their_bounds(bench: Bench) {
+    let store = bench.open().await;
+    let many = i64::try_from(MAX_ENTRIES).unwrap() - 1;
+    store
+        .db()
+        .write(move |tx| {
+            Box::pin(async move {
+                for at in 0..many {
+                    let sql = "INSERT INTO block_entries (layer, pattern, id, reason, created_at, created_by, changed, \
+                               removed) VALUES ('deployment', $1, $1, 'x', 1, 'ada', 0, 0)";
+                    let name = format!("e{at}.example");
+                    sqlx::query(sql).bind(name).execute(tx.connection()).await?;
+                }
+                Ok(())
+            })
+        })
+        .await
+        .unwrap();
+    store
+        .add_block_entry("last.example", "x", None, &actor())
+        .await
+        .unwrap();
+    match store.add_block_entry("over.example", "x", None, &actor()).await {
+        Err(StoreError::Conflict { reason }) => assert!(reason.contains("10000"), "{reason}"),
+        other => panic!("{other:?}"),
+    }
+    store.remove_block_entry("e0.example", &actor()).await.unwrap();
+    store
+        .add_block_entry("over.example", "x", None, &actor())
+        .await
+        .unwrap();
+    let huge = BlockUpdate {
+        full: true,
+        add: vec![("a.example".into(), String::new()); MAX_LAYER + 1],
+        remove: Vec::new(),
+    };
+    let outcome = store.apply_block_layer(BlockLayer::Feed, huge, &[]).await;
+    assert!(
+        matches!(outcome, Err(StoreError::Invalid { field: "entries", .. })),
+        "{outcome:?}"
+    );
+}
+
+pub(crate) async fn a_list_is_imported_whole_or_not_at_all(bench: Bench) {
+    let store = bench.open().await;
+    store
+        .add_block_entry("known.test", "own", None, &actor())
+        .await
+        .unwrap();
+    let (before, log) = (newest(&store), PageRequest::default());
+    let ada = actor();
+    let import = |patterns: &[&str]| {
+        let patterns = patterns.iter().map(|one| (*one).to_owned()).collect();
+        store.import_block_entries(patterns, "an incident", None, &ada)
+    };
+    let wrong = import(&["a.test", "no name!"]).await.unwrap_err();
+    assert!(
+        matches!(wrong, StoreError::Invalid { field: "pattern", .. }),
+        "{wrong:?}"
+    );
+    assert_eq!(
+        (newest(&store), listed(&store, None, None).await.len()),
+        (before, 1)
+    );
+
+    let done = import(&["B.test", "known.test", "203.0.113.0/24", "b.test", "*.a.test"])
+        .await
+        .unwrap();
+    assert_eq!((done.added, done.known), (3, 2));
+    let (add, remove) = told(&store, before).await;
+    assert_eq!(
+        add,
+        [
+            "deployment:*.a.test",
+            "deployment:203.0.113.0/24",
+            "deployment:b.test"
+        ]
+    );
+    assert_eq!(remove, [""; 0]);
+    let last = store.audit_log(None, &log, true).await.unwrap().items.remove(0);
+    assert_eq!(
+        (last.action.as_str(), &last.detail["added"]),
+        ("block.imported", &3.into())
+    );
+    let own = store
+        .block_entries(None, &log, Some("known"))
+        .await
+        .unwrap()
+        .items
+        .remove(0);
+    assert_eq!(own.reason, "own", "what is there stays as it is");
+
+    let gone = listed(&store, Some(BlockLayer::Deployment), Some("b.test")).await;
+    assert_eq!(gone, ["b.test"]);
+    let id = store
+        .block_entries(None, &log, Some("b.test"))
+        .await
+        .unwrap()
+        .items
+        .remove(0)
+        .id;
+    store.remove_block_entry(&id, &actor()).await.unwrap();
+    assert_eq!(
+        import(&["b.test"]).await.unwrap().added,
+        1,
+        "a removed one comes again"
+    );
+    let many: Vec<String> = (0..MAX_ENTRIES).map(|at| format!("n{at}.test")).collect();
+    let full = store
+        .import_block_entries(many, "x", None, &actor())
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(full, StoreError::Invalid { field: "list", .. }),
+        "{full:?}"
+    );
 }

@@ -268,3 +268,30 @@ pub(crate) async fn leases_are_listed_by_source(bench: Bench) {
         "{odd:?}"
     );
 }
+
+pub(crate) async fn jobs_and_leases_are_cut_down_to_networks(bench: Bench) {
+    let store = filled(&bench).await;
+    let of = |networks: &[&str]| networks.iter().map(|one| (*one).to_owned()).collect::<Vec<_>>();
+    let jobs = |networks: &[&str]| JobFilter {
+        networks: of(networks),
+        ..JobFilter::default()
+    };
+    assert_eq!(ids(&store, &jobs(&["pods"]), 10).await, ["job_6", "job_3"]);
+    assert_eq!(ids(&store, &jobs(&["runners", "pods"]), 10).await.len(), 7);
+    assert_eq!(ids(&store, &jobs(&["nothing", "' OR 1=1"]), 10).await, [""; 0]);
+    let leases = LeaseFilter {
+        networks: of(&["pods"]),
+        ..LeaseFilter::default()
+    };
+    let page = store.leases(&leases, &PageRequest::default()).await.unwrap();
+    assert!(
+        page.items.iter().all(|one| one.job_id == "job_3"),
+        "job_6 has ended: {page:?}"
+    );
+    assert_eq!(page.items.len(), 2, "one a source");
+    let nul = store
+        .jobs(&jobs(&["\0"]), &PageRequest::default())
+        .await
+        .unwrap_err();
+    assert!(matches!(nul, StoreError::Invalid { .. }), "{nul:?}");
+}

@@ -143,3 +143,15 @@ pub(crate) async fn sets_are_listed_by_name_and_bad_names_are_refused(bench: Ben
         ));
     }
 }
+
+pub(crate) async fn a_set_that_is_to_be_new_is_not_written_over_another(bench: Bench) {
+    let store = bench.open().await;
+    let ada = actor();
+    let make = |name: &'static str| store.put_set("acme", name, Some(Expected::Absent), LIST, &ada);
+    assert_eq!(make("corp").await.unwrap().version, 1);
+    let again = make("corp").await.unwrap_err();
+    assert!(matches!(again, StoreError::Stale { current: 1, .. }), "{again:?}");
+    make("base").await.unwrap();
+    assert_eq!(store.set_names("ACME").await.unwrap(), ["base", "corp"]);
+    assert_eq!(store.set_names("other").await.unwrap(), [""; 0]);
+}
