@@ -17,8 +17,8 @@ use super::StoreError;
 use super::tx::Tx;
 use super::writer::{Boxed, Told, Writer, advance};
 
-/// Connections that read.
-const READERS: u32 = 8;
+/// Connections that read; half of them may be held by snapshots that gateways take slowly.
+pub(super) const READERS: u32 = 16;
 /// Between two looks for what another control plane wrote.
 const POLL: Duration = Duration::from_millis(200);
 /// How long a connection may take.

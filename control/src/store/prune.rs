@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::meta::MetaKey;
 use super::read::{generation, get};
-use super::{Store, StoreError, Tx};
+use super::{ChangeKind, Store, StoreError, Tx};
 
 /// Rows that one transaction removes at most.
 const LOT: i64 = 2_000;
@@ -16,7 +16,7 @@ const LOT: i64 = 2_000;
 pub struct Retention {
     /// Changes: a gateway that was away for longer begins with a snapshot.
     pub changes: Duration,
-    /// Jobs, after their end.
+    /// Jobs after their end, tokens after theirs, gateways that did not come again.
     pub jobs: Duration,
 }
 
@@ -47,6 +47,10 @@ pub struct Pruned {
     pub changes: u64,
     /// Jobs.
     pub jobs: u64,
+    /// Tokens.
+    pub tokens: u64,
+    /// Gateways.
+    pub gateways: u64,
     /// Proofs that could not be used any more anyway.
     pub proofs: u64,
     /// Removed block entries.
@@ -58,6 +62,8 @@ pub struct Pruned {
 enum Kind {
     Changes,
     Jobs,
+    Tokens,
+    Gateways,
     Proofs,
     Tombstones,
 }
@@ -69,6 +75,8 @@ impl Store {
         Ok(Pruned {
             changes: self.lots(Kind::Changes, retention.changes).await?,
             jobs: self.lots(Kind::Jobs, retention.jobs).await?,
+            tokens: self.lots(Kind::Tokens, retention.jobs).await?,
+            gateways: self.lots(Kind::Gateways, retention.jobs).await?,
             proofs: self.lots(Kind::Proofs, Duration::ZERO).await?,
             // After the changes: tombstones go with them.
             block_entries: self.lots(Kind::Tombstones, Duration::ZERO).await?,
@@ -87,6 +95,8 @@ impl Store {
                         match kind {
                             Kind::Changes => tx.prune_changes(before).await,
                             Kind::Jobs => tx.prune_jobs(before).await,
+                            Kind::Tokens => tx.prune_tokens(before).await,
+                            Kind::Gateways => tx.prune_gateways(before).await,
                             Kind::Proofs => tx.prune_proofs(before).await,
                             Kind::Tombstones => tx.prune_tombstones().await,
                         }
@@ -125,6 +135,34 @@ impl Tx<'_> {
         self.remove_lot(
             "DELETE FROM jobs WHERE id IN \
              (SELECT id FROM jobs WHERE ended_at IS NOT NULL AND ended_at < $1 ORDER BY ended_at LIMIT $2)",
+            before,
+        )
+        .await
+    }
+
+    /// Gateways still hold those that have expired, if only to know when they did.
+    async fn prune_tokens(&mut self, before: i64) -> Result<u64, StoreError> {
+        let rows = sqlx::query(
+            "SELECT id, revoked_at FROM tokens WHERE revoked_at < $1 OR expires_at < $1 LIMIT $2",
+        )
+        .bind(before)
+        .bind(LOT)
+        .fetch_all(&mut *self.connection())
+        .await?;
+        for row in &rows {
+            let id: &str = get(row, "id")?;
+            let sql = "DELETE FROM tokens WHERE id = $1";
+            sqlx::query(sql).bind(id).execute(&mut *self.connection()).await?;
+            if get::<Option<i64>>(row, "revoked_at")?.is_none() {
+                self.change(ChangeKind::Token, id).await?;
+            }
+        }
+        Ok(rows.len() as u64)
+    }
+
+    async fn prune_gateways(&mut self, before: i64) -> Result<u64, StoreError> {
+        self.remove_lot(
+            "DELETE FROM gateways WHERE name IN (SELECT name FROM gateways WHERE last_seen_at < $1 LIMIT $2)",
             before,
         )
         .await

@@ -10,6 +10,7 @@ use tidegate_control_wire::record::{BlockChange, BlockLayer, Change};
 use tidegate_policy::effective::Generation;
 use tokio::sync::mpsc;
 
+use super::db::READERS;
 use super::read::generation;
 use super::{Store, StoreError, records};
 
@@ -17,9 +18,8 @@ use super::{Store, StoreError, records};
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How long it may take for everything: an open transaction keeps the database from tidying up.
 const WHOLE: Duration = Duration::from_mins(10);
-/// Snapshots at a time; the others wait. Less than half of the connections that read, so that slow gateways never hold
-/// all of them.
-pub(super) const AT_ONCE: usize = 3;
+/// Snapshots at a time; the others wait. Half of the connections that read, so that slow gateways never hold all of them.
+pub(super) const AT_ONCE: usize = READERS as usize / 2;
 
 impl Store {
     /// Hands every policy, set, attachment, credential, block entry, and living lease of `group` to `taker`, and gives

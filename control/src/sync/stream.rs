@@ -44,7 +44,8 @@ pub(super) async fn open(State(state): State<SyncState>, caller: Caller, Json(he
         return problem(StatusCode::FORBIDDEN, "forbidden", &detail);
     }
     let epoch = match state.store.epoch().await {
-        Ok(epoch) => epoch,
+        // What a gateway holds is of its group, too: in another one it begins anew.
+        Ok(epoch) => format!("{epoch}/{}", Hub::group_of(&hello)),
         Err(error) => return unavailable(&error),
     };
     let resumed = hello.resume.as_ref().filter(|resume| resume.epoch == epoch);

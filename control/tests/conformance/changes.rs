@@ -353,6 +353,46 @@ pub(crate) async fn a_snapshot_that_nobody_reads_ends(bench: Bench) {
     );
 }
 
+pub(crate) async fn slow_snapshots_wait_for_each_other_and_leave_room_for_others(bench: Bench) {
+    let store = bench.open().await;
+    for at in 0..20 {
+        claimed(&store, &claim(&format!("job_{at}"), &[&format!("10.0.0.{at}")])).await;
+    }
+    let mut slow = Vec::new();
+    for _ in 0..20 {
+        let (changes, taken) = mpsc::channel(1);
+        let store = store.clone();
+        let reading = tokio::spawn(async move { store.snapshot("a", changes).await });
+        slow.push((reading, taken));
+    }
+    // Some of them have begun; nobody takes anything.
+    let begun = async || {
+        while !slow.iter().any(|(_, taken)| !taken.is_empty()) {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(10), begun())
+        .await
+        .unwrap();
+    for _ in 0..20 {
+        assert!(store.job("job_1").await.is_ok(), "there are connections left");
+    }
+    // Once they are read, each gets its turn.
+    let mut all = Vec::new();
+    for (reading, mut taken) in slow {
+        all.push(tokio::spawn(async move {
+            let mut count = 0;
+            while taken.recv().await.is_some() {
+                count += 1;
+            }
+            (count, reading.await.unwrap().unwrap())
+        }));
+    }
+    for one in all {
+        assert_eq!(one.await.unwrap(), (20, newest(&store)));
+    }
+}
+
 pub(crate) async fn a_snapshot_is_of_one_moment_while_others_write(bench: Bench) {
     let store = bench.open().await;
     for at in 0..300 {

@@ -63,6 +63,7 @@ suite! {
         a_policy_can_use_only_sets_of_its_owner
         a_used_set_is_not_deleted_before_no_job_needs_it
         sets_are_listed_by_name_and_bad_names_are_refused
+        a_set_that_is_to_be_new_is_not_written_over_another
     }
     policies {
         a_policy_is_kept_as_written_with_its_parsed_form
@@ -111,9 +112,12 @@ suite! {
         entries_are_searched_by_any_part_of_their_pattern
         a_layer_is_brought_up_to_date_by_what_differs
         a_long_layer_comes_in_bounded_pieces
+        lists_have_their_bounds
+        a_list_is_imported_whole_or_not_at_all
     }
     jobs {
         jobs_are_listed_newest_first_by_what_is_asked
+        jobs_and_leases_are_cut_down_to_networks
         leases_are_listed_by_source
     }
     leases {
@@ -148,6 +152,7 @@ suite! {
         leases_are_told_to_their_own_group_only
         what_was_forgotten_is_told_as_gone
         a_snapshot_that_nobody_reads_ends
+        slow_snapshots_wait_for_each_other_and_leave_room_for_others
         a_snapshot_is_of_one_moment_while_others_write
         a_second_control_plane_hears_of_changes
         a_mirror_takes_a_token_that_expires_and_gateways_look_at_the_time
@@ -161,6 +166,7 @@ suite! {
         gateways_are_remembered_as_they_were_last_seen
         an_issuer_is_written_when_it_is_another
         only_what_nobody_needs_is_forgotten
+        tokens_and_gateways_are_forgotten_long_after_their_end
         a_long_log_is_forgotten_in_lots
         a_backup_is_another_store_with_the_same_content
     }

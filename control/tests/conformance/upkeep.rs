@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
-use tidegate_control::model::PageRequest;
+use tidegate_control::model::{NewToken, PageRequest};
 use tidegate_control::store::{Backend, MetaKey, Retention, Store, StoreError};
 use tidegate_control_wire::claim::{EndedBy, OnceProof};
 use tidegate_control_wire::frame::{Hello, ServedNetwork};
@@ -14,7 +14,7 @@ use tidegate_policy::effective::Generation;
 
 use crate::bench::Bench;
 use crate::fixture::{actor, claim, claimed, end, in_seconds, token, wanted};
-use crate::reader::{snapshot, whole};
+use crate::reader::{Reader, snapshot, whole};
 
 pub(crate) async fn an_epoch_is_made_once(bench: Bench) {
     let (one, two) = (bench.open().await, bench.open().await);
@@ -195,6 +195,49 @@ pub(crate) async fn only_what_nobody_needs_is_forgotten(bench: Bench) {
         "the proof is still spent"
     );
     assert!(store.job("job_2").await.is_ok());
+}
+
+pub(crate) async fn tokens_and_gateways_are_forgotten_long_after_their_end(bench: Bench) {
+    let store = bench.open().await;
+    let (_, kept) = token(&store, &wanted(Role::Runner)).await;
+    let (_, revoked) = token(&store, &wanted(Role::Runner)).await;
+    store.revoke_token(&revoked.id, &actor()).await.unwrap();
+    let soon = jiff::Timestamp::now() + jiff::SignedDuration::from_millis(200);
+    let brief = NewToken {
+        expires_at: Some(soon),
+        ..wanted(Role::Runner)
+    };
+    let (_, expired) = token(&store, &brief).await;
+    store
+        .gateway_seen(&hello("gw-1", "1.0"), "group:a", Generation(0))
+        .await
+        .unwrap();
+    let over = async || {
+        while jiff::Timestamp::now() <= soon {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), over())
+        .await
+        .unwrap();
+    let mut reader = Reader::new("a", 100);
+    reader.catch_up(&store).await;
+    assert_eq!(reader.mirror().credentials().tokens().count(), 2);
+
+    let none = store.prune(Retention::default()).await.unwrap();
+    assert_eq!((none.tokens, none.gateways), (0, 0));
+    let forgotten = store.prune(Duration::ZERO).await.unwrap();
+    assert_eq!((forgotten.tokens, forgotten.gateways), (2, 1));
+    for id in [revoked.id, expired.id] {
+        assert!(
+            matches!(store.token(&id).await, Err(StoreError::NotFound { .. })),
+            "{id}"
+        );
+    }
+    assert_eq!(store.token(&kept.id).await.unwrap(), kept);
+    reader.catch_up(&store).await;
+    assert_eq!(reader.state(), whole(&snapshot(&store, "a").await.0));
+    assert_eq!(reader.mirror().credentials().tokens().count(), 1);
 }
 
 pub(crate) async fn a_long_log_is_forgotten_in_lots(bench: Bench) {

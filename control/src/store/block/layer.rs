@@ -64,6 +64,7 @@ impl Store {
             ));
         }
         let full = update.full;
+        bounded(update.add.len().max(update.remove.len()))?;
         let (add, remove) = canonical(update)?;
         let diff = if full {
             bounded(add.len())?;
