@@ -92,7 +92,7 @@ const WRONG: &[(&str, &str, &[&str])] = &[
     (
         "  static-leases:",
         "  control-plane: {url: \"https://x.test\"}\n  static-leases:",
-        &["gateway.control-plane", "remove the key"],
+        &["gateway.control-plane", "missing field `token-file`"],
     ),
     (
         "sources: [10.77.1.2]",
