@@ -105,18 +105,22 @@ pub(crate) struct Snapshot {
 }
 
 impl Snapshot {
-    /// Everything that `mirror` holds.
-    pub(crate) fn of(mirror: &Mirror) -> Self {
+    /// Everything that `mirror` holds. `None` before it was ever told anything: read again, an empty file would be a
+    /// store without policies, and every job would get a default.
+    pub(crate) fn of(mirror: &Mirror) -> Option<Self> {
+        if !mirror.is_synced() {
+            return None;
+        }
         let begin = Frame::Begin {
             protocol: PROTOCOL,
             epoch: mirror.epoch().to_owned(),
             reset: true,
         };
         let frames = std::iter::once(begin).chain(mirror.snapshot().map(Frame::Change));
-        Self {
+        Some(Self {
             changes: frames.flat_map(|frame| write_line(&frame)).collect(),
             generation: mirror.generation(),
-        }
+        })
     }
 
     fn lines(&self, at: Timestamp) -> Vec<u8> {
@@ -183,8 +187,8 @@ impl Journal {
     }
 
     /// Puts on disk what came since the last call; nothing when that is nothing. `whole` gives everything, where it has
-    /// to be written anew.
-    pub(crate) fn keep(&mut self, news: News, now: Moment, whole: impl FnOnce() -> Snapshot) {
+    /// to be written anew; while nothing is known, the file stays as it is.
+    pub(crate) fn keep(&mut self, news: News, now: Moment, whole: impl FnOnce() -> Option<Snapshot>) {
         self.behind |= news.changes;
         self.at = news.at.unwrap_or(self.at);
         let waits = self.refused_at.is_some_and(|at| now.since(at) < RETRY);
@@ -194,7 +198,10 @@ impl Journal {
         let anew = news.reset || self.has_grown();
         let kept = match self.open.take().filter(|_| !anew) {
             Some(file) => self.append(file, &news.lines),
-            None => self.write_anew(&whole()),
+            None => match whole() {
+                Some(whole) => self.write_anew(&whole),
+                None => return,
+            },
         };
         match kept {
             Ok(()) => self.mended(),

@@ -6,8 +6,6 @@ use jiff::{SignedDuration, Timestamp};
 use tidegate_policy::Moment;
 use tidegate_policy::lease::Mac;
 
-use super::turns::Machine;
-
 /// The time of a request, by both clocks.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Now {
@@ -35,10 +33,4 @@ pub(crate) struct Asker {
     pub(crate) source: IpAddr,
     /// Its machine; `None` off-link.
     pub(crate) mac: Option<Mac>,
-}
-
-impl Asker {
-    pub(super) fn machine(self) -> Machine {
-        self.mac.map_or(Machine::Address(self.source), Machine::Seen)
-    }
 }

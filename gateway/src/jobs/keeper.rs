@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use compact_str::CompactString;
 use hashbrown::{HashMap, HashSet};
+use jiff::Timestamp;
 use parking_lot::Mutex;
 use tidegate_control_wire::claim::{Claim, End, EndedBy};
 use tidegate_control_wire::record::Ending;
@@ -173,6 +174,24 @@ impl Keeper {
 impl EndedLeases for Keeper {
     fn is_ended(&self, id: &str) -> bool {
         self.outbox.is_ended(id)
+    }
+
+    fn note_ended(&self, id: &CompactString) {
+        self.outbox.note_ended(id);
+    }
+
+    fn was_left(&self, source: IpAddr, since: Timestamp) -> bool {
+        let left = self.ledger.lock().left_at(source);
+        left.is_some_and(|left| left >= since)
+    }
+
+    fn keep_sources(&self, now: Moment) {
+        let now = Now {
+            moment: now,
+            wall: Timestamp::now(),
+        };
+        let mut ledger = self.ledger.lock();
+        ledger.save(&marks(&self.leases, now));
     }
 
     fn machine_of(&self, source: IpAddr) -> Option<Mac> {

@@ -77,6 +77,11 @@ impl Ledger {
         self.marks.get(&source)?.mac
     }
 
+    /// Since when a source is quarantined.
+    pub(super) fn left_at(&self, source: IpAddr) -> Option<Timestamp> {
+        self.marks.get(&source)?.quarantined
+    }
+
     /// The quarantined sources with their machines, the oldest first.
     pub(super) fn quarantined(&self) -> Vec<(IpAddr, Option<Mac>)> {
         let mut all: Vec<(Timestamp, IpAddr, Option<Mac>)> = self

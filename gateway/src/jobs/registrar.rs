@@ -10,7 +10,7 @@ mod monitor;
 mod verify;
 
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +23,7 @@ use tidegate_control_wire::id::new_id;
 use tidegate_control_wire::record::{CredentialKind, Ending, LeaseRecord};
 use tidegate_policy::job::JobIdentity;
 use tidegate_policy::lease::{
-    Credential, Lease, LeaseTable, Preview, RegisterError, Registered, Registration,
+    Credential, Lease, LeaseTable, Party, Preview, RegisterError, Registered, Registration,
 };
 
 use super::ask::JobStart;
@@ -130,7 +130,7 @@ impl Registrar {
         let oidc = start.oidc_token.as_deref();
         let proof = self.verify(Shown { bearer, oidc }, now).await?;
         let request = self.request(asker, start, &proof)?;
-        let _turn = self.turns.take(asker.machine()).await;
+        let _turn = self.turns.of(asker).await;
         if let Proof::Job(_, Some(token)) = &proof {
             self.reaches(Credential::RunnerToken(scope_of(token)), &request, now)?;
         }
@@ -258,11 +258,12 @@ impl Registrar {
         let registered = match registered {
             Ok(registered) => registered,
             Err(error) => {
-                // Somebody else was granted the source meanwhile; control must not go on thinking otherwise.
+                // Somebody else was granted the source meanwhile; control must not go on thinking otherwise. The job
+                // itself may have brought that about, so it frees nothing.
                 let end = End {
                     at: now.wall,
                     by: EndedBy::Replaced,
-                    ending: Ending::Release,
+                    ending: Ending::Quarantine,
                 };
                 self.keeper.end(claim.lease.id.clone(), end).await;
                 return Err(error.into());
@@ -285,6 +286,8 @@ impl Registrar {
         replaces: &[CompactString],
         now: Now,
     ) -> Result<Registered, RegisterError> {
+        let unspecified = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+        let source = request.sources.first().copied().unwrap_or(unspecified);
         let registered = self
             .parts
             .leases
@@ -295,7 +298,24 @@ impl Registrar {
             self.outbox.note_ended(id);
         }
         (self.parts.changed)(&registered.changed);
+        self.still_stands(&registered.lease, source, now)?;
         Ok(registered)
+    }
+
+    /// Control may have ended a lease before its own answer about it came: the stream does not wait for that. Looked at
+    /// after the lease is in place, as the stream notes an end before it looks for the lease.
+    fn still_stands(&self, lease: &Lease, source: IpAddr, now: Now) -> Result<(), RegisterError> {
+        if !self.outbox.is_ended(&lease.id) {
+            return Ok(());
+        }
+        if let Ok(changed) = self
+            .parts
+            .leases
+            .end(&lease.id, &Party::Operator, now.moment)
+        {
+            (self.parts.changed)(&changed);
+        }
+        Err(conflict(RegisterError::Quarantined(source)))
     }
 
     fn claim_of(&self, weighed: &Weighed, now: Now) -> Claim {

@@ -1,5 +1,6 @@
 //! One change of a machine's lease at a time: between asking the control plane and granting, nobody else may be granted
-//! the same source.
+//! the same source. Neither another address of the machine, nor the same address with another hardware address: who is
+//! root on a runner chooses both.
 //!
 //! Owns who is in turn. Bounded by the changes in progress: a machine that waits for nobody has no entry.
 
@@ -11,12 +12,14 @@ use parking_lot::Mutex;
 use tidegate_policy::lease::Mac;
 use tokio::sync::{Mutex as Gate, OwnedMutexGuard};
 
-/// What is changed: all addresses of one machine are one.
+use super::asker::Asker;
+
+/// What is changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Machine {
-    /// On a link.
+enum Machine {
+    /// What a machine on a link holds: all of its addresses are one.
     Seen(Mac),
-    /// Behind a router.
+    /// What an address holds, whoever shows it.
     Address(IpAddr),
 }
 
@@ -35,8 +38,18 @@ pub(super) struct Turn {
 }
 
 impl Turns {
+    /// Waits for the right to change what an asker's address and its machine hold. The address comes first: who has a
+    /// machine's turn waits for nobody any more, so no two wait for each other.
+    pub(super) async fn of(&self, asker: Asker) -> (Turn, Option<Turn>) {
+        let address = self.take(Machine::Address(asker.source)).await;
+        match asker.mac {
+            Some(mac) => (address, Some(self.take(Machine::Seen(mac)).await)),
+            None => (address, None),
+        }
+    }
+
     /// Waits for the right; in the order in which it was asked for.
-    pub(super) async fn take(&self, machine: Machine) -> Turn {
+    async fn take(&self, machine: Machine) -> Turn {
         let gate = Arc::clone(self.gates.lock().entry(machine).or_default());
         // Made before the wait: who gives up waiting tidies up too.
         let mut turn = Turn {

@@ -71,6 +71,7 @@ impl Disk {
     pub(super) fn write(&self, enforcer: &Mutex<Enforcer>, control: &Control, now: tidegate_policy::Moment) {
         let mut journal = self.journal.lock();
         let news = enforcer.lock().take_news();
+        control.keep_sources(now);
         journal.keep(news, now, || enforcer.lock().snapshot());
         control.set_disk(journal.problem().map(ToOwned::to_owned));
     }

@@ -86,6 +86,10 @@ impl Enforcer {
             if control.is_ended(&lease.id) {
                 continue;
             }
+            if control.has_left(lease) {
+                tracing::info!(lease = %lease.id, "a lease of the synced state ended before the restart");
+                continue;
+            }
             if let Err(error) = table.adopt(lease, |source| control.machine_of(source)) {
                 tracing::warn!(lease = %lease.id, %error, "a lease of the synced state is not in place");
             }
@@ -98,7 +102,10 @@ impl Enforcer {
         let was_synced = self.mirror.is_synced();
         for batch in batches {
             newest = Some(batch.at);
-            self.news.add(&batch);
+            // What does not follow on what is held must not come to stand behind it on disk either.
+            if self.mirror.accepts(&batch) {
+                self.news.add(&batch);
+            }
             touched.merge(self.mirror.apply(batch));
         }
         let differs = touched.policies || touched.blocks || was_synced != self.mirror.is_synced();
@@ -166,7 +173,7 @@ impl Enforcer {
     }
 
     /// Everything, for the disk.
-    pub(super) fn snapshot(&self) -> Snapshot {
+    pub(super) fn snapshot(&self) -> Option<Snapshot> {
         Snapshot::of(&self.mirror)
     }
 
@@ -223,6 +230,10 @@ fn compile_large(core: &Core) {
     // Nobody waits for the enforcer meanwhile.
     let compiled: Vec<_> = stale.into_iter().map(StaleLayer::compile).collect();
     let mut enforcer = core.enforcer.lock();
+    if !enforcer.mirror.is_synced() {
+        // It was forgotten meanwhile: what is in force stays until everything was sent anew.
+        return;
+    }
     for layer in compiled {
         enforcer.mirror.put_layer(layer);
     }

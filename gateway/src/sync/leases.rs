@@ -51,7 +51,11 @@ impl<'a> Leases<'a> {
                         });
                     }
                 },
-                LeaseTouch::Gone { id, ending, sources } => changed.extend(self.end(&id, ending, &sources)),
+                LeaseTouch::Gone { id, ending, sources } => {
+                    // Noted first: who puts the lease in place at this moment looks afterwards.
+                    control.note_ended(&id);
+                    changed.extend(self.end(&id, ending, &sources));
+                }
             }
         }
         (changed, refused)

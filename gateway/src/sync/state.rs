@@ -5,12 +5,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
+use compact_str::CompactString;
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tidegate_control_wire::claim::{Claim, End, Granted};
 use tidegate_control_wire::frame::{Ack, RefusedLease, Resume};
 use tidegate_control_wire::mirror::Credentials;
+use tidegate_control_wire::record::LeaseRecord;
+use tidegate_policy::Moment;
 use tidegate_policy::effective::Generation;
 use tidegate_policy::lease::Mac;
 use tokio::sync::{Notify, watch};
@@ -64,6 +67,19 @@ impl LinkState {
 pub(crate) trait EndedLeases: Send + Sync {
     /// True when the lease must not be taken over from the stream again.
     fn is_ended(&self, id: &str) -> bool;
+
+    /// The stream says that a lease has ended: a registration of it that still waits for control's answer is void.
+    fn note_ended(&self, _id: &CompactString) {}
+
+    /// True when a source was quarantined at this time or later, as far as is known from before the gateway started anew:
+    /// a lease that began before has ended.
+    fn was_left(&self, _source: IpAddr, _since: Timestamp) -> bool {
+        false
+    }
+
+    /// Takes down which sources are quarantined. Called before the end of a lease is written to disk: what reads that
+    /// after a restart must find the quarantine too.
+    fn keep_sources(&self, _now: Moment) {}
 
     /// The machine that a leased source was bound to before the gateway started anew.
     fn machine_of(&self, _source: IpAddr) -> Option<Mac> {
@@ -309,6 +325,27 @@ impl Control {
 
     pub(super) fn is_ended(&self, id: &str) -> bool {
         self.ended.get().is_some_and(|ended| ended.is_ended(id))
+    }
+
+    pub(super) fn note_ended(&self, id: &CompactString) {
+        if let Some(ended) = self.ended.get() {
+            ended.note_ended(id);
+        }
+    }
+
+    /// True when a lease of the disk's state ended here, though the disk was not told any more.
+    pub(super) fn has_left(&self, lease: &LeaseRecord) -> bool {
+        let left = |ended: &Arc<dyn EndedLeases>| {
+            let mut sources = lease.sources.iter();
+            sources.any(|source| ended.was_left(*source, lease.started_at))
+        };
+        self.ended.get().is_some_and(left)
+    }
+
+    pub(super) fn keep_sources(&self, now: Moment) {
+        if let Some(ended) = self.ended.get() {
+            ended.keep_sources(now);
+        }
     }
 
     pub(super) fn machine_of(&self, source: IpAddr) -> Option<Mac> {

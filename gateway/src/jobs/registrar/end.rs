@@ -20,7 +20,7 @@ impl Registrar {
         shown: Shown<'_>,
         now: Now,
     ) -> Result<CompactString, EndError> {
-        let _turn = self.turns.take(asker.machine()).await;
+        let _turn = self.turns.of(asker).await;
         let leases = &self.parts.leases;
         let Some(lease) = leases.lease_at(asker.source) else {
             let standing = leases.lookup(asker.source, now.moment).standing;

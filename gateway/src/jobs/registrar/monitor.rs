@@ -20,7 +20,7 @@ impl Registrar {
         claimed: JobIdentity,
         now: Now,
     ) -> Result<CompactString, MonitorError> {
-        let _turn = self.turns.take(asker.machine()).await;
+        let _turn = self.turns.of(asker).await;
         let leases = &self.parts.leases;
         self.make_room(asker, &claimed, now).await;
         if leases.enrich(asker.source, claimed.clone(), now.moment) {

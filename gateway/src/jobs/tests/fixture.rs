@@ -93,8 +93,13 @@ pub(crate) struct FakeControl {
     pub(crate) newer: Mutex<Option<Arc<Credentials>>>,
     pub(crate) claims: Mutex<Vec<Claim>>,
     pub(crate) ends: Mutex<Vec<(String, End)>>,
+    /// What happens between a claim and its answer.
+    pub(crate) meanwhile: Mutex<Option<Meanwhile>>,
     pub(crate) generation: u64,
 }
+
+/// Done with a claim, once.
+pub(crate) type Meanwhile = Box<dyn FnOnce(&Claim) + Send>;
 
 impl FakeControl {
     /// It is asked; others may come to their turn meanwhile.
@@ -150,6 +155,9 @@ impl Authority for FakeControl {
         Box::pin(async move {
             self.asked().await?;
             self.claims.lock().push(claim.clone());
+            if let Some(meanwhile) = self.meanwhile.lock().take() {
+                meanwhile(claim);
+            }
             Ok(Granted {
                 began: Generation(self.generation + 1),
                 members: vec![Member {
@@ -229,6 +237,7 @@ impl World {
             newer: Mutex::default(),
             claims: Mutex::default(),
             ends: Mutex::default(),
+            meanwhile: Mutex::default(),
             generation: 7,
         });
         let leases = Arc::new(LeaseTable::new(vec![network(runners)], Arc::new(policies())));

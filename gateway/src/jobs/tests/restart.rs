@@ -131,3 +131,33 @@ async fn a_lease_that_expired_while_the_gateway_was_down_leaves_its_machine_quar
     let (begun, ended) = world.control.told();
     assert_eq!((begun.len(), &ended), (1, &begun));
 }
+
+/// The disk may not have heard of an end that control was told of: the quarantine that it left says so.
+#[tokio::test]
+async fn a_source_that_was_left_after_a_lease_began_says_that_the_lease_ended() {
+    let world = World::ephemeral();
+    let any = world.tokens.any.expose().to_owned();
+    let shown = Shown {
+        bearer: Some(&any),
+        oidc: None,
+    };
+    world
+        .declare("10.77.1.2", &world.tokens.any, &body("acme/web", "1"), 10)
+        .await
+        .unwrap();
+    world.jobs.end(asker("10.77.1.2"), shown, at(20)).await.unwrap();
+    assert!(world.jobs.outbox().flush(&*world.control).await);
+    let world = world.restarted(30);
+    let keeper = world.jobs.keeper();
+    for (source, began, left) in [
+        ("10.77.1.2", 10, true),
+        ("10.77.1.2", 21, false),
+        ("10.77.1.3", 10, false),
+    ] {
+        assert_eq!(
+            keeper.was_left(ip(source), at(began).wall),
+            left,
+            "{source}, begun at {began}"
+        );
+    }
+}

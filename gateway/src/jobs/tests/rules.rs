@@ -11,9 +11,11 @@ use tidegate_control_wire::record::{Change, CredentialKind, Ending};
 use tidegate_policy::job::Assurance;
 use tidegate_policy::lease::{RegisterError, StaticLease};
 
-use super::fixture::{Mode, World, asker, at, body, claim_of, ip, oidc};
+use super::fixture::{Mode, World, asker, at, body, claim_of, ip, mac, oidc};
+use crate::jobs::asker::Asker;
 use crate::jobs::refused::{AuthError, StartError};
 use crate::jobs::registrar::JOB_LIFETIME;
+use crate::sync::EndedLeases;
 
 #[tokio::test]
 async fn a_runner_token_registers_a_declared_job_for_its_own_address() {
@@ -443,5 +445,51 @@ async fn a_lease_that_can_not_be_put_in_place_after_all_is_taken_back() {
     let (begun, ended) = world.control.told();
     assert_eq!((begun.len(), &ended), (1, &begun));
     let (_, end) = world.control.ends.lock()[0].clone();
-    assert_eq!((end.by, end.ending), (EndedBy::Replaced, Ending::Release));
+    assert_eq!((end.by, end.ending), (EndedBy::Replaced, Ending::Quarantine), "a job frees nothing");
+}
+
+/// Control records a lease and ends it before its answer comes (a provisioner's word, the job's own at another gateway):
+/// the stream, which does not wait for the answer, said so before.
+#[tokio::test]
+async fn a_lease_that_control_ended_before_its_answer_came_is_not_put_in_place() {
+    let world = World::ephemeral();
+    let keeper = Arc::clone(world.jobs.keeper());
+    *world.control.meanwhile.lock() = Some(Box::new(move |claim| keeper.note_ended(&claim.lease.id)));
+    let refused = world
+        .declare("10.77.1.2", &world.tokens.any, &body("acme/web", "1"), 0)
+        .await;
+    assert!(
+        matches!(refused, Err(StartError::Lease(RegisterError::Quarantined(_)))),
+        "{refused:?}"
+    );
+    assert_eq!(world.judged("10.77.1.2", 1), "quarantined");
+    assert!(world.leases.leases().is_empty());
+}
+
+/// Who is root on a runner changes its hardware address between two requests: it is still one source.
+#[tokio::test]
+async fn of_two_machines_at_one_source_at_once_one_wins_while_control_is_away_too() {
+    for mode in [Mode::There, Mode::Away] {
+        let world = World::ephemeral();
+        world.control.set(mode.clone());
+        let any = Some(world.tokens.any.expose());
+        let (web, api) = (body("acme/web", "1"), body("acme/api", "2"));
+        let other = Asker {
+            source: ip("10.77.1.2"),
+            mac: Some(mac(99)),
+        };
+        let (one, two) = tokio::join!(
+            world.start(asker("10.77.1.2"), any, &web, 0),
+            world.start(other, any, &api, 0),
+        );
+        assert!(one.is_ok(), "{one:?}");
+        assert!(
+            matches!(two, Err(StartError::Lease(RegisterError::Held { .. }))),
+            "{two:?}"
+        );
+        let waits = world.jobs.outbox().depth();
+        assert_eq!(waits, usize::from(mode == Mode::Away), "one was granted, {mode:?}");
+        assert_eq!(world.control.claims.lock().len() + waits, 1);
+        assert_eq!(world.judged("10.77.1.2", 1), "web");
+    }
 }

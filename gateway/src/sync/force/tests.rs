@@ -69,6 +69,7 @@ fn gone(id: &str, ending: Ending) -> Change {
     Change::LeaseGone {
         id: id.into(),
         ending,
+        sources: Vec::new(),
     }
 }
 
@@ -178,6 +179,44 @@ struct Nothing;
 impl EndedLeases for Nothing {
     fn is_ended(&self, _: &str) -> bool {
         false
+    }
+}
+
+/// Notes what it is told, and in which order: ends of the stream, and that sources are taken down while the file is what
+/// it was.
+struct Noting {
+    file: std::path::PathBuf,
+    told: Mutex<Vec<String>>,
+    left: Option<(IpAddr, Timestamp)>,
+}
+
+impl Noting {
+    fn new(folder: &Path) -> Self {
+        Self {
+            file: folder.join("state").join(crate::journal::FILE),
+            told: Mutex::default(),
+            left: None,
+        }
+    }
+}
+
+impl EndedLeases for Noting {
+    fn is_ended(&self, _: &str) -> bool {
+        false
+    }
+
+    fn note_ended(&self, id: &CompactString) {
+        self.told.lock().push(format!("{id} ended"));
+    }
+
+    fn was_left(&self, source: IpAddr, since: Timestamp) -> bool {
+        self.left.is_some_and(|(left, at)| left == source && at >= since)
+    }
+
+    fn keep_sources(&self, _: Moment) {
+        let text = std::fs::read_to_string(&self.file).unwrap_or_default();
+        let before = if text.contains("lease-gone") { "after" } else { "before" };
+        self.told.lock().push(format!("sources {before} the file"));
     }
 }
 
@@ -476,4 +515,55 @@ fn a_policy_does_not_wait_for_a_long_block_list_but_nobody_begins_without_it() {
         1,
         "late.test"
     ));
+}
+
+#[test]
+fn an_end_is_noted_and_its_quarantine_is_on_disk_before_the_file_says_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let noting = Arc::new(Noting::new(folder.path()));
+    let mut gateway = Gateway::start_with(folder.path(), noting.clone());
+    gateway.take(vec![snapshot()]);
+    noting.told.lock().clear();
+    gateway.take(vec![batch(false, 6, vec![gone("job-1", Ending::Quarantine)])]);
+    assert_eq!(*noting.told.lock(), ["job-1 ended", "sources before the file"]);
+    let text = std::fs::read_to_string(&noting.file).unwrap();
+    assert!(text.contains("lease-gone"), "{text}");
+}
+
+#[test]
+fn a_lease_of_the_disk_whose_source_was_quarantined_since_it_began_is_not_resurrected() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut gateway = Gateway::start(folder.path());
+    gateway.take(vec![snapshot()]);
+    drop(gateway);
+    for (after, standing) in [(-1, Standing::Leased), (0, Standing::Unleased), (1, Standing::Unleased)] {
+        let left = Some((
+            "10.0.0.1".parse().unwrap(),
+            wall() + jiff::SignedDuration::from_secs(after),
+        ));
+        let noting = Noting {
+            left,
+            ..Noting::new(folder.path())
+        };
+        let again = Gateway::start_with(folder.path(), Arc::new(noting));
+        assert_eq!(again.standing("10.0.0.1"), standing, "left {after} s after it began");
+        assert_eq!(again.standing("10.0.0.2"), Standing::Leased);
+    }
+}
+
+/// After a fault nothing is known until everything was sent anew, and the disk keeps what it had: neither an empty store,
+/// which would give every job a default, nor changes whose forerunners are missing.
+#[test]
+fn what_was_forgotten_leaves_the_disk_as_it_was_until_everything_is_sent_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut gateway = Gateway::start(folder.path());
+    gateway.take(vec![snapshot()]);
+    gateway.enforcer.lock().start_over(&gateway.control);
+    let late = batch(false, 7, vec![policy("org", AUDIT), attach("org:acme", "org")]);
+    gateway.take(vec![late]);
+    assert!(gateway.enforcer.lock().snapshot().is_none());
+    assert_eq!(gateway.judged("10.0.0.1"), Ok("web".into()), "what was in force stays");
+    let again = Gateway::start(folder.path());
+    assert_eq!(again.control.generation(), Generation(5), "nothing is left out");
+    assert_eq!(again.judged("10.0.0.1"), Ok("web".into()));
 }
