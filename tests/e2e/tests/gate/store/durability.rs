@@ -172,7 +172,11 @@ impl Crew {
         }
         let mut again = Auditor::default();
         again.read_on(&mut admin).await;
-        assert_eq!(again.head(), auditor.head(), "the log from its beginning, and as it grew");
+        assert_eq!(
+            again.head(),
+            auditor.head(),
+            "the log from its beginning, and as it grew"
+        );
     }
 }
 
@@ -320,7 +324,9 @@ impl Shift {
     }
 
     async fn until(&mut self, what: &str, enough: impl Fn(&Tally) -> bool) {
-        let waited = tokio::time::timeout(RECOVERY, self.tally.wait_for(enough)).await.is_ok();
+        let waited = tokio::time::timeout(RECOVERY, self.tally.wait_for(enough))
+            .await
+            .is_ok();
         assert!(waited, "waited for {what}; {:?}", *self.tally.borrow());
     }
 

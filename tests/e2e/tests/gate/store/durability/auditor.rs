@@ -116,7 +116,9 @@ fn canonical(value: &Value) -> String {
         Value::Array(items) => format!("[{}]", list(items.iter().map(canonical).collect())),
         Value::Object(fields) => {
             let sorted: BTreeMap<_, _> = fields.iter().collect();
-            let field = |(key, value): (&String, &Value)| format!("{}:{}", Value::from(key.as_str()), canonical(value));
+            let field = |(key, value): (&String, &Value)| {
+                format!("{}:{}", Value::from(key.as_str()), canonical(value))
+            };
             format!("{{{}}}", list(sorted.into_iter().map(field).collect()))
         }
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => value.to_string(),

@@ -10,6 +10,7 @@ use tidegate_control_wire::PROTOCOL;
 use tidegate_control_wire::frame::{Assembler, Frame, Hello, Resume, ServedNetwork, read_line};
 use tidegate_control_wire::mirror::Mirror;
 use tidegate_control_wire::record::Change;
+use tidegate_e2e::PATIENCE;
 use tokio::sync::watch;
 
 use super::plane::{Client, Unanswered};
@@ -123,6 +124,11 @@ impl Follower {
 
     /// Goes on from where it was, and compares what that comes to with what a gateway hears that begins anew.
     pub(super) async fn catch_up(&mut self) {
+        let caught_up = tokio::time::timeout(PATIENCE, self.compare()).await;
+        caught_up.expect("the stream says at once where it is");
+    }
+
+    async fn compare(&mut self) {
         let mut fresh = Mirror::new();
         let mut stream = Stream::open(&mut self.client, None).await.unwrap();
         let committed = |frame: &Frame| matches!(frame, Frame::Commit { .. });

@@ -121,6 +121,9 @@ impl Plane {
 
 impl Drop for Plane {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("control's log ends with:\n{}", self.log());
+        }
         self.kill();
     }
 }
@@ -208,8 +211,9 @@ impl Client {
         }
     }
 
-    /// The answer with a body that goes on.
+    /// The answer with a body that goes on, on a connection of its own: whatever was open is closed.
     pub(super) async fn stream(&mut self, path: &str, body: &Value) -> Result<Incoming, Unanswered> {
+        self.open = None;
         let response = self.send(("POST", path), None, Some(body)).await?;
         match response.status().as_u16() {
             200 => Ok(response.into_body()),
