@@ -118,8 +118,8 @@ impl Keeper {
 }
 
 impl Handle {
-    /// A token of this issuer named a key that is not known: its keys are fetched again, within a minute of the last
-    /// attempt at the soonest. False when the issuer is not configured.
+    /// A token of this issuer named a key that is not known: its keys are fetched again, at once unless that happened
+    /// within the last minute. False when the issuer is not configured.
     pub fn unknown_key(&self, issuer: &str) -> bool {
         let slot = self.slot(issuer);
         slot.inspect(|slot| slot.hurry.notify_one()).is_some()

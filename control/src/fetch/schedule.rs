@@ -14,7 +14,8 @@ pub struct Pace {
     pub interval: Duration,
     /// After the first failure; doubles up to the interval.
     pub retry: Duration,
-    /// At least this long after an attempt, however much somebody hurries.
+    /// At least this long between two attempts that somebody hurried. The first is made at once: whoever rotates keys
+    /// just after a regular look is not made to wait for the next.
     pub hurried: Duration,
 }
 
@@ -34,7 +35,8 @@ impl Pace {
 pub(crate) struct Schedule {
     pace: Pace,
     failures: u32,
-    last: Option<Moment>,
+    /// The last attempt that was hurried, begun or due.
+    hurried: Option<Moment>,
     due: Moment,
 }
 
@@ -44,7 +46,7 @@ impl Schedule {
         Self {
             pace,
             failures: 0,
-            last: None,
+            hurried: None,
             due: now,
         }
     }
@@ -62,7 +64,6 @@ impl Schedule {
     /// An attempt ended well. `chance` (0 is the least, [`u16::MAX`] the most) spreads the next one.
     pub(crate) fn succeeded(&mut self, now: Moment, chance: u16) {
         self.failures = 0;
-        self.last = Some(now);
         self.due = now.plus(spread(self.pace.interval, chance));
     }
 
@@ -70,14 +71,19 @@ impl Schedule {
     pub(crate) fn failed(&mut self, now: Moment, chance: u16) {
         let doubled = self.pace.retry.saturating_mul(1 << self.failures.min(20));
         self.failures = self.failures.saturating_add(1);
-        self.last = Some(now);
         self.due = now.plus(spread(doubled.min(self.pace.interval), chance));
     }
 
     /// Somebody can't wait for the interval.
     pub(crate) fn hurry(&mut self, now: Moment) {
-        let soonest = self.last.map_or(now, |last| last.plus(self.pace.hurried));
-        self.due = self.due.min(soonest.max(now));
+        let soonest = self
+            .hurried
+            .map_or(now, |last| last.plus(self.pace.hurried))
+            .max(now);
+        if soonest < self.due {
+            self.due = soonest;
+            self.hurried = Some(soonest);
+        }
     }
 }
 
@@ -135,17 +141,23 @@ mod tests {
         let mut schedule = Schedule::new(Pace::every(HOUR), at(0));
         schedule.succeeded(at(0), 0);
         schedule.hurry(at(1));
-        assert_eq!(schedule.due(), at(60));
-        schedule.hurry(at(30));
-        assert_eq!(schedule.due(), at(60));
-        schedule.succeeded(at(60), 0);
+        assert_eq!(schedule.due(), at(1), "a regular attempt does not count");
+        schedule.hurry(at(1));
+        schedule.succeeded(at(1), 0);
+        for now in [2, 30, 59] {
+            schedule.hurry(at(now));
+            assert_eq!(schedule.due(), at(61), "hurried at {now}");
+        }
+        schedule.failed(at(61), 0);
+        let retry = schedule.due();
+        schedule.hurry(at(62));
+        assert_eq!(
+            schedule.due(),
+            retry,
+            "nobody is made to wait longer by being in a hurry"
+        );
+        schedule.succeeded(retry, 0);
         schedule.hurry(at(500));
         assert_eq!(schedule.due(), at(500));
-        // Nobody is made to wait longer by being in a hurry.
-        let mut schedule = Schedule::new(Pace::every(HOUR), at(0));
-        schedule.failed(at(0), 0);
-        let due = schedule.due();
-        schedule.hurry(at(1));
-        assert_eq!(schedule.due(), due);
     }
 }
