@@ -174,6 +174,16 @@ CREATE TABLE lease_sources (
 CREATE INDEX lease_sources_by_source ON lease_sources (source);
 CREATE INDEX lease_sources_by_job ON lease_sources (job_id);
 
+-- Whose lease on which source ended last without anybody's word that its machine is gone: gateways may still have the
+-- source in quarantine, and a provisioner that frees it names no job.
+CREATE TABLE ended_sources (
+    group_name TEXT COLLATE "C" NOT NULL,
+    source TEXT COLLATE "C" NOT NULL,
+    job_id TEXT COLLATE "C" NOT NULL REFERENCES jobs (id) ON DELETE CASCADE,
+    PRIMARY KEY (group_name, source)
+);
+CREATE INDEX ended_sources_by_job ON ended_sources (job_id);
+
 -- Proofs that are good once.
 CREATE TABLE proofs (
     issuer TEXT COLLATE "C" NOT NULL,

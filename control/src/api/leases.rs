@@ -17,7 +17,7 @@ use super::jobs::Ended;
 use super::lists::{Paging, page_request};
 use super::problem::{Code, Refused};
 use super::state::ApiState;
-use crate::model::{LeaseView, Page, PageRequest, Role};
+use crate::model::{Job, LeaseView, Page, PageRequest, Role};
 use crate::store::LeaseFilter;
 
 /// Which leases are listed.
@@ -85,12 +85,30 @@ pub(super) async fn list_leases(
 }
 
 /// Ends whatever lease holds a source, and frees the source: its machine is gone.
+///
+/// Where the job has ended by itself, it frees the source all the same; `ended` is false then.
 #[utoipa::path(delete, path = "/leases", tag = "jobs", params(WhichSource), responses((status = 200, body = Ended)))]
 pub(super) async fn clear_source(
     State(state): State<ApiState>,
     caller: Caller,
     Params(which): Params<WhichSource>,
 ) -> Result<Response, Refused> {
+    let job = job_at(&state, &caller, which).await?;
+    let by = match caller.role() {
+        Role::Provisioner => EndedBy::Provisioner,
+        Role::Admin | Role::Editor | Role::Viewer | Role::Gateway | Role::Runner => EndedBy::Operator,
+    };
+    let ended = state
+        .hub
+        .end(&job, by, Ending::Release)
+        .await
+        .map_err(errors::of_query)?;
+    let id = job.lease.id.to_string();
+    Ok(axum::Json(Ended { id, ended }).into_response())
+}
+
+/// The job whose lease holds a source, else the one that left it behind.
+async fn job_at(state: &ApiState, caller: &Caller, which: WhichSource) -> Result<Job, Refused> {
     let filter = LeaseFilter {
         owners: caller.owners(),
         networks: caller.networks(),
@@ -105,35 +123,27 @@ pub(super) async fn clear_source(
         .await
         .map_err(errors::of_query)?
         .items;
-    let lease = match held.as_slice() {
-        [] => {
-            let detail = format!("no lease that this token reaches holds {}", which.source);
-            return Err(Refused::not_found(detail).field("source"));
-        }
-        [lease] => lease,
-        several => {
-            let networks: Vec<String> = several
-                .iter()
-                .map(|one| format!("{} of {}", one.network, one.group))
-                .collect();
-            let detail = format!(
-                "{} is held in several networks ({}); say which with ?network=",
-                which.source,
-                networks.join(", ")
-            );
-            return Err(Refused::new(StatusCode::CONFLICT, Code::Conflict, detail).field("network"));
-        }
-    };
-    let job = state.store.job(&lease.job_id).await.map_err(errors::of_query)?;
-    let by = match caller.role() {
-        Role::Provisioner => EndedBy::Provisioner,
-        Role::Admin | Role::Editor | Role::Viewer | Role::Gateway | Role::Runner => EndedBy::Operator,
-    };
-    let ended = state
-        .hub
-        .end(&job, by, Ending::Release)
-        .await
-        .map_err(errors::of_query)?;
-    let id = lease.job_id.clone();
-    Ok(axum::Json(Ended { id, ended }).into_response())
+    let mut jobs = Vec::with_capacity(held.len());
+    for lease in &held {
+        jobs.push(state.store.job(&lease.job_id).await.map_err(errors::of_query)?);
+    }
+    if jobs.is_empty() {
+        jobs = state.store.left_behind(&filter).await.map_err(errors::of_query)?;
+    }
+    if jobs.len() > 1 {
+        let networks: Vec<String> = jobs
+            .iter()
+            .map(|job| format!("{} of {}", job.lease.network, job.group))
+            .collect();
+        let detail = format!(
+            "{} is held in several networks ({}); say which with ?network=",
+            which.source,
+            networks.join(", ")
+        );
+        return Err(Refused::new(StatusCode::CONFLICT, Code::Conflict, detail).field("network"));
+    }
+    jobs.pop().ok_or_else(|| {
+        let detail = format!("no lease that this token reaches holds {}", which.source);
+        Refused::not_found(detail).field("source")
+    })
 }

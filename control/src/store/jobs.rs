@@ -10,6 +10,9 @@ use super::sql::Sql;
 use super::{Micros, Store, StoreError};
 use crate::model::{Job, LeaseView, Page, PageRequest};
 
+/// Groups in which one address can have been left behind, that are looked at.
+const MAX_LEFT: i64 = 100;
+
 /// Which jobs are wanted; what is absent limits nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct JobFilter {
@@ -98,15 +101,7 @@ impl Store {
             "SELECT held.group_name, held.source, jobs.record FROM lease_sources AS held \
              JOIN jobs ON jobs.id = held.job_id WHERE 1 = 1",
         );
-        one_of(&mut sql, " AND jobs.owner IN ", &filter.owners)?;
-        one_of(&mut sql, " AND jobs.network IN ", &filter.networks)?;
-        equals(&mut sql, " AND held.group_name = ", filter.group.as_deref())?;
-        equals(
-            &mut sql,
-            " AND held.source = ",
-            filter.source.map(text).as_deref(),
-        )?;
-        equals(&mut sql, " AND jobs.network = ", filter.network.as_deref())?;
+        narrow(&mut sql, filter)?;
         if let Some(after) = &request.after {
             // A source has no slash, a group may.
             let (group, source) = after.rsplit_once('/').ok_or_else(bad_cursor)?;
@@ -125,6 +120,20 @@ impl Store {
         })
     }
 
+    /// The jobs whose leases on a source ended last, one a group, where nobody has said since that their machine is gone:
+    /// gateways may have the source in quarantine. A source that is held again is left out.
+    pub async fn left_behind(&self, filter: &LeaseFilter) -> Result<Vec<Job>, StoreError> {
+        let mut sql = Sql::new(
+            "SELECT jobs.group_name, jobs.record, jobs.ended_at, jobs.ended_by FROM ended_sources AS held \
+             JOIN jobs ON jobs.id = held.job_id WHERE NOT EXISTS (SELECT 1 FROM lease_sources AS living \
+             WHERE living.group_name = held.group_name AND living.source = held.source)",
+        );
+        narrow(&mut sql, filter)?;
+        sql.push(" ORDER BY held.group_name LIMIT ").number(MAX_LEFT);
+        let rows = sql.fetch_all(self.db.read()).await?;
+        rows.iter().map(read_job).collect()
+    }
+
     /// The job whose lease holds a source: in one group, or in any, the newest first.
     pub async fn lease_at(&self, group: Option<&str>, source: IpAddr) -> Result<Option<Job>, StoreError> {
         let mut sql = Sql::new(
@@ -137,6 +146,16 @@ impl Store {
         let rows = sql.fetch_all(self.db.read()).await?;
         rows.first().map(read_job).transpose()
     }
+}
+
+/// The conditions of a filter, for `held` sources of `jobs`.
+fn narrow(sql: &mut Sql, filter: &LeaseFilter) -> Result<(), StoreError> {
+    one_of(sql, " AND jobs.owner IN ", &filter.owners)?;
+    one_of(sql, " AND jobs.network IN ", &filter.networks)?;
+    equals(sql, " AND held.group_name = ", filter.group.as_deref())?;
+    equals(sql, " AND held.source = ", filter.source.map(text).as_deref())?;
+    equals(sql, " AND jobs.network = ", filter.network.as_deref())?;
+    Ok(())
 }
 
 fn text(source: IpAddr) -> String {

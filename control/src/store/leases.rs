@@ -104,6 +104,13 @@ impl Store {
     }
 }
 
+/// Remembers whose the sources of leases were that end into quarantine; of two on a source, the one that ends last.
+const LEFT_BEHIND: [&str; 2] = [
+    "INSERT INTO ended_sources (group_name, source, job_id) \
+     SELECT group_name, source, job_id FROM lease_sources WHERE job_id IN ",
+    " ON CONFLICT (group_name, source) DO UPDATE SET job_id = excluded.job_id",
+];
+
 /// How a lease ends.
 #[derive(Clone, Copy, Debug)]
 struct Fate {
@@ -140,9 +147,13 @@ impl Tx<'_> {
         if get::<Option<i64>>(&row, "ended_at")?.is_some() {
             let known: Option<String> = get(&row, "ending")?;
             let known: Ending = word("ending", known.as_deref().unwrap_or("quarantine"))?;
-            if known == Ending::Quarantine && end.ending == Ending::Release {
+            if known == Ending::Quarantine && end.ending == Ending::Release && self.is_last(id).await? {
                 sqlx::query("UPDATE jobs SET ending = $1 WHERE id = $2")
                     .bind(ending_text(Ending::Release))
+                    .bind(id)
+                    .execute(&mut *self.connection())
+                    .await?;
+                sqlx::query("DELETE FROM ended_sources WHERE job_id = $1")
                     .bind(id)
                     .execute(&mut *self.connection())
                     .await?;
@@ -158,6 +169,19 @@ impl Tx<'_> {
             ending: end.ending,
         };
         self.end_lease(id, &held_by, fate).await
+    }
+
+    /// True when nobody has had the sources of this lease since it ended: its machine may still sit at them.
+    async fn is_last(&mut self, id: &str) -> Result<bool, StoreError> {
+        let row = sqlx::query(
+            "SELECT COUNT(*) AS still FROM ended_sources AS held WHERE held.job_id = $1 AND NOT EXISTS \
+             (SELECT 1 FROM lease_sources AS living \
+             WHERE living.group_name = held.group_name AND living.source = held.source)",
+        )
+        .bind(id)
+        .fetch_one(&mut *self.connection())
+        .await?;
+        Ok(get::<i64>(&row, "still")? > 0)
     }
 
     /// Ends a living lease of a group; false when there is none.
@@ -176,12 +200,32 @@ impl Tx<'_> {
         if ended.rows_affected() == 0 {
             return Ok(false);
         }
+        self.note_left(&[id], fate.ending).await?;
         sqlx::query("DELETE FROM lease_sources WHERE job_id = $1")
             .bind(id)
             .execute(&mut *self.connection())
             .await?;
         self.change_in(ChangeKind::Lease, id, group).await?;
         Ok(true)
+    }
+
+    /// Notes what becomes of the sources of leases that end, while they still hold them.
+    async fn note_left(&mut self, ids: &[&str], ending: Ending) -> Result<(), StoreError> {
+        let sql = match ending {
+            Ending::Quarantine => Sql::new(LEFT_BEHIND[0]),
+            Ending::Release => Sql::new(
+                "DELETE FROM ended_sources WHERE (group_name, source) IN \
+                 (SELECT group_name, source FROM lease_sources WHERE job_id IN ",
+            ),
+        };
+        // A sweep's list has another length every time; the end of one job is always the same statement.
+        let mut sql = if ids.len() == 1 { sql } else { sql.once() };
+        sql.texts(ids.iter().copied()).push(match ending {
+            Ending::Quarantine => LEFT_BEHIND[1],
+            Ending::Release => ")",
+        });
+        sql.execute(self.connection()).await?;
+        Ok(())
     }
 
     /// Ends up to [`SWEEP`] leases, the longest overdue first.
@@ -206,6 +250,8 @@ impl Tx<'_> {
             .push(" WHERE id IN ")
             .texts(listed());
         ended.execute(self.connection()).await?;
+        self.note_left(&listed().collect::<Vec<_>>(), Ending::Quarantine)
+            .await?;
         let mut freed = Sql::new("DELETE FROM lease_sources WHERE job_id IN ").once();
         freed.texts(listed());
         freed.execute(self.connection()).await?;

@@ -7,8 +7,8 @@ use sqlx::any::AnyRow;
 use tidegate_control_wire::frame::MAX_LINE;
 use tidegate_control_wire::oidc::Issuer;
 use tidegate_control_wire::record::{
-    BlockChange, BlockLayer, Change, Ending, MAX_BLOCK_CHANGE, MAX_VERSIONS, PolicyRecord, SetRecord,
-    TokenRecord, VersionRecord,
+    BlockChange, BlockLayer, Change, Ending, LeaseRecord, MAX_BLOCK_CHANGE, MAX_VERSIONS, PolicyRecord,
+    SetRecord, TokenRecord, VersionRecord,
 };
 use tidegate_policy::job::Scope;
 
@@ -271,10 +271,7 @@ pub(super) async fn leases(
             let id = CompactString::from(get::<&str>(&row, "id")?);
             let change = match get::<Option<&str>>(&row, "ending")? {
                 None => Change::Lease(json("a lease", get(&row, "record")?)?),
-                Some(ending) => Change::LeaseGone {
-                    id: id.clone(),
-                    ending: word("a lease's ending", ending)?,
-                },
+                Some(ending) => lease_ended(&row, id.clone(), word("a lease's ending", ending)?)?,
             };
             leases.insert(id, change);
         }
@@ -282,11 +279,20 @@ pub(super) async fn leases(
     Ok(leases)
 }
 
+fn lease_ended(row: &AnyRow, id: CompactString, ending: Ending) -> Result<Change, StoreError> {
+    let sources = match ending {
+        Ending::Quarantine => Vec::new(),
+        Ending::Release => json::<LeaseRecord>("a lease", get(row, "record")?)?.sources,
+    };
+    Ok(Change::LeaseGone { id, ending, sources })
+}
+
 /// A lease that ended so long ago that the store has forgotten how.
 pub(super) fn lease_gone(id: CompactString) -> Change {
     Change::LeaseGone {
         id,
         ending: Ending::Quarantine,
+        sources: Vec::new(),
     }
 }
 

@@ -324,7 +324,8 @@ pub(crate) async fn what_was_forgotten_is_told_as_gone(bench: Bench) {
         told,
         [Change::LeaseGone {
             id: "job_1".into(),
-            ending
+            ending,
+            sources: Vec::new(),
         }],
         "the safe one of two endings"
     );

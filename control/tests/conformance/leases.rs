@@ -1,7 +1,7 @@
 //! Leases: one holder a source, one use a proof, one answer a claim; whoever asks at the same moment.
 
 use tidegate_control::model::NewToken;
-use tidegate_control::store::{Since, Store, StoreError};
+use tidegate_control::store::{LeaseFilter, Since, Store, StoreError};
 use tidegate_control_wire::claim::{Claim, EndedBy, OnceProof, Refusal};
 use tidegate_control_wire::record::{Change, Ending};
 use tidegate_control_wire::secret::Role;
@@ -219,7 +219,8 @@ pub(crate) async fn a_source_is_held_in_its_group_until_replaced_ended_or_expire
         [
             Change::LeaseGone {
                 id: "job_1".into(),
-                ending: Ending::Quarantine
+                ending: Ending::Quarantine,
+                sources: Vec::new(),
             },
             Change::Lease(third.record.clone()),
         ],
@@ -344,9 +345,14 @@ pub(crate) async fn an_end_is_told_once_and_a_release_is_told_on(bench: Bench) {
     );
     assert!(job.ended_at.unwrap().as_microsecond() >= job.lease.started_at.as_microsecond());
     let gone = |ending| {
+        let sources = match ending {
+            Ending::Quarantine => Vec::new(),
+            Ending::Release => began.record.sources.clone(),
+        };
         [Change::LeaseGone {
             id: "job_1".into(),
             ending,
+            sources,
         }]
     };
     assert_eq!(
@@ -354,6 +360,18 @@ pub(crate) async fn an_end_is_told_once_and_a_release_is_told_on(bench: Bench) {
         gone(Ending::Quarantine)
     );
 
+    let left = async |source: &str| {
+        let filter = LeaseFilter {
+            source: Some(source.parse().unwrap()),
+            ..LeaseFilter::default()
+        };
+        let jobs = store.left_behind(&filter).await.unwrap();
+        jobs.iter()
+            .map(|job| job.lease.id.to_string())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(left("10.0.0.1").await, ["job_1"]);
+    assert_eq!(left("10.0.0.2").await, [""; 0]);
     let after = *store.db().newest().borrow();
     assert!(
         !store
@@ -373,6 +391,7 @@ pub(crate) async fn an_end_is_told_once_and_a_release_is_told_on(bench: Bench) {
         gone(Ending::Release),
         "the machine is gone: its address is free"
     );
+    assert_eq!(left("10.0.0.1").await, [""; 0]);
     assert!(
         !store
             .end_job("job_1", None, &end(EndedBy::Job, Ending::Quarantine))
@@ -382,6 +401,19 @@ pub(crate) async fn an_end_is_told_once_and_a_release_is_told_on(bench: Bench) {
     assert_eq!(told(&store, after, "a").await, gone(Ending::Release));
     let job = store.job("job_1").await.unwrap();
     assert_eq!(job.ended_by, Some(EndedBy::Job), "who ended it stays");
+    // Once another job has had the source, the word about the first one's machine frees nothing.
+    for id in ["job_2", "job_3"] {
+        claimed(&store, &claim(id, &["10.0.0.1"])).await;
+        assert_eq!(left("10.0.0.1").await, [""; 0], "it is held");
+        let quarantine = end(EndedBy::Job, Ending::Quarantine);
+        assert!(store.end_job(id, None, &quarantine).await.unwrap());
+        assert_eq!(left("10.0.0.1").await, [id]);
+    }
+    let after = *store.db().newest().borrow();
+    let late = end(EndedBy::Provisioner, Ending::Release);
+    assert!(!store.end_job("job_2", None, &late).await.unwrap());
+    assert_eq!(told(&store, after, "a").await, []);
+    assert_eq!(left("10.0.0.1").await, ["job_3"]);
     for unknown in NASTY {
         let outcome = store
             .end_job(unknown, None, &end(EndedBy::Job, Ending::Release))

@@ -104,12 +104,12 @@ impl Mirror {
                     touches.push(LeaseTouch::New(Box::new(lease)));
                 }
             }
-            Change::LeaseGone { id, ending } => {
-                let sources = self.leases.remove(&id).map(|lease| lease.sources);
+            Change::LeaseGone { id, ending, sources } => {
+                let held = self.leases.remove(&id).map(|lease| lease.sources);
                 touches.push(LeaseTouch::Gone {
                     id,
                     ending,
-                    sources: sources.unwrap_or_default(),
+                    sources: held.unwrap_or(sources),
                 });
             }
         }

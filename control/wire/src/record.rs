@@ -254,6 +254,10 @@ pub enum Change {
         id: CompactString,
         /// What becomes of its sources.
         ending: Ending,
+        /// The sources that are free now, with [`Ending::Release`]: of a lease that ended earlier, with its sources left in
+        /// quarantine, nobody but the store knows them any more.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        sources: Vec<IpAddr>,
     },
 }
 

@@ -116,6 +116,7 @@ fn lease_gone(id: &str, ending: Ending) -> Change {
     Change::LeaseGone {
         id: id.into(),
         ending,
+        sources: Vec::new(),
     }
 }
 
