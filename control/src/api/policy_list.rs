@@ -35,7 +35,7 @@ pub(super) struct Filter {
     attached: Option<bool>,
     /// Policies that permit this: `NAME[:PORT][/PROTO]`. The global block list is not looked at.
     #[serde(default)]
-    #[param(example = "registry.npmjs.example:443")]
+    #[param(example = "packages.example:443")]
     endpoint: Option<String>,
     /// `next` of the page before.
     #[serde(default)]
