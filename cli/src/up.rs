@@ -57,7 +57,7 @@ struct InProcess {
 }
 
 impl Connector for InProcess {
-    fn origin(&self) -> &str {
+    fn origin(&self) -> &'static str {
         "http://in-process"
     }
 
