@@ -12,6 +12,7 @@
 
 mod attachments;
 mod audit;
+mod away;
 mod bench;
 mod block;
 mod changes;
@@ -57,6 +58,12 @@ suite! {
         the_history_of_an_update_shows_what_changed
         a_rollback_is_a_new_version_with_the_old_text
         a_version_says_from_which_change_on_it_governs
+    }
+    away {
+        who_is_known_less_replaces_nobody_however_new
+        a_spent_proof_makes_no_second_job_though_nobody_could_be_asked
+        a_proof_that_control_forgets_by_now_registers_nothing
+        what_was_granted_began_where_its_gateway_stood
     }
     sets {
         a_set_is_kept_as_written_and_has_versions

@@ -13,7 +13,7 @@ use crate::record::{Ending, LeaseRecord};
 /// A lease to be recorded. Asking again with the same lease id is the same claim: it is answered as the first time.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Claim {
-    /// The lease. `began` is the store's to fill in.
+    /// The lease. `began` is the store's to fill in, but for one that was granted while control was away.
     pub lease: LeaseRecord,
     /// Leases that it replaces, by the rules of the lease table.
     #[serde(default)]
@@ -21,7 +21,8 @@ pub struct Claim {
     /// A proof that may be used once.
     #[serde(default)]
     pub proof: Option<OnceProof>,
-    /// It was granted while control was away: it is recorded, not judged again.
+    /// It was granted while control was away: it is recorded in any case, as ended where somebody else has the source or
+    /// the proof by a better right.
     #[serde(default)]
     pub granted: bool,
 }

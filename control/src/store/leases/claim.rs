@@ -78,13 +78,18 @@ impl Prepared {
         {
             return Ok(Err(refused));
         }
-        let fate = self.fate(&standing.holders, now);
+        let fate = self.fate(&standing, now);
         let ended = self.make_way(tx, &standing.holders, fate.is_none()).await?;
         // After the ends of those whose sources it takes: gateways see them in this order.
         let generation = tx
             .change_in(ChangeKind::Lease, &self.record.id, &self.group)
             .await?;
-        self.record.began = generation;
+        // What was granted while control was away began where its gateway stood: a version that came since is not its.
+        self.record.began = if self.granted {
+            generation.min(self.record.began)
+        } else {
+            generation
+        };
         self.insert(tx, fate).await?;
         Ok(Ok(Claimed {
             record: self.record,
@@ -124,6 +129,14 @@ impl Prepared {
             let detail = "this proof was used for another job; a job asks for one of its own".to_owned();
             return Err((Refusal::Replayed, detail));
         }
+        if let Some(proof) = &self.proof
+            && Micros::from(proof.expires_at) <= now
+        {
+            // Whether it was used is forgotten by now; a gateway whose clock is behind still takes it.
+            let detail =
+                "the proof's time is over; compare the clocks of gateway and control plane".to_owned();
+            return Err((Refusal::TokenGone, detail));
+        }
         if Micros::from(self.record.expires_at) <= now {
             return Err((
                 Refusal::Invalid,
@@ -146,7 +159,7 @@ impl Prepared {
     }
 
     /// How it ended already; only what was granted while control was away can have.
-    fn fate(&self, holders: &[Holder], now: Micros) -> Option<Fate> {
+    fn fate(&self, standing: &Standing, now: Micros) -> Option<Fate> {
         if !self.granted {
             return None;
         }
@@ -159,15 +172,20 @@ impl Prepared {
         if over <= now {
             return Some(quarantine(over, EndedBy::Expiry));
         }
+        // A proof is one job's, whoever could not be asked: else a slow control plane would be a way to use it twice.
+        let spent = |job: &String| !self.replaces.iter().any(|replaced| replaced == job.as_str());
+        if standing.spent_for.as_ref().is_some_and(spent) {
+            return Some(quarantine(now, EndedBy::Replaced));
+        }
         // Two gateways of a group that could not ask each other: the newer one stands. Of two that began together the
-        // one with the greater id, so that it is the same whoever is heard first.
+        // one with the greater id, so that it is the same whoever is heard first. But who is known less replaces nobody
+        // ("Who is asking"): a job could trade its own lease for a weaker one at a gateway that does not know it.
         let mine = (Micros::from(self.record.started_at), &self.record.id);
+        let assurance = self.record.identity.assurance;
         let stays = |one: &&Holder| one.expires > now && !self.replaces.contains(&one.id);
-        let newer = holders
-            .iter()
-            .filter(stays)
-            .any(|one| (one.started, &one.id) > mine);
-        newer.then(|| quarantine(now, EndedBy::Replaced))
+        let wins = |one: &Holder| one.assurance > assurance || (one.started, &one.id) > mine;
+        let lost = standing.holders.iter().filter(stays).any(wins);
+        lost.then(|| quarantine(now, EndedBy::Replaced))
     }
 
     /// Ends what it replaces, and what else is on its sources when it stands.

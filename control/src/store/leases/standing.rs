@@ -3,9 +3,10 @@
 use compact_str::CompactString;
 use sqlx::any::AnyRow;
 use tidegate_control_wire::record::LeaseRecord;
+use tidegate_policy::job::Assurance;
 
 use super::claim::Prepared;
-use crate::store::read::{get, json};
+use crate::store::read::{get, json, word};
 use crate::store::sql::Sql;
 use crate::store::{Micros, StoreError, Tx};
 
@@ -22,6 +23,7 @@ pub(super) struct Holder {
     pub(super) source: String,
     pub(super) owner: String,
     pub(super) repo: String,
+    pub(super) assurance: Assurance,
     pub(super) started: Micros,
     pub(super) expires: Micros,
 }
@@ -55,7 +57,7 @@ impl Standing {
         // goes on to read the whole group.
         for source in &claim.sources {
             sql.push(
-                " UNION ALL SELECT 2, jobs.id, held.source, jobs.owner, jobs.repo, '', jobs.started_at, \
+                " UNION ALL SELECT 2, jobs.id, held.source, jobs.owner, jobs.repo, jobs.assurance, jobs.started_at, \
                  jobs.expires_at, 0 FROM lease_sources AS held JOIN jobs ON jobs.id = held.job_id \
                  WHERE held.group_name = ",
             );
@@ -92,6 +94,8 @@ impl Standing {
                 source: get(row, "text")?,
                 owner: get(row, "owner")?,
                 repo: get(row, "repo")?,
+                // It stands where the record does for others.
+                assurance: word("a lease's assurance", get(row, "record")?)?,
                 started: Micros(get(row, "started_at")?),
                 expires: Micros(get(row, "expires_at")?),
             }),
