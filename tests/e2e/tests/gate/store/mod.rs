@@ -2,9 +2,17 @@
 //!
 //! Every test has a control plane and a gateway as processes of their own, over TLS.
 
+mod bad_input;
+mod claims;
+mod durability;
+mod global_block;
+mod identity;
 mod next_job;
+mod oidc;
 mod policies;
 mod precedence;
+mod provisioner;
+mod resilience;
 
 use serde_json::Value;
 use tidegate_e2e::store::{Fleet, OWNER};
@@ -65,4 +73,13 @@ fn problem(answer: &tidegate_lab::Answer) -> (u16, String) {
         answer.status,
         document["code"].as_str().unwrap_or_default().to_owned(),
     )
+}
+
+/// A time so many seconds from now, as the API writes it.
+fn in_seconds(seconds: u64) -> String {
+    let at = std::process::Command::new("date")
+        .args(["-u", "-d", &format!("+{seconds} seconds"), "+%Y-%m-%dT%H:%M:%SZ"])
+        .output()
+        .unwrap();
+    String::from_utf8(at.stdout).unwrap().trim().to_owned()
 }
