@@ -5,7 +5,7 @@ CARGO ?= cargo
 # The tests drive real clients: no CA bundle, proxy or resolver of this shell may reach them.
 TEST_ENV = env -u SSL_CERT_FILE -u SSL_CERT_DIR -u CURL_CA_BUNDLE -u GIT_SSL_CAINFO
 
-.PHONY: demo test lint unit e2e bench build deny clean-lab
+.PHONY: demo test lint unit api e2e bench build deny clean-lab
 
 demo:
 	packaging/install-deps.sh build demo
@@ -17,7 +17,7 @@ build:
 	$(CARGO) build --release --package tidegate
 
 # Tiers in order of how fast they fail. The last one ends with the runner's closing line.
-test: test-deps lint unit e2e
+test: test-deps lint unit api e2e
 
 .PHONY: test-deps
 test-deps:
@@ -32,6 +32,11 @@ lint:
 unit:
 	$(TEST_ENV) $(CARGO) test --quiet --package tidegate-policy --doc
 	$(TEST_ENV) $(CARGO) test --workspace --exclude tidegate-e2e --lib --bins --tests
+
+# The control plane's API against its own description, by schemathesis (installed below target/).
+api:
+	$(CARGO) build --quiet --package tidegate
+	tests/schemathesis/run.sh --max-examples 20
 
 e2e:
 	$(CARGO) build --quiet --package tidegate

@@ -10,7 +10,7 @@ set -eu
 build="build-essential ca-certificates"
 demo="nftables iproute2 procps curl git dnsutils openssl"
 # The clients and servers that the end-to-end tests drive.
-tests="openssh-server openssh-client ncat socat postgresql postgresql-client python3 python3-pip iputils-ping tcpdump"
+tests="openssh-server openssh-client ncat socat postgresql postgresql-client python3 python3-pip python3-venv iputils-ping tcpdump"
 # The peers that Tidegate is measured beside, and what counts system calls.
 bench="unbound haproxy strace"
 
