@@ -20,5 +20,6 @@ pub mod plane;
 pub mod server;
 pub mod store;
 pub mod sync;
+mod throttle;
 pub mod view;
 mod world;

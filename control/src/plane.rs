@@ -86,7 +86,7 @@ impl ControlPlane {
         let keys = world::follow_issuers(&store, &config.oidc, &mut tasks).await?;
         world::follow_feed(&store, config.feed.as_ref(), &mut tasks).await?;
         let state = ApiState::new(store.clone(), view, hub.clone());
-        let router = api::router(state).merge(sync::router(SyncState { store, hub, keys }));
+        let router = api::router(state).merge(sync::router(SyncState::new(store, hub, keys)));
         Ok(Self {
             listener,
             router,

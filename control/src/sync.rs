@@ -9,6 +9,8 @@ mod hub;
 mod leases;
 mod stream;
 
+use std::sync::Arc;
+
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::StatusCode;
 use axum::routing::post;
@@ -28,15 +30,26 @@ const MAX_BODY: usize = 4 << 20;
 /// What the endpoints share.
 #[derive(Clone)]
 pub struct SyncState {
-    /// The store.
-    pub store: Store,
-    /// Who is connected.
-    pub hub: Hub,
-    /// Issuers whose keys are followed.
-    pub keys: Handle,
+    store: Store,
+    hub: Hub,
+    keys: Handle,
+    wrong: Arc<auth::Wrong>,
 }
 
-/// The endpoints of the gateways.
+impl SyncState {
+    /// The endpoints' side of a store: who is connected, and the issuers whose keys are followed.
+    pub fn new(store: Store, hub: Hub, keys: Handle) -> Self {
+        Self {
+            store,
+            hub,
+            keys,
+            wrong: Arc::default(),
+        }
+    }
+}
+
+/// The endpoints of the gateways. Requests carry the address of their sender as `ConnectInfo<SocketAddr>`; without it, all
+/// share one allowance for wrong tokens.
 pub fn router(state: SyncState) -> Router {
     Router::new()
         .route(STREAM_PATH, post(stream::open))
@@ -57,3 +70,6 @@ async fn unknown_key(State(state): State<SyncState>, _caller: auth::Caller, Json
         StatusCode::NOT_FOUND
     }
 }
+
+#[cfg(test)]
+mod tests;

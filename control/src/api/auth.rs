@@ -3,8 +3,6 @@
 //! Owns the cache of good tokens, the allowance for wrong ones, and what a caller may touch by owner. Which role may use
 //! which route is [`super::access`]'s table.
 
-mod throttle;
-
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,12 +17,12 @@ use quick_cache::sync::Cache;
 use tidegate_control_wire::secret::{TokenDigest, digest};
 use tidegate_policy::job::Scope;
 
-use self::throttle::Throttle;
 use super::errors;
 use super::problem::{Code, Refused};
 use super::state::Clock;
 use crate::model::{Actor, Role, Token};
 use crate::store::{Store, StoreError};
+use crate::throttle::Throttle;
 
 /// Tokens that are remembered.
 const CACHE: usize = 4_096;

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use compact_str::CompactString;
@@ -29,6 +30,8 @@ const MAX_REFUSALS: usize = 1_024;
 pub struct Hub {
     store: Store,
     members: Arc<Mutex<BTreeMap<CompactString, Seat>>>,
+    /// Seats given so far: no two are of one number.
+    seats: Arc<AtomicU64>,
     refusals: Arc<Mutex<Vec<(CompactString, String)>>>,
 }
 
@@ -52,7 +55,10 @@ pub(super) struct Presence {
 impl Drop for Presence {
     fn drop(&mut self) {
         let mut members = self.hub.members.lock();
-        if members.get(&self.gateway).is_some_and(|seat| seat.number == self.number) {
+        if members
+            .get(&self.gateway)
+            .is_some_and(|seat| seat.number == self.number)
+        {
             members.remove(&self.gateway);
         }
     }
@@ -83,6 +89,7 @@ impl Hub {
         Self {
             store,
             members: Arc::default(),
+            seats: Arc::default(),
             refusals: Arc::default(),
         }
     }
@@ -95,12 +102,12 @@ impl Hub {
         }
     }
 
-    /// Gives a gateway its seat. An older connection of the same gateway loses it and is told so by its receiver.
-    pub(super) fn join(&self, hello: &Hello) -> (Presence, watch::Receiver<Generation>) {
-        let held = hello.resume.as_ref().map_or(Generation(0), |resume| resume.generation);
+    /// Gives a gateway that holds everything up to `held` its seat. An older connection of the same gateway loses it and
+    /// is told so by its receiver, which ends.
+    pub(super) fn join(&self, hello: &Hello, held: Generation) -> (Presence, watch::Receiver<Generation>) {
         let (in_force, seen) = watch::channel(held);
+        let number = self.seats.fetch_add(1, Ordering::Relaxed);
         let mut members = self.members.lock();
-        let number = members.get(&hello.gateway).map_or(1, |seat| seat.number + 1);
         let seat = Seat {
             group: Self::group_of(hello),
             number,
@@ -127,7 +134,12 @@ impl Hub {
             let spare = (refusals.len() + ack.refused.len()).saturating_sub(MAX_REFUSALS);
             let spare = spare.min(refusals.len());
             refusals.drain(..spare);
-            refusals.extend(ack.refused.into_iter().take(MAX_REFUSALS).map(|one| (one.id, one.reason)));
+            refusals.extend(
+                ack.refused
+                    .into_iter()
+                    .take(MAX_REFUSALS)
+                    .map(|one| (one.id, one.reason)),
+            );
         }
         if let Some(seat) = self.members.lock().get(gateway) {
             seat.in_force.send_if_modified(|known| {
@@ -142,13 +154,18 @@ impl Hub {
     async fn in_force(&self, group: &str, except: &str, generation: Generation) -> Vec<Member> {
         let waiting: Vec<(CompactString, watch::Receiver<Generation>)> = {
             let members = self.members.lock();
-            let others = members.iter().filter(|(name, seat)| seat.group == group && *name != except);
-            others.map(|(name, seat)| (name.clone(), seat.in_force.subscribe())).collect()
+            let others = members
+                .iter()
+                .filter(|(name, seat)| seat.group == group && *name != except);
+            others
+                .map(|(name, seat)| (name.clone(), seat.in_force.subscribe()))
+                .collect()
         };
         let deadline = tokio::time::Instant::now() + PATIENCE;
         let mut members = Vec::with_capacity(waiting.len());
         for (gateway, mut seen) in waiting {
-            let reached = tokio::time::timeout_at(deadline, seen.wait_for(|known| *known >= generation)).await;
+            let reached =
+                tokio::time::timeout_at(deadline, seen.wait_for(|known| *known >= generation)).await;
             members.push(Member {
                 gateway,
                 has_it: matches!(reached, Ok(Ok(_))),
@@ -158,7 +175,12 @@ impl Hub {
     }
 
     /// Records a lease for a gateway that asks, and tells its group.
-    pub(super) async fn claim(&self, claim: &Claim, group: &str, gateway: &str) -> Result<Granted, ClaimError> {
+    pub(super) async fn claim(
+        &self,
+        claim: &Claim,
+        group: &str,
+        gateway: &str,
+    ) -> Result<Granted, ClaimError> {
         let claimed = self.store.claim(claim, group, gateway).await?;
         let members = if claim.granted {
             Vec::new()
@@ -177,7 +199,10 @@ impl Hub {
         if !lease.identity.cluster.is_empty() && lease.identity.cluster != cluster {
             return Err(RegisterError::Refused {
                 code: Refusal::Invalid,
-                detail: format!("cluster {:?} is not network {network}'s, which is {cluster:?}", lease.identity.cluster),
+                detail: format!(
+                    "cluster {:?} is not network {network}'s, which is {cluster:?}",
+                    lease.identity.cluster
+                ),
             });
         }
         lease.network = network;
@@ -190,7 +215,11 @@ impl Hub {
             proof: None,
             granted: false,
         };
-        let claimed = self.store.claim(&claim, &group, "").await.map_err(RegisterError::from)?;
+        let claimed = self
+            .store
+            .claim(&claim, &group, "")
+            .await
+            .map_err(RegisterError::from)?;
         self.in_force(&group, "", claimed.generation).await;
         if let Some(reason) = self.refusal(&id) {
             let end = End {
@@ -238,7 +267,11 @@ impl Hub {
             for network in &gateway.networks {
                 let allowed = networks.is_empty() || networks.iter().any(|name| *name == network.name);
                 let around = |source: &IpAddr| network.ranges.iter().any(|range| range.contains(source));
-                let home = (CompactString::from(&gateway.group), network.name.clone(), network.cluster.clone());
+                let home = (
+                    CompactString::from(&gateway.group),
+                    network.name.clone(),
+                    network.cluster.clone(),
+                );
                 if allowed && sources.iter().all(around) && !homes.contains(&home) {
                     homes.push(home);
                 }
@@ -247,10 +280,14 @@ impl Hub {
         match homes.as_slice() {
             [home] => Ok(home.clone()),
             [] => Err(RegisterError::NoGateway(
-                "no network that this token is for holds all these sources; ask `tidegate gateway list`".into(),
+                "no network that this token is for holds all these sources; ask `tidegate gateway list`"
+                    .into(),
             )),
             more => {
-                let names: Vec<String> = more.iter().map(|(group, network, _)| format!("{network} of {group}")).collect();
+                let names: Vec<String> = more
+                    .iter()
+                    .map(|(group, network, _)| format!("{network} of {group}"))
+                    .collect();
                 Err(RegisterError::NoGateway(format!(
                     "the sources lie in several networks ({}); use a token that is limited to one of them",
                     names.join(", ")
@@ -260,7 +297,12 @@ impl Hub {
     }
 
     /// Ends the lease that holds a source and lifts its quarantine: its machine is gone.
-    pub async fn clear(&self, source: IpAddr, networks: &[String], by: EndedBy) -> Result<Option<String>, RegisterError> {
+    pub async fn clear(
+        &self,
+        source: IpAddr,
+        networks: &[String],
+        by: EndedBy,
+    ) -> Result<Option<String>, RegisterError> {
         let Some(job) = self.store.lease_at(None, source).await? else {
             return Ok(None);
         };

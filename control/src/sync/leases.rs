@@ -12,7 +12,11 @@ use super::auth::{Caller, problem, unavailable};
 use crate::store::{ClaimError, StoreError};
 
 /// `POST /sync/v1/leases`.
-pub(super) async fn claim(State(state): State<SyncState>, caller: Caller, Json(claim): Json<Claim>) -> Response {
+pub(super) async fn claim(
+    State(state): State<SyncState>,
+    caller: Caller,
+    Json(claim): Json<Claim>,
+) -> Response {
     let gateway = claim.lease.gateway.clone();
     let group = match group_of(&state, &caller, &gateway).await {
         Ok(group) => group,
@@ -51,7 +55,12 @@ pub(super) async fn end(
         Err(refused) => return refused,
     };
     if group != job.group {
-        return problem(StatusCode::FORBIDDEN, "forbidden", "the lease belongs to another group of gateways");
+        // Said as what would be refused again: else the gateway, which tells in order, would tell nothing else any more.
+        return problem(
+            StatusCode::FORBIDDEN,
+            "invalid",
+            "the lease belongs to another group of gateways",
+        );
     }
     match state.store.end_job(&id, Some(&job.group), &end).await {
         Ok(_) => StatusCode::NO_CONTENT.into_response(),
@@ -68,7 +77,11 @@ async fn group_of(state: &SyncState, caller: &Caller, gateway: &str) -> Result<C
     if let Some(group) = state.hub.group(gateway) {
         return Ok(group);
     }
-    let known = state.store.gateways().await.map_err(|error| unavailable(&error))?;
+    let known = state
+        .store
+        .gateways()
+        .await
+        .map_err(|error| unavailable(&error))?;
     let known = known.into_iter().find(|one| one.name == gateway);
     known.map(|one| one.group.into()).ok_or_else(|| {
         let detail = "this gateway was never connected; it opens its stream first";

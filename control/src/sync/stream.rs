@@ -15,7 +15,7 @@ use jiff::Timestamp;
 use tidegate_control_wire::PROTOCOL;
 use tidegate_control_wire::frame::{Ack, Frame, Hello, PING_SECONDS, write_line};
 use tidegate_policy::effective::Generation;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::SyncState;
 use super::auth::{Caller, problem, unavailable};
@@ -28,7 +28,11 @@ const LINES: usize = 256;
 const LOOK: u32 = 2_000;
 
 /// `POST /sync/v1/stream`.
-pub(super) async fn open(State(state): State<SyncState>, caller: Caller, Json(hello): Json<Hello>) -> Response {
+pub(super) async fn open(
+    State(state): State<SyncState>,
+    caller: Caller,
+    Json(hello): Json<Hello>,
+) -> Response {
     if hello.protocol != PROTOCOL {
         let detail = format!(
             "gateway {} speaks protocol {}, control speaks {PROTOCOL}: update the older one",
@@ -50,10 +54,15 @@ pub(super) async fn open(State(state): State<SyncState>, caller: Caller, Json(he
     };
     let resumed = hello.resume.as_ref().filter(|resume| resume.epoch == epoch);
     let from = resumed.map(|resume| resume.generation);
-    if let Err(error) = state.store.gateway_seen(&hello, &Hub::group_of(&hello), from.unwrap_or_default()).await {
+    if let Err(error) = state
+        .store
+        .gateway_seen(&hello, &Hub::group_of(&hello), from.unwrap_or_default())
+        .await
+    {
         return unavailable(&error);
     }
-    let (presence, _) = state.hub.join(&hello);
+    // A position of another store says nothing of what is in force.
+    let seat = state.hub.join(&hello, from.unwrap_or_default());
     let (lines, waiting) = mpsc::channel::<Bytes>(LINES);
     let feeder = Feeder {
         state,
@@ -61,12 +70,15 @@ pub(super) async fn open(State(state): State<SyncState>, caller: Caller, Json(he
         group: Hub::group_of(&hello).to_string(),
         lines,
     };
-    tokio::spawn(feeder.run(hello, epoch, from, presence));
+    tokio::spawn(feeder.run(hello, epoch, from, seat));
     let body = stream::unfold(waiting, |mut waiting| async move {
         let line = waiting.recv().await?;
         Some((Ok::<_, std::convert::Infallible>(line), waiting))
     });
-    let headers = [("content-type", "application/x-ndjson"), ("cache-control", "no-store")];
+    let headers = [
+        ("content-type", "application/x-ndjson"),
+        ("cache-control", "no-store"),
+    ];
     (headers, Body::from_stream(body)).into_response()
 }
 
@@ -88,10 +100,26 @@ struct Feeder {
 struct Over;
 
 impl Feeder {
-    async fn run(self, hello: Hello, epoch: String, from: Option<Generation>, presence: Presence) {
+    async fn run(
+        self,
+        hello: Hello,
+        epoch: String,
+        from: Option<Generation>,
+        (presence, mut seat): (Presence, watch::Receiver<Generation>),
+    ) {
         tracing::info!(gateway = %hello.gateway, from = from.map(|one| one.0), "a gateway is connected");
-        match self.feed(&hello, epoch, from).await {
-            Ok(()) | Err(StreamEnd::Over(Over)) => tracing::info!(gateway = %hello.gateway, "a gateway is gone"),
+        let fed = tokio::select! {
+            fed = self.feed(&hello, epoch, from) => fed,
+            // One stream a gateway: however often it comes, it costs the store what one does.
+            () = taken(&mut seat) => {
+                tracing::info!(gateway = %hello.gateway, "the gateway has come again; its older stream ends");
+                Err(Over.into())
+            }
+        };
+        match fed {
+            Ok(()) | Err(StreamEnd::Over(Over)) => {
+                tracing::info!(gateway = %hello.gateway, "a gateway is gone");
+            }
             Err(StreamEnd::Store(error)) => {
                 tracing::error!(gateway = %hello.gateway, error = error.chain(), "a gateway's stream ended");
             }
@@ -104,7 +132,10 @@ impl Feeder {
         let mut from = from;
         // A position that the store does not know how to continue from begins anew.
         if let Some(held) = from
-            && matches!(self.state.store.changes_since(held, &self.group, 1).await?, Since::TooOld)
+            && matches!(
+                self.state.store.changes_since(held, &self.group, 1).await?,
+                Since::TooOld
+            )
         {
             from = None;
         }
@@ -195,6 +226,11 @@ impl Feeder {
         let line = Bytes::from(write_line(frame));
         self.lines.send(line).await.map_err(|_| Over.into())
     }
+}
+
+/// Waits until another connection of the gateway has its seat.
+async fn taken(seat: &mut watch::Receiver<Generation>) {
+    while seat.changed().await.is_ok() {}
 }
 
 /// Why a stream ends.

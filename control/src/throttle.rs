@@ -10,22 +10,22 @@ use hashbrown::HashMap;
 use jiff::Timestamp;
 
 /// Wrong tokens at once.
-pub(super) const BURST: i64 = 10;
+pub(crate) const BURST: i64 = 10;
 /// Between two more, in microseconds.
 const INTERVAL: i64 = 1_000_000;
 /// Addresses that are remembered.
-pub(super) const MAX_PEERS: usize = 8_192;
+pub(crate) const MAX_PEERS: usize = 8_192;
 
 /// Allowances by address. Each is the instant at which it will be whole again (the "generic cell rate algorithm").
 #[derive(Debug, Default)]
-pub(super) struct Throttle {
+pub(crate) struct Throttle {
     whole_at: HashMap<IpAddr, i64>,
     overflow: i64,
 }
 
 impl Throttle {
     /// Whether an address may show one more. `Err` is how many seconds to wait, at least 1.
-    pub(super) fn check(&self, peer: IpAddr, now: Timestamp) -> Result<(), u64> {
+    pub(crate) fn check(&self, peer: IpAddr, now: Timestamp) -> Result<(), u64> {
         let now = now.as_microsecond();
         let whole_at = self.known(peer, now).copied().unwrap_or(now).max(now);
         let early = whole_at + INTERVAL - now - BURST * INTERVAL;
@@ -37,7 +37,7 @@ impl Throttle {
 
     /// An address has shown a wrong one. Those that were let through together may go below nothing; nobody waits longer
     /// than for a whole allowance.
-    pub(super) fn charge(&mut self, peer: IpAddr, now: Timestamp) {
+    pub(crate) fn charge(&mut self, peer: IpAddr, now: Timestamp) {
         let now = now.as_microsecond();
         let peer = network(peer);
         if self.whole_at.len() >= MAX_PEERS && !self.whole_at.contains_key(&peer) {
