@@ -296,26 +296,6 @@ impl Hub {
         }
     }
 
-    /// Ends the lease that holds a source and lifts its quarantine: its machine is gone.
-    pub async fn clear(
-        &self,
-        source: IpAddr,
-        networks: &[String],
-        by: EndedBy,
-    ) -> Result<Option<String>, RegisterError> {
-        let Some(job) = self.store.lease_at(None, source).await? else {
-            return Ok(None);
-        };
-        if !networks.is_empty() && !networks.iter().any(|name| *name == job.lease.network) {
-            return Err(RegisterError::Refused {
-                code: Refusal::Invalid,
-                detail: format!("the token is not for network {}", job.lease.network),
-            });
-        }
-        self.end(&job, by, Ending::Release).await?;
-        Ok(Some(job.lease.id.to_string()))
-    }
-
     /// Ends a job and waits until its gateways know.
     pub async fn end(&self, job: &Job, by: EndedBy, ending: Ending) -> Result<bool, StoreError> {
         let end = End {
