@@ -18,7 +18,8 @@ use tokio::task::JoinSet;
 use self::auditor::Auditor;
 use self::follower::{Follower, GATEWAY};
 use self::hands::{Doors, Fate, Hand};
-use self::plane::{Client, Plane, Unanswered};
+use self::plane::Plane;
+use super::plain::{Client, Unanswered};
 
 /// How often control is killed.
 const KILLS: u64 = 100;

@@ -6,13 +6,17 @@ mod bad_input;
 mod claims;
 mod durability;
 mod global_block;
+mod group;
 mod identity;
 mod next_job;
 mod oidc;
+mod plain;
 mod policies;
 mod precedence;
 mod provisioner;
 mod resilience;
+mod scale;
+mod up;
 
 use serde_json::Value;
 use tidegate_e2e::store::{Fleet, OWNER};

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use aws_lc_rs::digest::{Context, SHA256};
 use serde_json::Value;
 
-use super::plane::Client;
+use super::super::plain::Client;
 
 /// `previous` of the first entry.
 const START: &str = "0000000000000000000000000000000000000000000000000000000000000000";

@@ -13,7 +13,7 @@ use tidegate_control_wire::record::Change;
 use tidegate_e2e::PATIENCE;
 use tokio::sync::watch;
 
-use super::plane::{Client, Unanswered};
+use super::super::plain::{Client, Unanswered};
 
 /// The gateway's name, and its token's.
 pub(super) const GATEWAY: &str = "gw-1";

@@ -12,8 +12,8 @@ use tidegate_control_wire::mirror::Mirror;
 use tidegate_control_wire::record::{BlockLayer, Change};
 use tidegate_lab::Answer;
 
+use super::super::plain::{Client, Unanswered};
 use super::follower::{GATEWAY, NETWORK};
-use super::plane::{Client, Unanswered};
 
 /// How hands reach the control plane.
 pub(super) struct Doors {
