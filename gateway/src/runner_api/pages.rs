@@ -68,6 +68,8 @@ pub(crate) struct RunnerApi {
     machines: Arc<dyn Machines>,
     clock: Clock,
     throttle: Throttle,
+    /// Jobs that were claimed without a credential.
+    claims: Throttle,
     changes: Arc<Limit>,
     /// One-time keys of agents are made from it; another one with each start.
     secret: Secret,
@@ -89,6 +91,7 @@ impl RunnerApi {
             machines,
             clock,
             throttle: Throttle::default(),
+            claims: Throttle::default(),
             changes: Limit::new(MAX_CHANGES, MAX_CHANGES_A_SOURCE),
             secret: Secret::new(Role::Runner),
             counts,
@@ -213,8 +216,16 @@ impl RunnerApi {
             return Err(Problem::not_found());
         };
         let claimed = claimed(owner, repo, run, &ask.body)?;
+        match self.claims.wait(ask.source, self.clock.now()) {
+            0 => {}
+            wait => return Err(Problem::too_many_claims(wait)),
+        }
         let asker = self.asker(ask.source).await?;
+        let before = self.leases.lease_at(ask.source);
         let lease = self.jobs.monitor(asker, claimed, self.now()).await?;
+        if before.is_none_or(|before| before.id != lease) {
+            self.claims.failed(ask.source, self.clock.now());
+        }
         let view = MonitorView {
             runner_ip_address: ask.source,
             one_time_key: self.one_time_key(&lease, ask.source),

@@ -117,6 +117,11 @@ impl Problem {
         Self::later(StatusCode::TOO_MANY_REQUESTS, Code::RateLimited, detail, wait)
     }
 
+    pub(super) fn too_many_claims(wait: u64) -> Self {
+        let detail = format!("too many jobs were claimed from this address; try again in {wait} s");
+        Self::later(StatusCode::TOO_MANY_REQUESTS, Code::RateLimited, detail, wait)
+    }
+
     pub(super) fn busy(detail: impl Into<String>) -> Self {
         Self::later(StatusCode::SERVICE_UNAVAILABLE, Code::Busy, detail, 1)
     }

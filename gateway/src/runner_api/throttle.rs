@@ -1,6 +1,7 @@
-//! How often one address may show a wrong credential.
+//! How often one address may show a wrong credential, or claim another job without any.
 //!
-//! Pure: `now` is an argument. A credential can't be guessed, but each guess of an OIDC token costs a signature's check.
+//! Pure: `now` is an argument. A credential can't be guessed, but each guess of an OIDC token costs a signature's check; a
+//! claim costs the control plane a row that it keeps for months.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -9,7 +10,7 @@ use hashbrown::HashMap;
 use parking_lot::Mutex;
 use tidegate_policy::Moment;
 
-/// Failures that are free.
+/// Failures (or claims) that are free.
 const BURST: u32 = 10;
 /// After those, one in this time.
 const PER: Duration = Duration::from_secs(1);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::hold::Grant;
 use super::link::Machine;
-use super::register::{MAX_SOURCES, Preview, RegisterError, Registered, Registration, admit};
+use super::register::{Credential, MAX_SOURCES, Preview, RegisterError, Registered, Registration, admit};
 use super::state::{Hold, Key, Place, State, canonical};
 use super::{Lease, MAX_LEASES};
 use crate::Moment;
@@ -29,6 +29,17 @@ struct Weighed {
     network: Arc<Network>,
     identity: JobIdentity,
     rivals: Rivals,
+}
+
+/// Leases up to which this credential registers another one. Who shows none leaves half of the table to those who do: a
+/// claim costs nothing, and its lease lives for days.
+fn most(credential: &Credential) -> usize {
+    match credential {
+        Credential::Claimed => MAX_LEASES / 2,
+        Credential::RunnerToken(_) | Credential::Oidc | Credential::Forge | Credential::Provisioner(_) => {
+            MAX_LEASES
+        }
+    }
 }
 
 impl State {
@@ -100,7 +111,7 @@ impl State {
             if self.by_id.contains_key(&request.id) {
                 return Err(RegisterError::DuplicateId(request.id.clone()));
             }
-            if self.leases.len() >= MAX_LEASES {
+            if self.leases.len() >= most(&request.credential) {
                 return Err(RegisterError::Full);
             }
         }

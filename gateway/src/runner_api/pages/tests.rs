@@ -490,6 +490,32 @@ async fn harden_runner_monitor_claims_and_never_decides() {
     assert_eq!((status, &problem["code"]), (409, &json!("quarantined")));
 }
 
+/// On a persistent machine every claim of another run is another job: a loop of them must not fill the control plane.
+#[tokio::test]
+async fn claims_of_other_jobs_are_limited_and_repeated_ones_are_not() {
+    let api = Api::new(RunnerKind::Persistent);
+    let said = json!({"job": "build"});
+    let claim = async |source: &str, run: u32| {
+        let path = format!("/v1/github/acme/web/actions/runs/{run}/monitor");
+        api.post(Api::at(source, None), &path, &said).await
+    };
+    for _ in 0..30 {
+        assert_eq!(claim("10.77.1.2", 1).await.0, 200, "the same job");
+    }
+    for run in 2..=10 {
+        assert_eq!(claim("10.77.1.2", run).await.0, 200, "run {run}");
+    }
+    let (status, problem) = claim("10.77.1.2", 11).await;
+    assert_eq!(
+        (status, &problem["code"]),
+        (429, &json!("rate-limited")),
+        "{problem}"
+    );
+    assert_eq!(claim("10.77.1.3", 11).await.0, 200, "another address");
+    api.millis.fetch_add(1_000, Ordering::Relaxed);
+    assert_eq!(claim("10.77.1.2", 11).await.0, 200);
+}
+
 #[tokio::test]
 async fn one_address_can_not_take_every_turn() {
     let api = Api::new(RunnerKind::Ephemeral);

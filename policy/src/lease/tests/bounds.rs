@@ -112,19 +112,20 @@ fn sources_of_one_registration_are_bounded() {
 #[test]
 fn leases_are_bounded_and_the_bound_refuses() {
     let table = table_of(vec![network("runners", &["10.0.0.0/8"])]);
-    for n in 0..MAX_LEASES as u32 {
-        let asked = request(
-            &std::net::Ipv4Addr::from(0x0a00_0000 + n).to_string(),
-            "acme/web",
-            "1",
-            Credential::Claimed,
-        );
-        table.register(asked, at(0)).unwrap();
+    let take = |n: u32, credential: Credential| {
+        let source = std::net::Ipv4Addr::from(0x0a00_0000 + n).to_string();
+        table.register(request(&source, "acme/web", "1", credential), at(0))
+    };
+    let (half, all) = (MAX_LEASES as u32 / 2, MAX_LEASES as u32);
+    for n in 0..half {
+        take(n, Credential::Claimed).unwrap();
     }
-    let refused = table
-        .register(request("10.200.0.1", "acme/web", "1", Credential::Claimed), at(0))
-        .unwrap_err();
-    assert_eq!(refused, RegisterError::Full);
+    // Half of the table is for those who show a credential, whoever claims what.
+    assert_eq!(take(all, Credential::Claimed).unwrap_err(), RegisterError::Full);
+    for n in half..all {
+        take(n, Credential::Oidc).unwrap();
+    }
+    assert_eq!(take(all, Credential::Oidc).unwrap_err(), RegisterError::Full);
     // All of them end: quarantine is bounded too, and holds exactly as many.
     assert_eq!(table.expire(at(3_600)).len(), MAX_LEASES);
     assert_eq!(table.quarantined_sources().len(), MAX_QUARANTINED);
