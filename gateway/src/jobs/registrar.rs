@@ -308,11 +308,7 @@ impl Registrar {
         if !self.outbox.is_ended(&lease.id) {
             return Ok(());
         }
-        if let Ok(changed) = self
-            .parts
-            .leases
-            .end(&lease.id, &Party::Operator, now.moment)
-        {
+        if let Ok(changed) = self.parts.leases.end(&lease.id, &Party::Operator, now.moment) {
             (self.parts.changed)(&changed);
         }
         Err(conflict(RegisterError::Quarantined(source)))

@@ -97,7 +97,7 @@ impl<'a> Leases<'a> {
             }
         };
         if ending == Ending::Release {
-            changed.extend(self.table.release_quarantine(sources, &Party::Operator));
+            changed.extend(self.table.release_left(id, sources));
         }
         changed
     }

@@ -4,11 +4,21 @@
 
 use std::net::IpAddr;
 
+use super::LeaseTable;
 use super::register::{EndError, Party};
 use super::state::{Key, Place, State, canonical};
 use crate::Moment;
 use crate::special;
 use crate::verdict::Reason;
+
+impl LeaseTable {
+    /// Lifts the quarantine that this lease left behind at these sources, and of the machines behind them: somebody who
+    /// knows says that its machine is gone. What a later lease left stays: the word may come late, or twice. Gives back
+    /// the sources concerned.
+    pub fn release_left(&self, lease: &str, sources: &[IpAddr]) -> Vec<IpAddr> {
+        self.state.lock().release_left(lease, sources)
+    }
+}
 
 impl State {
     pub(super) fn end(&mut self, id: &str, by: &Party, now: Moment) -> Result<Vec<IpAddr>, EndError> {
@@ -52,6 +62,19 @@ impl State {
         for source in canonical(sources) {
             let network = self.network_of(source).map(|network| network.name.clone());
             if let Some(network) = network.filter(|network| by.clears(network)) {
+                changed.extend(self.lift(source));
+                changed.extend(self.recheck(&network));
+            }
+        }
+        canonical(&changed)
+    }
+
+    fn release_left(&mut self, lease: &str, sources: &[IpAddr]) -> Vec<IpAddr> {
+        let mut changed = Vec::new();
+        for source in canonical(sources) {
+            let record = self.quarantine.get(source);
+            let own = record.filter(|record| record.lease.is_empty() || record.lease == lease);
+            if let Some(network) = own.map(|record| record.network.clone()) {
                 changed.extend(self.lift(source));
                 changed.extend(self.recheck(&network));
             }

@@ -280,7 +280,8 @@ impl State {
         }
         let seen = || self.link.machine(address).cloned();
         let machine = source.mac.map(|mac| (lease.network.clone(), mac)).or_else(seen);
-        self.quarantine.add(address, lease.network.clone(), machine, now)
+        let whose = (lease.network.clone(), lease.id.clone());
+        self.quarantine.add(address, whose, machine, now)
     }
 
     /// Lets what is left on a lease's machines join other leases, and displaces who stands elsewhere now.

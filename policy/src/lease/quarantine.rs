@@ -21,6 +21,8 @@ pub const MAX_QUARANTINED: usize = 65_536;
 pub(super) struct Record {
     /// Its network.
     pub(super) network: CompactString,
+    /// Whose lease left it behind; empty when that is not known any more.
+    pub(super) lease: CompactString,
     /// Its machine; unknown on networks without link evidence, or until it is seen.
     pub(super) machine: Option<Machine>,
     /// When the lease ended.
@@ -68,11 +70,11 @@ impl Quarantine {
         self.records.iter()
     }
 
-    /// Quarantines an address; gives back the one that had to go for it.
+    /// Quarantines an address that a lease left behind in a network; gives back the one that had to go for it.
     pub(super) fn add(
         &mut self,
         source: IpAddr,
-        network: CompactString,
+        (network, lease): (CompactString, CompactString),
         machine: Option<Machine>,
         since: Moment,
     ) -> Option<IpAddr> {
@@ -88,6 +90,7 @@ impl Quarantine {
             source,
             Record {
                 network,
+                lease,
                 machine,
                 since,
                 serial,

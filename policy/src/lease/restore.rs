@@ -233,10 +233,8 @@ impl State {
             }
             let machine = told.or_else(|| self.link.machine(source).cloned());
             changed.push(source);
-            changed.extend(
-                self.quarantine
-                    .add(source, network.into(), machine.clone(), since),
-            );
+            let whose = (network.into(), CompactString::default());
+            changed.extend(self.quarantine.add(source, whose, machine.clone(), since));
             machines.extend(machine);
         }
         for machine in &machines {

@@ -445,7 +445,11 @@ async fn a_lease_that_can_not_be_put_in_place_after_all_is_taken_back() {
     let (begun, ended) = world.control.told();
     assert_eq!((begun.len(), &ended), (1, &begun));
     let (_, end) = world.control.ends.lock()[0].clone();
-    assert_eq!((end.by, end.ending), (EndedBy::Replaced, Ending::Quarantine), "a job frees nothing");
+    assert_eq!(
+        (end.by, end.ending),
+        (EndedBy::Replaced, Ending::Quarantine),
+        "a job frees nothing"
+    );
 }
 
 /// Control records a lease and ends it before its answer comes (a provisioner's word, the job's own at another gateway):
@@ -488,7 +492,11 @@ async fn of_two_machines_at_one_source_at_once_one_wins_while_control_is_away_to
             "{two:?}"
         );
         let waits = world.jobs.outbox().depth();
-        assert_eq!(waits, usize::from(mode == Mode::Away), "one was granted, {mode:?}");
+        assert_eq!(
+            waits,
+            usize::from(mode == Mode::Away),
+            "one was granted, {mode:?}"
+        );
         assert_eq!(world.control.claims.lock().len() + waits, 1);
         assert_eq!(world.judged("10.77.1.2", 1), "web");
     }

@@ -215,7 +215,11 @@ impl EndedLeases for Noting {
 
     fn keep_sources(&self, _: Moment) {
         let text = std::fs::read_to_string(&self.file).unwrap_or_default();
-        let before = if text.contains("lease-gone") { "after" } else { "before" };
+        let before = if text.contains("lease-gone") {
+            "after"
+        } else {
+            "before"
+        };
         self.told.lock().push(format!("sources {before} the file"));
     }
 }
@@ -536,7 +540,11 @@ fn a_lease_of_the_disk_whose_source_was_quarantined_since_it_began_is_not_resurr
     let mut gateway = Gateway::start(folder.path());
     gateway.take(vec![snapshot()]);
     drop(gateway);
-    for (after, standing) in [(-1, Standing::Leased), (0, Standing::Unleased), (1, Standing::Unleased)] {
+    for (after, standing) in [
+        (-1, Standing::Leased),
+        (0, Standing::Unleased),
+        (1, Standing::Unleased),
+    ] {
         let left = Some((
             "10.0.0.1".parse().unwrap(),
             wall() + jiff::SignedDuration::from_secs(after),
@@ -546,7 +554,11 @@ fn a_lease_of_the_disk_whose_source_was_quarantined_since_it_began_is_not_resurr
             ..Noting::new(folder.path())
         };
         let again = Gateway::start_with(folder.path(), Arc::new(noting));
-        assert_eq!(again.standing("10.0.0.1"), standing, "left {after} s after it began");
+        assert_eq!(
+            again.standing("10.0.0.1"),
+            standing,
+            "left {after} s after it began"
+        );
         assert_eq!(again.standing("10.0.0.2"), Standing::Leased);
     }
 }
@@ -562,8 +574,38 @@ fn what_was_forgotten_leaves_the_disk_as_it_was_until_everything_is_sent_anew() 
     let late = batch(false, 7, vec![policy("org", AUDIT), attach("org:acme", "org")]);
     gateway.take(vec![late]);
     assert!(gateway.enforcer.lock().snapshot().is_none());
-    assert_eq!(gateway.judged("10.0.0.1"), Ok("web".into()), "what was in force stays");
+    assert_eq!(
+        gateway.judged("10.0.0.1"),
+        Ok("web".into()),
+        "what was in force stays"
+    );
     let again = Gateway::start(folder.path());
     assert_eq!(again.control.generation(), Generation(5), "nothing is left out");
     assert_eq!(again.judged("10.0.0.1"), Ok("web".into()));
+}
+
+/// After a reconnection the stream says again what was said before: the word that a machine is gone is about that machine.
+#[test]
+fn a_release_frees_no_source_that_a_later_lease_left() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut gateway = Gateway::start(folder.path());
+    gateway.take(vec![snapshot()]);
+    let source = "10.0.0.1";
+    let released = |id: &str| Change::LeaseGone {
+        id: id.into(),
+        ending: Ending::Release,
+        sources: vec![source.parse().unwrap()],
+    };
+    gateway.take(vec![batch(
+        false,
+        6,
+        vec![released("job-1"), lease("job-8", source, 6)],
+    )]);
+    assert_eq!(gateway.standing(source), Standing::Leased);
+    gateway.take(vec![batch(false, 7, vec![gone("job-8", Ending::Quarantine)])]);
+    let again = vec![released("job-1"), gone("job-8", Ending::Quarantine)];
+    gateway.take(vec![batch(false, 8, again)]);
+    assert_eq!(gateway.standing(source), Standing::Quarantined);
+    gateway.take(vec![batch(false, 9, vec![released("job-8")])]);
+    assert_eq!(gateway.standing(source), Standing::Unleased);
 }
