@@ -13,7 +13,7 @@ use tidegate_policy::compile::rules::RuleRef;
 use tidegate_policy::judge::permit::QueryPermit;
 use tidegate_policy::lease::LeaseTable;
 use tidegate_policy::rulebook::Rulebook;
-use tidegate_policy::subject::Subject;
+use tidegate_policy::subject::{Standing, Subject};
 use tidegate_policy::{DnsName, Moment};
 use tidegate_proxy::address::{ClientAddr, OriginalDst};
 use tidegate_proxy::seams::{Families, Found, Lookup, LookupError, Pending, StreamDns, Unreachable};
@@ -21,13 +21,28 @@ use tokio::net::TcpStream;
 
 use crate::intercept::NetworkPlan;
 use crate::raw::{RefusedDatagram, Refuser};
+use crate::runner_api::Links;
 
 /// The lease table as the data plane asks it.
-pub(crate) struct Leases(pub(crate) Arc<LeaseTable>);
+pub(crate) struct Leases {
+    pub(crate) table: Arc<LeaseTable>,
+    /// Who knows the machine of a source that the table has not seen yet.
+    pub(crate) links: Links,
+}
 
 impl Subjects for Leases {
+    /// A source at which no machine was seen yet may be a fresh address of a job's machine. The table refuses it; most
+    /// are new machines, though, and the kernel knows them since they asked for their router.
     fn subject(&self, source: IpAddr, now: Moment) -> Arc<Subject> {
-        self.0.lookup(source, now)
+        let subject = self.table.lookup(source, now);
+        let is_unseen = subject.standing == Standing::Unbound && self.table.is_unseen(source);
+        match is_unseen.then(|| self.links.neighbour(source)).flatten() {
+            None => subject,
+            Some(machine) => {
+                self.table.observe_neighbour(&machine);
+                self.table.lookup(source, now)
+            }
+        }
     }
 }
 

@@ -33,6 +33,7 @@ use crate::networks::{Served, has_v6_route};
 use crate::policies::PolicyFiles;
 use crate::raw::{RawSender, Refuser};
 use crate::rebind::Rebind;
+use crate::runner_api::Links;
 use crate::sync::{Control, Enforcer, Leases as SyncedLeases};
 
 /// A part that can't be made from the configuration.
@@ -162,7 +163,16 @@ pub(crate) async fn assemble(
     leases.set_static(static_leases(&config), clock.now());
     let events = EventPipeline::new(&config.name, random());
     let resolver = Resolver::new(&resolver_config(&config.dns)?, DEFAULT_CACHE_BYTES, clock.clone());
-    let subjects = Arc::new(Leases(Arc::clone(&leases)));
+    let interfaces = served
+        .iter()
+        .map(|one| (one.network.clone(), one.plan.interface.to_string()));
+    let subjects = Arc::new(Leases {
+        table: Arc::clone(&leases),
+        links: Links {
+            monitor: Arc::clone(&monitor),
+            networks: interfaces.collect(),
+        },
+    });
     let front = Parts {
         resolver: Arc::clone(&resolver),
         subjects: subjects.clone(),

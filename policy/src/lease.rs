@@ -266,6 +266,17 @@ impl LeaseTable {
         self.state.lock().observe_neighbours(snapshot)
     }
 
+    /// Takes in one row of them that was asked for between two snapshots, because a source spoke whose machine was not
+    /// known ([`Self::is_unseen`]). Sources that joined or left a lease by it are given back by [`Self::expire`].
+    pub fn observe_neighbour(&self, row: &Neighbour) {
+        self.state.lock().observe_neighbour(row);
+    }
+
+    /// True when no machine was seen at this source yet, so that nothing is known of whose it is but its address.
+    pub fn is_unseen(&self, source: IpAddr) -> bool {
+        self.state.lock().link.machine(special::canonical(source)).is_none()
+    }
+
     /// Puts other policies in place; see [`SwapReport`]. Tickets, leases and flows live on.
     pub fn set_policies(&self, policies: Arc<PolicySet>) -> SwapReport {
         self.state.lock().set_policies(policies)

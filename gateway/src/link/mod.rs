@@ -3,6 +3,7 @@
 //! anything and never decides. The appliance starts a [`Monitor`] once; the
 //! never-dial set, the lease table and `status` read its snapshots.
 
+pub(crate) mod ask;
 mod monitor;
 pub(crate) mod netlink;
 mod snapshot;

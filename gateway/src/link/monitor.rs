@@ -7,13 +7,7 @@
 use std::{io, net::IpAddr, sync::Arc, time::Duration};
 
 use futures_util::TryStreamExt;
-use rtnetlink::{
-    packet_core::{NLM_F_REQUEST, NetlinkMessage, NetlinkPayload},
-    packet_route::{
-        AddressFamily, RouteNetlinkMessage,
-        neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage},
-    },
-};
+use rtnetlink::{packet_core::NetlinkPayload, packet_route::RouteNetlinkMessage};
 use tokio::{
     sync::watch,
     task::JoinHandle,
@@ -21,7 +15,7 @@ use tokio::{
 };
 
 use super::{
-    Mac,
+    Mac, ask,
     netlink::{Netlink, NetlinkError},
     snapshot::{self, LinkSnapshot, Neighbour},
     wake::Wake,
@@ -92,15 +86,7 @@ impl Monitor {
     /// Asks the kernel at this moment which machine uses an address, for a source
     /// that spoke a moment ago. `None`: it doesn't know (yet).
     pub async fn lookup_neighbour(&self, interface: u32, address: IpAddr) -> Result<Option<Mac>, LinkError> {
-        let mut question = NeighbourMessage::default();
-        question.header.family = match address {
-            IpAddr::V4(_) => AddressFamily::Inet,
-            IpAddr::V6(_) => AddressFamily::Inet6,
-        };
-        question.header.ifindex = interface;
-        question.attributes = vec![NeighbourAttribute::Destination(NeighbourAddress::from(address))];
-        let mut request = NetlinkMessage::from(RouteNetlinkMessage::GetNeighbour(question));
-        request.header.flags = NLM_F_REQUEST;
+        let request = ask::question(interface, address);
         let failed = |error| LinkError::Kernel("a neighbour", error);
         let mut answers = self.netlink.handle.clone().request(request).map_err(failed)?;
         let answer = futures_util::StreamExt::next(&mut answers).await;

@@ -7,12 +7,12 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
-use tidegate_policy::lease::Mac;
+use tidegate_policy::lease::{Mac, Neighbour};
 use tidegate_policy::subject::Network;
 
 use crate::appliance::chain;
 use crate::jobs::Pending;
-use crate::link::Monitor;
+use crate::link::{Monitor, ask};
 
 /// What is seen behind an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +57,26 @@ fn serves(networks: &[(Network, String)], source: IpAddr) -> bool {
 }
 
 impl Links {
+    /// The machine behind a source at this moment, as the lease table takes it: for one of which it knows nothing yet.
+    /// `None` when the kernel doesn't know it either, or has no machines to show there.
+    pub(crate) fn neighbour(&self, source: IpAddr) -> Option<Neighbour> {
+        let (network, interface) = network_of(&self.networks, source)?;
+        let index = self
+            .monitor
+            .snapshot()
+            .interface(interface)
+            .map(|one| one.index)?;
+        let mac = ask::machine_at(index, source).unwrap_or_else(|error| {
+            tracing::warn!(%source, %error, "the kernel can't be asked for a machine");
+            None
+        })?;
+        Some(Neighbour {
+            address: source,
+            mac,
+            network: network.name.clone(),
+        })
+    }
+
     async fn look(&self, source: IpAddr) -> Seen {
         let Some((network, interface)) = network_of(&self.networks, source) else {
             return Seen::Nobody;

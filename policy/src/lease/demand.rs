@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use hashbrown::HashSet;
 
-use super::pool::{Inserted, Origin, Pool};
+use super::link::Machine;
+use super::pool::{Inserted, Origin, Pool, Slot};
 use super::shards::Cached;
 use super::state::{Hold, Place, State};
 use crate::Moment;
@@ -123,19 +124,36 @@ impl State {
     /// Displaces every on-demand subject of a network whose source stands elsewhere by now. Gives back
     /// those sources, and the ones that stood beside them.
     pub(super) fn recheck(&mut self, network: &str) -> Vec<IpAddr> {
-        let Some(pool) = self.pools.get(network) else {
+        let pool = self.pools.get(network).into_iter().flat_map(Pool::iter);
+        let moved = pool.filter(|(source, slot)| self.has_moved(**source, slot));
+        let moved = moved.map(|(source, _)| *source).collect();
+        self.displace_all(moved)
+    }
+
+    /// The same for the addresses of one machine, when nothing but what is known of that machine has changed.
+    pub(super) fn recheck_machine(&mut self, machine: &Machine) -> Vec<IpAddr> {
+        let Some(pool) = self.pools.get(&machine.0) else {
             return Vec::new();
         };
-        let moved: HashSet<IpAddr> = pool
-            .iter()
-            .filter(|(source, slot)| match (self.place(**source), slot.origin) {
-                (Place::Unleased, Origin::Unleased) => false,
-                (Place::Range(key, first), Origin::Range(known)) => key != known || first != **source,
-                (Place::Foreign | Place::Lease(_) | Place::Quarantined | Place::Unbound, _) => true,
-                (Place::Unleased, Origin::Range(_)) | (Place::Range(..), Origin::Unleased) => true,
-            })
-            .map(|(source, _)| *source)
-            .collect();
+        let moved = self.link.addresses(machine).filter(|source| {
+            let slot = pool.get(*source);
+            slot.is_some_and(|slot| self.has_moved(*source, slot))
+        });
+        let moved = moved.collect();
+        self.displace_all(moved)
+    }
+
+    /// True when a source stands elsewhere than its on-demand subject was made for.
+    fn has_moved(&self, source: IpAddr, slot: &Slot) -> bool {
+        match (self.place(source), slot.origin) {
+            (Place::Unleased, Origin::Unleased) => false,
+            (Place::Range(key, first), Origin::Range(known)) => key != known || first != source,
+            (Place::Foreign | Place::Lease(_) | Place::Quarantined | Place::Unbound, _) => true,
+            (Place::Unleased, Origin::Range(_)) | (Place::Range(..), Origin::Unleased) => true,
+        }
+    }
+
+    fn displace_all(&mut self, moved: HashSet<IpAddr>) -> Vec<IpAddr> {
         if moved.is_empty() {
             return Vec::new();
         }

@@ -18,16 +18,7 @@ enum Host {
 
 impl State {
     pub(super) fn observe_neighbours(&mut self, snapshot: &[Neighbour]) -> Vec<IpAddr> {
-        let mut rows: Vec<(IpAddr, Machine)> = Vec::with_capacity(snapshot.len());
-        for row in snapshot {
-            let address = special::canonical(row.address);
-            if self
-                .network_of(address)
-                .is_some_and(|network| network.name == row.network)
-            {
-                rows.push((address, (row.network.clone(), row.mac)));
-            }
-        }
+        let rows: Vec<(IpAddr, Machine)> = snapshot.iter().filter_map(|row| self.row(row)).collect();
         let moved = self.link.replace(rows.into_iter());
         let mut changed: Vec<IpAddr> = self.bind_unbound_sources();
         let mut machines: BTreeSet<Machine> = BTreeSet::new();
@@ -44,6 +35,29 @@ impl State {
             changed.extend(self.recheck(network));
         }
         canonical(&changed)
+    }
+
+    /// Takes in one row that was asked for between two snapshots.
+    pub(super) fn observe_neighbour(&mut self, row: &Neighbour) {
+        let Some((address, machine)) = self.row(row) else {
+            return;
+        };
+        let Some(moved) = self.link.add(address, machine) else {
+            return;
+        };
+        let mut changed = self.note_move(&moved);
+        for machine in moved.before.iter().chain(&moved.after) {
+            changed.extend(self.rejoin(machine));
+            changed.extend(self.recheck_machine(machine));
+        }
+        self.owed.extend(changed);
+    }
+
+    /// A row whose address lies in the network that it was seen in.
+    fn row(&self, row: &Neighbour) -> Option<(IpAddr, Machine)> {
+        let address = special::canonical(row.address);
+        let network = self.network_of(address)?;
+        (network.name == row.network).then(|| (address, (row.network.clone(), row.mac)))
     }
 
     /// Binds registered sources to the machines that are seen at them for the first time since.

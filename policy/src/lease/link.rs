@@ -106,6 +106,24 @@ impl Link {
         moved
     }
 
+    /// Takes in one row beside the last snapshot, until the next one; says what differs.
+    pub(super) fn add(&mut self, address: IpAddr, machine: Machine) -> Option<Moved> {
+        if self.seen.len() >= MAX_NEIGHBOURS && !self.seen.contains_key(&address) {
+            return None;
+        }
+        let before = self.seen.insert(address, machine.clone());
+        if before.as_ref() == Some(&machine) {
+            return None;
+        }
+        let moved = Moved {
+            address,
+            before,
+            after: Some(machine),
+        };
+        self.index(&moved);
+        Some(moved)
+    }
+
     fn index(&mut self, change: &Moved) {
         if let Some(machine) = &change.before
             && let Some(addresses) = self.by_machine.get_mut(machine)

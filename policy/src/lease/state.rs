@@ -201,7 +201,7 @@ impl State {
             Some(machine) if self.holds_lease(machine) => Place::Unbound,
             Some(machine) if source.is_ipv6() && self.may_hold_lease(machine) => Place::Unbound,
             Some(_) => Place::Unleased,
-            None if source.is_ipv6() && self.is_guarded(network) => Place::Unbound,
+            None if self.is_guarded(network) => Place::Unbound,
             None => Place::Unleased,
         }
     }
@@ -222,8 +222,8 @@ impl State {
         !self.held.contains_key(&source) && self.range_of(source).is_some()
     }
 
-    /// True when an IPv6 source of an unknown machine could be a fresh address of a leased one: the
-    /// network is adjacent, so machines are known sooner or later, and some machine there is leased.
+    /// True when a source of an unknown machine could be a fresh address of a leased or quarantined one: the
+    /// network is adjacent, so machines are known sooner or later, and some machine there is one of these.
     fn is_guarded(&self, network: &Network) -> bool {
         let ranged = || {
             let mut pairs = self

@@ -412,3 +412,62 @@ fn adopted(source: &str) -> AdoptedLease {
         lifetime: HOUR,
     }
 }
+
+/// IPv4 too: a fresh address of a job's machine is not given the default in the moment before it is seen there.
+#[test]
+fn l19_on_an_adjacent_network_no_v4_source_gets_the_default_before_its_machine_was_seen() {
+    let table = table_of(vec![Network {
+        adjacent: true,
+        ..runners()
+    }]);
+    assert_eq!(
+        standing(&table, "10.77.0.9", 0),
+        Standing::Unleased,
+        "without a lease nobody can hide"
+    );
+    let mut asked = request("10.77.0.2", "acme/web", "1", runner_token(&["acme"]));
+    asked.mac = Some(MACHINE);
+    let started = table.register(asked, at(0)).unwrap();
+    assert!(
+        started.changed.contains(&ip("10.77.0.9")),
+        "{:?}",
+        started.changed
+    );
+    for source in ["10.77.0.9", "10.77.0.10"] {
+        assert_eq!(judged(&table, source, 1), Err(Reason::UnboundSource));
+        assert!(table.is_unseen(ip(source)));
+    }
+    // Who asks for one row need not wait for the whole table.
+    table.observe_neighbour(&neighbour("10.77.0.9", MACHINE));
+    table.observe_neighbour(&neighbour("10.77.0.10", OTHER_MACHINE));
+    assert_eq!(table.lookup(ip("10.77.0.9"), at(1)).id, started.lease.subject.id);
+    assert_eq!(judged(&table, "10.77.0.10", 1).as_deref(), Ok("default"));
+    assert!(!table.is_unseen(ip("10.77.0.9")));
+    assert_eq!(
+        table.expire(at(1)),
+        [ip("10.77.0.9")],
+        "flows of before are judged again"
+    );
+    // An ended job's machine has no further address either.
+    table
+        .end(&started.lease.id, &Party::Source(ip("10.77.0.2")), at(2))
+        .unwrap();
+    assert_eq!(judged(&table, "10.77.0.11", 2), Err(Reason::UnboundSource));
+    table.observe_neighbour(&neighbour("10.77.0.11", MACHINE));
+    assert_eq!(judged(&table, "10.77.0.11", 2), Err(Reason::Quarantined));
+    let rows = [
+        neighbour("10.77.0.10", OTHER_MACHINE),
+        neighbour("10.77.0.11", MACHINE),
+    ];
+    assert!(
+        !table.observe_neighbours(&rows).contains(&ip("10.77.0.11")),
+        "nothing new"
+    );
+    // A row of another network's is no evidence.
+    let elsewhere = Neighbour {
+        network: "pods".into(),
+        ..neighbour("10.77.0.12", OTHER_MACHINE)
+    };
+    table.observe_neighbour(&elsewhere);
+    assert!(table.is_unseen(ip("10.77.0.12")));
+}
