@@ -1,6 +1,7 @@
 //! A job that is root on its runner tries to be somebody else: it ends its lease, takes addresses, names others. It gets
 //! nothing by any of it, least of all another repository's policy.
 
+mod addresses;
 mod assurance;
 mod tokens;
 
