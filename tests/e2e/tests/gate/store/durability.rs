@@ -234,7 +234,7 @@ enum Blow {
     Restart,
     /// SIGKILL, and recovery from its log.
     Kill,
-    /// It stays away until control says so.
+    /// It stays away until control has said so.
     Outage,
 }
 
@@ -251,9 +251,10 @@ async fn postgres_restarted_under_load_is_come_back_from_and_loses_nothing_that_
     plane.start().await;
     let crew = Crew::hire(&plane).await;
     let (mut working, tally) = Shift::begin(crew);
+    let mut admin = plane.admin();
     for blow in [Blow::Restart, Blow::Kill, Blow::Outage, Blow::Restart, Blow::Kill] {
         let before = working.some_more(SOME).await;
-        server = working.strike(blow, server).await;
+        server = working.strike(blow, server, &mut admin).await;
         // By themselves: nobody touched control.
         working.some_more(SOME).await;
         println!("{blow:?}: {before:?} before, {:?} after", *working.tally.borrow());
@@ -331,23 +332,24 @@ impl Shift {
         assert!(waited, "waited for {what}; {:?}", *self.tally.borrow());
     }
 
-    async fn strike(&mut self, blow: Blow, mut server: PostgresServer) -> PostgresServer {
-        let first = match blow {
-            Blow::Restart => PostgresServer::restart,
-            Blow::Kill => PostgresServer::kill,
-            Blow::Outage => PostgresServer::stop,
-        };
-        server = beside(server, first).await;
-        if let Blow::Outage = blow {
-            let before = self.tally.borrow().away;
-            self.until("writers to be told that the store is away", |now| {
-                now.away > before
-            })
-            .await;
-        }
+    async fn strike(&mut self, blow: Blow, server: PostgresServer, admin: &mut Client) -> PostgresServer {
         match blow {
-            Blow::Restart => server,
-            Blow::Kill | Blow::Outage => beside(server, PostgresServer::restart).await,
+            Blow::Restart => beside(server, PostgresServer::restart).await,
+            Blow::Kill => {
+                let killed = beside(server, PostgresServer::kill).await;
+                beside(killed, PostgresServer::restart).await
+            }
+            Blow::Outage => {
+                let stopped = beside(server, PostgresServer::stop).await;
+                let entry = json!({"pattern": "never.example.test", "reason": "a test"});
+                let told = admin
+                    .call("POST", "/api/v1/global-block/entries", Some(&entry))
+                    .await;
+                assert!(matches!(told, Err(Unanswered::Away)), "{told:?}");
+                let told = admin.call("GET", "/readyz", None).await;
+                assert!(matches!(told, Err(Unanswered::Away)), "{told:?}");
+                beside(stopped, PostgresServer::restart).await
+            }
         }
     }
 

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use tidegate_e2e::store::{Fleet, OWNER, start_of};
 use tidegate_e2e::{PATIENCE, block, event};
-use tidegate_lab::{ControlBuilder, wait_until};
+use tidegate_lab::{ControlBuilder, Signal, wait_until};
 
 use super::super::{download, problem};
 use super::{API, DEFAULT, End, NAMES, NOTHING, WEB, as_they_were, fleet, lab, link, says};
@@ -67,7 +67,7 @@ async fn control_killed_and_back_closes_no_flow_and_is_gone_on_with_from_where_i
 }
 
 /// The state of one job at the control plane.
-async fn job(fleet: &Fleet<'_>, id: &Value) -> Value {
+async fn job_of(fleet: &Fleet<'_>, id: &Value) -> Value {
     let id = id.as_str().expect("an id");
     fleet.api("GET", &format!("/jobs/{id}"), None).await.json()
 }
@@ -107,10 +107,10 @@ async fn with_control_away_jobs_begin_and_end_by_what_was_synced_and_control_hea
         .gateway()
         .wait_status("control to be told", |status| status["outbox"] == 0);
     told.await.unwrap();
-    let late = job(&fleet, &begun).await;
+    let late = job_of(&fleet, &begun).await;
     assert_eq!((&late["id"], &late["ended_at"]), (&begun, &Value::Null), "{late}");
     assert_eq!(late["identity"]["workflow"], "nightly.yml", "{late}");
-    let over = job(&fleet, &ended).await;
+    let over = job_of(&fleet, &ended).await;
     assert_eq!(over["ended_by"], "job", "{over}");
     // What control says now must not bring it back either.
     fleet.synced(fleet.policy("news", &block(&[]))).await;
@@ -267,4 +267,49 @@ async fn a_control_plane_put_back_to_a_copy_is_followed_from_the_beginning() {
         }
     });
     same.await.unwrap_or_else(|error| panic!("{error}"));
+}
+
+/// It takes connections and says nothing: worse than one that is gone, and no reason to keep a job waiting.
+#[tokio::test]
+async fn a_control_plane_that_hangs_holds_no_job_up_and_takes_note_when_it_goes_on() {
+    let lab = lab();
+    let fleet = fleet(&lab).await;
+    fleet.control.process().signal(Signal::SIGSTOP).unwrap();
+    let job = fleet.register(2, "acme/api", "ci.yml").await;
+    assert_eq!(fleet.reached(2, &NAMES).await, API);
+    fleet.end(1).await.expect(200);
+    assert_eq!(fleet.reached(1, &NAMES).await, NOTHING);
+    assert_eq!(fleet.reached(0, &NAMES).await, WEB);
+    fleet.control.process().signal(Signal::SIGCONT).unwrap();
+    let told = fleet
+        .gateway()
+        .wait_status("control to be told", |status| status["outbox"] == 0);
+    told.await.unwrap();
+    let listed = fleet
+        .api("GET", "/jobs?alive=true", None)
+        .await
+        .expect(200)
+        .json();
+    let sources: Vec<&Value> = listed["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|job| &job["sources"])
+        .collect();
+    assert_eq!(
+        sources.len(),
+        2,
+        "each job once, and not the one that ended: {listed}"
+    );
+    assert_eq!(job_of(&fleet, &job["id"]).await["ended_at"], Value::Null);
+    link(fleet.gateway(), "connected").await;
+    as_changed(&fleet).await;
+}
+
+/// What control knows by now changes nothing of that.
+async fn as_changed(fleet: &Fleet<'_>) {
+    fleet.synced(fleet.policy("news", &block(&[]))).await;
+    assert_eq!(fleet.reached(0, &NAMES).await, WEB);
+    assert_eq!(fleet.reached(1, &NAMES).await, NOTHING);
+    assert_eq!(fleet.reached(2, &NAMES).await, API);
 }
