@@ -176,6 +176,15 @@ impl EndedLeases for Keeper {
         self.outbox.is_ended(id)
     }
 
+    fn tell_again(&self, id: &CompactString) {
+        let end = End {
+            at: Timestamp::now(),
+            by: EndedBy::Replaced,
+            ending: Ending::Quarantine,
+        };
+        self.outbox.end_again(id, end);
+    }
+
     fn note_ended(&self, id: &CompactString) {
         self.outbox.note_ended(id);
     }

@@ -175,6 +175,15 @@ impl Outbox {
         self.wake.notify_one();
     }
 
+    /// Takes down once more that a lease ended, unless that waits already.
+    pub(crate) fn end_again(&self, id: &CompactString, end: End) {
+        let waits = |told: &Told| matches!(told, Told::End { id: ended, .. } if ended == id);
+        let known = self.waiting.lock().entries.iter().any(|entry| waits(&entry.told));
+        if !known {
+            self.end(id, end);
+        }
+    }
+
     /// Notes an end that control knows of, or will hear of otherwise: the stream may still name the lease.
     pub(crate) fn note_ended(&self, id: &CompactString) {
         self.ended.lock().add(id);

@@ -40,7 +40,8 @@ impl<'a> Leases<'a> {
         let (mut changed, mut refused) = (Vec::new(), Vec::new());
         for touch in touches {
             match touch {
-                LeaseTouch::New(lease) if control.is_ended(&lease.id) => {}
+                // Perhaps the store was put back to a copy: as long as it believes in the lease, nobody else gets its source.
+                LeaseTouch::New(lease) if control.is_ended(&lease.id) => control.tell_again(&lease.id),
                 LeaseTouch::New(lease) => match self.adopt(&lease, |_| None) {
                     Ok(sources) => changed.extend(sources),
                     Err(error) => {

@@ -20,6 +20,7 @@ mod calls;
 mod client;
 mod connect;
 mod disk;
+mod ended;
 mod force;
 mod leases;
 pub(crate) mod lines;
@@ -29,9 +30,10 @@ pub(crate) use calls::ClaimError;
 pub(crate) use connect::Remote;
 pub use connect::{ConnectError, Connected, Connector, ControlLink, Duplex, Pending, RemoteError};
 pub(crate) use disk::flush;
+pub(crate) use ended::EndedLeases;
 pub(crate) use force::Enforcer;
 pub(crate) use leases::Leases;
-pub(crate) use state::{Control, EndedLeases, LinkState};
+pub(crate) use state::{Control, LinkState};
 
 /// Keeps the gateway in step with the control plane behind `connector`.
 pub(crate) fn follow(

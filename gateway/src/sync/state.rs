@@ -19,6 +19,7 @@ use tidegate_policy::lease::Mac;
 use tokio::sync::{Notify, watch};
 
 use super::calls::{Calls, ClaimError};
+use super::ended::EndedLeases;
 
 /// Refused leases that are told in one acknowledgement at most; the rest is only in the log.
 pub(super) const MAX_REFUSED: usize = 1_000;
@@ -60,30 +61,6 @@ impl LinkState {
             Self::Away { error } => error.as_deref(),
             Self::Refused { error } => Some(error),
         }
-    }
-}
-
-/// Leases that ended here while control was away, and that it has not been told of: the stream may still name them.
-pub(crate) trait EndedLeases: Send + Sync {
-    /// True when the lease must not be taken over from the stream again.
-    fn is_ended(&self, id: &str) -> bool;
-
-    /// The stream says that a lease has ended: a registration of it that still waits for control's answer is void.
-    fn note_ended(&self, _id: &CompactString) {}
-
-    /// True when a source was quarantined at this time or later, as far as is known from before the gateway started anew:
-    /// a lease that began before has ended.
-    fn was_left(&self, _source: IpAddr, _since: Timestamp) -> bool {
-        false
-    }
-
-    /// Takes down which sources are quarantined. Called before the end of a lease is written to disk: what reads that
-    /// after a restart must find the quarantine too.
-    fn keep_sources(&self, _now: Moment) {}
-
-    /// The machine that a leased source was bound to before the gateway started anew.
-    fn machine_of(&self, _source: IpAddr) -> Option<Mac> {
-        None
     }
 }
 
@@ -327,10 +304,18 @@ impl Control {
         self.ended.get().is_some_and(|ended| ended.is_ended(id))
     }
 
+    pub(super) fn tell_again(&self, id: &CompactString) {
+        self.ended
+            .get()
+            .into_iter()
+            .for_each(|ended| ended.tell_again(id));
+    }
+
     pub(super) fn note_ended(&self, id: &CompactString) {
-        if let Some(ended) = self.ended.get() {
-            ended.note_ended(id);
-        }
+        self.ended
+            .get()
+            .into_iter()
+            .for_each(|ended| ended.note_ended(id));
     }
 
     /// True when a lease of the disk's state ended here, though the disk was not told any more.
@@ -343,9 +328,10 @@ impl Control {
     }
 
     pub(super) fn keep_sources(&self, now: Moment) {
-        if let Some(ended) = self.ended.get() {
-            ended.keep_sources(now);
-        }
+        self.ended
+            .get()
+            .into_iter()
+            .for_each(|ended| ended.keep_sources(now));
     }
 
     pub(super) fn machine_of(&self, source: IpAddr) -> Option<Mac> {

@@ -161,3 +161,17 @@ async fn a_source_that_was_left_after_a_lease_began_says_that_the_lease_ended() 
         );
     }
 }
+
+#[tokio::test]
+async fn an_end_is_told_again_once_at_a_time() {
+    let world = World::ephemeral();
+    let id: compact_str::CompactString = "job_1".into();
+    for _ in 0..2 {
+        world.jobs.keeper().tell_again(&id);
+    }
+    assert_eq!(world.jobs.outbox().depth(), 1);
+    assert!(world.jobs.outbox().flush(&*world.control).await);
+    world.jobs.keeper().tell_again(&id);
+    assert!(world.jobs.outbox().flush(&*world.control).await);
+    assert_eq!(world.control.told().1, ["job_1", "job_1"]);
+}

@@ -201,8 +201,12 @@ impl Noting {
 }
 
 impl EndedLeases for Noting {
-    fn is_ended(&self, _: &str) -> bool {
-        false
+    fn is_ended(&self, id: &str) -> bool {
+        id == "ended"
+    }
+
+    fn tell_again(&self, id: &CompactString) {
+        self.told.lock().push(format!("{id} ended again"));
     }
 
     fn note_ended(&self, id: &CompactString) {
@@ -608,4 +612,24 @@ fn a_release_frees_no_source_that_a_later_lease_left() {
     assert_eq!(gateway.standing(source), Standing::Quarantined);
     gateway.take(vec![batch(false, 9, vec![released("job-8")])]);
     assert_eq!(gateway.standing(source), Standing::Unleased);
+}
+
+/// A store that was put back to a copy believes in leases that ended since: it hears so, else it would keep their sources
+/// from everybody.
+#[test]
+fn control_is_told_again_of_an_end_that_it_does_not_know() {
+    let folder = tempfile::tempdir().unwrap();
+    let noting = Arc::new(Noting::new(folder.path()));
+    let mut gateway = Gateway::start_with(folder.path(), noting.clone());
+    gateway.take(vec![snapshot()]);
+    noting.told.lock().clear();
+    let copy = Batch {
+        epoch: "two".into(),
+        changes: [snapshot().changes, vec![lease("ended", "10.0.0.9", 6)]].concat(),
+        ..snapshot()
+    };
+    gateway.take(vec![copy]);
+    assert_eq!(noting.told.lock()[0], "ended ended again");
+    assert_eq!(gateway.standing("10.0.0.9"), Standing::Unleased);
+    assert_eq!(gateway.standing("10.0.0.1"), Standing::Leased);
 }
