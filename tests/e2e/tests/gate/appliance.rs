@@ -171,7 +171,7 @@ async fn a_sigterm_during_the_start_leaves_nothing_behind() {
     }
 }
 
-/// The whole appliance in one process is, until the control plane lands, the gateway.
+/// The whole appliance in one process is a gateway as any other is.
 #[tokio::test]
 async fn up_is_a_gateway() {
     let lab = Lab::builder().build().unwrap();
