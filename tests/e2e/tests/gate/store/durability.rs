@@ -26,7 +26,7 @@ const KILLS: u64 = 100;
 /// Changes that are waited for while PostgreSQL is well.
 const SOME: u64 = 60;
 /// PostgreSQL starts in seconds, and connections to it are tried for five.
-const RECOVERY: Duration = Duration::from_secs(60);
+const RECOVERY: Duration = Duration::from_mins(1);
 
 /// What the changes came to.
 #[derive(Clone, Copy, Debug, Default)]
@@ -161,9 +161,9 @@ impl Crew {
                         .filter(|id| !listed.contains_key(*id))
                         .collect();
                     assert!(gone.is_empty(), "jobs that were acknowledged are gone: {gone:?}");
-                    let running = registrar.jobs.iter().filter(|id| listed[*id]);
+                    let mut running = registrar.jobs.iter().filter(|id| listed[*id]);
                     assert_eq!(
-                        running.last(),
+                        running.next_back(),
                         registrar.jobs.last(),
                         "the last of a source's jobs runs"
                     );

@@ -4,6 +4,7 @@
 //! It reads the log as it grows, so an entry that was there and is another one later breaks the chain too.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 
 use aws_lc_rs::digest::{Context, SHA256};
 use serde_json::Value;
@@ -101,12 +102,16 @@ fn hash_of(entry: &Value) -> String {
         &entry["previous"],
     ];
     for text in texts.map(Value::as_str) {
-        let length = text.map_or(0, |text| text.len() as i64 + 1);
+        let length = text.map_or(0, |text| text.len() as u64 + 1);
         form.update(&length.to_be_bytes());
         form.update(text.unwrap_or_default().as_bytes());
     }
     let digest = form.finish();
-    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    digest.as_ref().iter().fold(String::new(), |mut hash, byte| {
+        // Writing to a text can't fail.
+        let _ = write!(hash, "{byte:02x}");
+        hash
+    })
 }
 
 /// JSON without spaces, keys sorted by their bytes.

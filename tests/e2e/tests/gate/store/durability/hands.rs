@@ -5,6 +5,7 @@
 //! answer came, is found out by [`Hand::settle`], which fails the test when it was carried out by half.
 
 use std::collections::VecDeque;
+use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 use tidegate_control_wire::claim::Claim;
@@ -136,7 +137,11 @@ impl Editor {
         let number = self.next;
         self.next += 1;
         self.open = Some(number);
-        let apply = if number % 3 == 0 { "next-job" } else { "now" };
+        let apply = if number.is_multiple_of(3) {
+            "next-job"
+        } else {
+            "now"
+        };
         let body = json!({"yaml": text(&self.name, number), "apply": apply});
         let written = admin
             .put(&self.path(), self.version(), &body)
@@ -198,7 +203,8 @@ impl Editor {
 fn text(name: &str, number: u32) -> String {
     let mut text = format!("# edition {number} of {name}\negress-policy: block\nallowed-endpoints:\n");
     for endpoint in 0..40 {
-        text += &format!("  - \"e{number}-{endpoint}.example.test:443\"\n");
+        // Writing to a text can't fail.
+        let _ = writeln!(text, "  - \"e{number}-{endpoint}.example.test:443\"");
     }
     text
 }
@@ -268,7 +274,7 @@ pub(super) struct Registrar {
     source: String,
     /// Jobs that were acknowledged, oldest first; the last one runs.
     pub(super) jobs: Vec<String>,
-    open: Option<Claim>,
+    open: Option<Box<Claim>>,
     /// What a claim that is repeated must be answered.
     again: Option<Value>,
 }
@@ -314,7 +320,7 @@ impl Registrar {
     }
 
     async fn write(&mut self, gateway: &mut Client) -> Result<(), Unanswered> {
-        let claim = self.open.take().unwrap_or_else(|| self.claim());
+        let claim = self.open.take().unwrap_or_else(|| Box::new(self.claim()));
         self.open = Some(claim.clone());
         let granted = gateway
             .call("POST", "/sync/v1/leases", Some(&json!(claim)))

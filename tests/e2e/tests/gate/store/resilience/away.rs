@@ -113,7 +113,7 @@ async fn with_control_away_jobs_begin_and_end_by_what_was_synced_and_control_hea
     let over = job_of(&fleet, &ended).await;
     assert_eq!(over["ended_by"], "job", "{over}");
     // What control says now must not bring it back either.
-    fleet.synced(fleet.policy("news", &block(&[]))).await;
+    Box::pin(fleet.synced(fleet.policy("news", &block(&[])))).await;
     assert_eq!(fleet.reached(1, &NAMES).await, NOTHING);
     assert_eq!(fleet.current(1).await["code"], "no-job");
     assert_eq!(fleet.reached(2, &NAMES).await, API);
@@ -308,7 +308,7 @@ async fn a_control_plane_that_hangs_holds_no_job_up_and_takes_note_when_it_goes_
 
 /// What control knows by now changes nothing of that.
 async fn as_changed(fleet: &Fleet<'_>) {
-    fleet.synced(fleet.policy("news", &block(&[]))).await;
+    Box::pin(fleet.synced(fleet.policy("news", &block(&[])))).await;
     assert_eq!(fleet.reached(0, &NAMES).await, WEB);
     assert_eq!(fleet.reached(1, &NAMES).await, NOTHING);
     assert_eq!(fleet.reached(2, &NAMES).await, API);

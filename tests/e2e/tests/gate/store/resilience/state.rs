@@ -97,7 +97,7 @@ async fn a_damaged_state_on_disk_is_said_and_refuses_jobs_everything_until_contr
     let lab = lab();
     let mut fleet = fleet(&lab).await;
     // More than one batch, so that the damage is not what a crash leaves at the end.
-    fleet.synced(fleet.policy("further", &block(&[]))).await;
+    Box::pin(fleet.synced(fleet.policy("further", &block(&[])))).await;
     fleet.control.kill().await.unwrap();
     fleet.gateways[0].kill().await.unwrap();
     let file = fleet.gateway().path("state/sync.ndjson");
@@ -124,7 +124,7 @@ async fn a_state_that_was_cut_off_in_a_batch_counts_up_to_it() {
     let lab = lab();
     let mut fleet = fleet(&lab).await;
     let before = link(fleet.gateway(), "connected").await["generation"].clone();
-    fleet.synced(fleet.policy("further", &block(&[]))).await;
+    Box::pin(fleet.synced(fleet.policy("further", &block(&[])))).await;
     fleet.control.kill().await.unwrap();
     fleet.gateways[0].kill().await.unwrap();
     let file = fleet.gateway().path("state/sync.ndjson");
