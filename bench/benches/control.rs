@@ -60,7 +60,9 @@ async fn measure(name: &str, dir: &Path, store: &str) -> Result<()> {
     let address = plane.address()?;
     let (stop, stopped) = oneshot::channel::<()>();
     let serving = tokio::spawn(plane.serve(async move { drop(stopped.await) }));
-    let admin = std::fs::read_to_string(dir.join("admin-token"))?.trim().to_owned();
+    let admin = std::fs::read_to_string(dir.join("admin-token"))?
+        .trim()
+        .to_owned();
     let client = Client::new(address, &admin);
 
     let begun = instant();
@@ -79,7 +81,9 @@ async fn measure(name: &str, dir: &Path, store: &str) -> Result<()> {
     }
     let (least, median, most) = spread(&mut rates);
     println!("| registrations/s, {REGISTRATIONS} at once | {median:.0} ({least:.0}–{most:.0}) |");
-    println!("\n| `effective`, {ASKS}/s asked | p50 ms | p99 ms | p99.9 ms | answered/s |\n|---|---|---|---|---|");
+    println!(
+        "\n| `effective`, {ASKS}/s asked | p50 ms | p99 ms | p99.9 ms | answered/s |\n|---|---|---|---|---|"
+    );
     for beside in [None, Some(PACE)] {
         let (mut p50, mut p99, mut p999, mut asked) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         let mut paced = Vec::new();
@@ -140,12 +144,19 @@ async fn fill(client: &Client) -> Result<()> {
                 if n >= POLICIES {
                     return Ok(());
                 }
-                let hosts: String = (0..20).map(|host| format!("  host-{host}.service-{n}.bench.example:443\n")).collect();
+                let hosts: String = (0..20)
+                    .map(|host| format!("  host-{host}.service-{n}.bench.example:443\n"))
+                    .collect();
                 let yaml = format!("egress-policy: block\nallowed-endpoints: >\n{hosts}");
                 let policy = json!({"name": format!("policy-{n}"), "yaml": yaml});
                 created(&mut connection, "/api/v1/orgs/acme/policies", &policy).await?;
                 let attach = json!({"add": [format!("repo:acme/service-{n}")]});
-                created(&mut connection, &format!("/api/v1/orgs/acme/policies/policy-{n}/attachments"), &attach).await?;
+                created(
+                    &mut connection,
+                    &format!("/api/v1/orgs/acme/policies/policy-{n}/attachments"),
+                    &attach,
+                )
+                .await?;
             }
         });
     }
@@ -184,7 +195,10 @@ async fn ask(client: &Client) -> Result<Quantiles> {
                 let (status, answer) = connection.get(&path).await?;
                 waits.push(asked.elapsed());
                 let name = answer["egress"]["policy"]["name"].as_str();
-                ensure!(status == 200 && name == Some(&format!("policy-{n}")), "{path}: {status} {answer}");
+                ensure!(
+                    status == 200 && name == Some(&format!("policy-{n}")),
+                    "{path}: {status} {answer}"
+                );
             }
             Ok::<_, anyhow::Error>(waits)
         });
@@ -214,7 +228,10 @@ impl Gateway {
             "version": "bench",
             "networks": [{"name": "runners", "cluster": "", "ranges": ["10.0.0.0/8"]}],
         });
-        client.clone().read_stream(tidegate_control_wire::STREAM_PATH, hello).await?;
+        client
+            .clone()
+            .read_stream(tidegate_control_wire::STREAM_PATH, hello)
+            .await?;
         Ok(Self {
             client,
             next: Arc::default(),

@@ -99,7 +99,9 @@ impl Connection {
             .header(HOST, self.client.address.to_string())
             .header(AUTHORIZATION, format!("Bearer {}", self.client.token))
             .header(CONTENT_TYPE, "application/json")
-            .body(Full::new(Bytes::from(body.map_or_else(String::new, Value::to_string))))?;
+            .body(Full::new(Bytes::from(
+                body.map_or_else(String::new, Value::to_string),
+            )))?;
         self.sender.ready().await?;
         Ok(self.sender.send_request(request).await?)
     }

@@ -43,9 +43,15 @@ pub(crate) fn run(args: &Config) -> anyhow::Result<ExitCode> {
         // Told, or the teller is gone: both mean the end.
         drop(stopped.await);
     }));
-    let outcome = Appliance::run(&args.config, gateway, Some(ControlLink::InProcess(Arc::new(link))));
+    let outcome = Appliance::run(
+        &args.config,
+        gateway,
+        Some(ControlLink::InProcess(Arc::new(link))),
+    );
     drop(stop);
-    runtime.block_on(serving).context("the control plane ended badly")?;
+    runtime
+        .block_on(serving)
+        .context("the control plane ended badly")?;
     outcome.context("the gateway can't run")?;
     Ok(ExitCode::SUCCESS)
 }

@@ -65,7 +65,9 @@ pub(crate) async fn first_admin(store: &Store, file: Option<&Path>) -> Result<()
         cluster: None,
         expires_at: None,
     };
-    store.create_token(&token, &secret.digest(), &Hub::system()).await?;
+    store
+        .create_token(&token, &secret.digest(), &Hub::system())
+        .await?;
     tracing::info!(file = %file.display(), "the first admin token is in this file");
     Ok(())
 }
@@ -86,7 +88,12 @@ fn make(file: &Path) -> Result<Secret, BootstrapError> {
     let secret = Secret::new(Role::Admin);
     let write = || -> std::io::Result<()> {
         let mut open = std::fs::OpenOptions::new();
-        let mut out = open.write(true).create(true).truncate(true).mode(0o600).open(file)?;
+        let mut out = open
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(file)?;
         writeln!(out, "{}", secret.expose())?;
         out.sync_all()
     };

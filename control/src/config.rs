@@ -114,7 +114,10 @@ impl ControlConfig {
             source,
         })?;
         if file.version != 1 {
-            let message = format!("{} is not a version that this program reads; write 1", file.version);
+            let message = format!(
+                "{} is not a version that this program reads; write 1",
+                file.version
+            );
             return Err(at.value("version", message));
         }
         match (file.control, defaults_in) {
@@ -150,11 +153,18 @@ impl At<'_> {
     fn control(self, raw: raw::Control, defaults_in: Option<&Path>) -> Result<ControlConfig, ConfigError> {
         let listen: SocketAddr = {
             let text = raw.listen.as_deref().unwrap_or(LISTEN);
-            let wrong = |_| self.value("listen", format!("{text:?} is not ADDRESS:PORT, such as {LISTEN}"));
+            let wrong = |_| {
+                self.value(
+                    "listen",
+                    format!("{text:?} is not ADDRESS:PORT, such as {LISTEN}"),
+                )
+            };
             text.parse().map_err(wrong)?
         };
         if raw.tls.is_none() && !listen.ip().is_loopback() {
-            let message = format!("{listen} without `tls` would carry tokens in the clear; write tls: {{cert: …, key: …}}");
+            let message = format!(
+                "{listen} without `tls` would carry tokens in the clear; write tls: {{cert: …, key: …}}"
+            );
             return Err(self.value("tls", message));
         }
         let bootstrap_token = raw
@@ -185,7 +195,8 @@ impl At<'_> {
             Some(file) => Ok(format!("sqlite://{}", self.join(file.into()).display())),
             None if url.starts_with("postgres://") || url.starts_with("postgresql://") => Ok(url),
             None => {
-                let message = format!("{url:?} is no store; write sqlite:///PATH or postgres://USER@HOST/DATABASE");
+                let message =
+                    format!("{url:?} is no store; write sqlite:///PATH or postgres://USER@HOST/DATABASE");
                 Err(self.value("store", message))
             }
         }

@@ -73,11 +73,17 @@ impl ControlPlane {
             place: crate::store::place(&config.store),
             source,
         };
-        let store = Store::open(&config.store).await.map_err(opened)?.strict(config.strict);
+        let store = Store::open(&config.store)
+            .await
+            .map_err(opened)?
+            .strict(config.strict);
         bootstrap::first_admin(&store, config.bootstrap_token.as_deref()).await?;
         world::apply_builtin(&store).await.map_err(opened)?;
         let view = View::open(&store).await.map_err(opened)?;
-        let tls = config.tls.as_ref().map(|(chain, key)| (chain.as_path(), key.as_path()));
+        let tls = config
+            .tls
+            .as_ref()
+            .map(|(chain, key)| (chain.as_path(), key.as_path()));
         let listener = Listener::open(config.listen, tls).await?;
         let hub = Hub::new(store.clone());
         let mut tasks = JoinSet::new();
@@ -157,7 +163,10 @@ async fn time(store: Store) {
             tracing::error!(error = error.chain(), "expired jobs could not be ended");
         }
         if let Err(error) = store.expire_block_entries(now).await {
-            tracing::error!(error = error.chain(), "expired block entries could not be removed");
+            tracing::error!(
+                error = error.chain(),
+                "expired block entries could not be removed"
+            );
         }
     }
 }

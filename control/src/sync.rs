@@ -63,7 +63,11 @@ pub fn router(state: SyncState) -> Router {
 
 /// `POST /sync/v1/unknown-key`: a job's token names a key that nobody heard of yet, so the issuer is asked again, once a
 /// minute at most. The gateway hears of new keys by its stream.
-async fn unknown_key(State(state): State<SyncState>, _caller: auth::Caller, Json(said): Json<UnknownKey>) -> StatusCode {
+async fn unknown_key(
+    State(state): State<SyncState>,
+    _caller: auth::Caller,
+    Json(said): Json<UnknownKey>,
+) -> StatusCode {
     if state.keys.unknown_key(&said.issuer) {
         StatusCode::ACCEPTED
     } else {

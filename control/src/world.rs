@@ -44,7 +44,10 @@ pub(crate) async fn apply_builtin(store: &Store) -> Result<(), StoreError> {
         // The same list, or a newer one by a newer program on the same store.
         return Ok(());
     }
-    let add = list.entries.iter().map(|one| (one.pattern.clone(), one.reason.clone()));
+    let add = list
+        .entries
+        .iter()
+        .map(|one| (one.pattern.clone(), one.reason.clone()));
     let update = BlockUpdate {
         full: true,
         add: add.collect(),
@@ -76,10 +79,18 @@ pub(crate) async fn follow_issuers(
         while let Some(issuer) = changed.recv().await {
             // A set is told once: it is tried until the store takes it.
             while let Err(error) = store.put_issuer(&issuer, &actor).await {
-                tracing::error!(issuer = issuer.issuer, error = error.chain(), "an issuer's keys were not stored");
+                tracing::error!(
+                    issuer = issuer.issuer,
+                    error = error.chain(),
+                    "an issuer's keys were not stored"
+                );
                 tokio::time::sleep(RETRY).await;
             }
-            tracing::info!(issuer = issuer.issuer, keys = issuer.jwks.keys.len(), "an issuer's keys are stored");
+            tracing::info!(
+                issuer = issuer.issuer,
+                keys = issuer.jwks.keys.len(),
+                "an issuer's keys are stored"
+            );
         }
     });
     Ok(handle)
@@ -93,8 +104,14 @@ pub(crate) async fn follow_feed(
 ) -> Result<(), WorldError> {
     let Some(config) = config else { return Ok(()) };
     let known = Known {
-        serial: store.meta(MetaKey::FeedSerial).await?.and_then(|text| text.parse().ok()),
-        date: store.meta(MetaKey::FeedDate).await?.and_then(|text| text.parse().ok()),
+        serial: store
+            .meta(MetaKey::FeedSerial)
+            .await?
+            .and_then(|text| text.parse().ok()),
+        date: store
+            .meta(MetaKey::FeedDate)
+            .await?
+            .and_then(|text| text.parse().ok()),
         checked: store.feed_checked_at().await?,
     };
     let (deliver, delivered) = mpsc::channel(QUEUE);
@@ -115,7 +132,11 @@ async fn take_updates(store: Store, mut delivered: mpsc::Receiver<Delivery>) {
         let serial = update.serial;
         let update = BlockUpdate {
             full: update.full,
-            add: update.add.into_iter().map(|one| (one.pattern, one.reason)).collect(),
+            add: update
+                .add
+                .into_iter()
+                .map(|one| (one.pattern, one.reason))
+                .collect(),
             remove: update.remove,
         };
         match store.apply_block_layer(BlockLayer::Feed, update, &marks).await {
@@ -138,7 +159,9 @@ async fn note_checks(store: Store, mut state: tokio::sync::watch::Receiver<FeedS
         if let Some(at) = checked.filter(|_| checked != noted) {
             match store.set_feed_checked_at(at).await {
                 Ok(()) => noted = checked,
-                Err(error) => tracing::warn!(error = error.chain(), "when the feed was checked was not stored"),
+                Err(error) => {
+                    tracing::warn!(error = error.chain(), "when the feed was checked was not stored")
+                }
             }
         }
     }

@@ -274,7 +274,11 @@ impl LeaseTable {
 
     /// True when no machine was seen at this source yet, so that nothing is known of whose it is but its address.
     pub fn is_unseen(&self, source: IpAddr) -> bool {
-        self.state.lock().link.machine(special::canonical(source)).is_none()
+        self.state
+            .lock()
+            .link
+            .machine(special::canonical(source))
+            .is_none()
     }
 
     /// Puts other policies in place; see [`SwapReport`]. Tickets, leases and flows live on.

@@ -91,10 +91,7 @@ impl Store {
             .write(move |tx| {
                 Box::pin(async move {
                     for (id, at) in shown {
-                        let at = Micros::from(at).min(tx.now()).0;
-                        let sql = "UPDATE tokens SET last_used_at = $1 WHERE id = $2 AND COALESCE(last_used_at, 0) <= $3";
-                        let query = sqlx::query(sql).bind(at).bind(id).bind(at - TOUCH);
-                        query.execute(tx.connection()).await?;
+                        tx.touch_token(&id, Micros(0), Micros::from(at)).await?;
                     }
                     Ok(())
                 })

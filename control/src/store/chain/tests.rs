@@ -141,7 +141,13 @@ fn what_follows_a_head_is_verified_without_what_leads_to_it() {
     };
     assert_eq!(follow(&[]), Ok(head.clone()));
     assert_eq!(follow(&whole[5..]).map(|head| head.seq), Ok(8));
-    assert_eq!(follow(&whole[6..]), Err(Broken::Order { expected: 6, found: 7 }));
+    assert_eq!(
+        follow(&whole[6..]),
+        Err(Broken::Order {
+            expected: 6,
+            found: 7
+        })
+    );
     let mut edited = whole[5..].to_vec();
     edited[0].previous = START.to_owned();
     assert_eq!(follow(&edited), Err(Broken::Previous { seq: 6 }));

@@ -91,6 +91,10 @@ impl Prepared {
             generation
         };
         self.insert(tx, fate).await?;
+        if let (Some(token), Some(used)) = (&self.record.token_id, standing.token_used) {
+            let shown = Micros::from(self.record.started_at);
+            tx.touch_token(token, used, shown).await?;
+        }
         Ok(Ok(Claimed {
             record: self.record,
             generation,
@@ -121,7 +125,7 @@ impl Prepared {
     }
 
     fn judge(&self, standing: &Standing, now: Micros) -> Result<(), Refused> {
-        if self.record.token_id.is_some() && !standing.token_good {
+        if self.record.token_id.is_some() && standing.token_used.is_none() {
             let detail = "the token was revoked or has expired".to_owned();
             return Err((Refusal::TokenGone, detail));
         }

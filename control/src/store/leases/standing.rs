@@ -33,8 +33,8 @@ pub(super) struct Holder {
 pub(super) struct Standing {
     pub(super) known: Option<Known>,
     pub(super) holders: Vec<Holder>,
-    /// The token that was shown is known, and neither revoked nor expired.
-    pub(super) token_good: bool,
+    /// When the token that was shown was used before, long ago for never; `None` when it is not known, or not good.
+    pub(super) token_used: Option<Micros>,
     /// The job that the proof was used for.
     pub(super) spent_for: Option<String>,
 }
@@ -64,7 +64,7 @@ impl Standing {
             sql.text(&claim.group).push(" AND held.source = ").text(source);
         }
         if let Some(token) = &claim.record.token_id {
-            sql.push(" UNION ALL SELECT 3, id, '', '', '', '', 0, 0, 0 FROM tokens WHERE id = ");
+            sql.push(" UNION ALL SELECT 3, id, '', '', '', '', COALESCE(last_used_at, 0), 0, 0 FROM tokens WHERE id = ");
             sql.text(token)
                 .push(" AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > ");
             sql.number(now).push(")");
@@ -99,7 +99,7 @@ impl Standing {
                 started: Micros(get(row, "started_at")?),
                 expires: Micros(get(row, "expires_at")?),
             }),
-            TOKEN => self.token_good = true,
+            TOKEN => self.token_used = Some(Micros(get(row, "started_at")?)),
             _ => self.spent_for = Some(get(row, "id")?),
         }
         Ok(())

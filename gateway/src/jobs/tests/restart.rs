@@ -111,6 +111,7 @@ async fn quarantine_outlives_the_process_at_once_and_ends_with_the_machine() {
     world.see(&[("10.77.1.2", 5)]);
     world.jobs.tick(at(12)).await;
     let world = world.restarted(20);
+    world.see(&[("10.77.1.2", 5)]);
     assert_eq!(world.judged("10.77.1.2", 20), "default", "another machine");
 }
 

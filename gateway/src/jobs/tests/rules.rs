@@ -370,6 +370,7 @@ async fn an_oidc_token_registers_one_machine_and_no_other() {
         world.sign("10.77.1.3", &token, 1).await.unwrap_err(),
         StartError::Replayed
     );
+    world.see(&[("10.77.1.3", 3)]);
     assert_eq!(world.judged("10.77.1.3", 1), "default");
     assert_eq!(world.control.claims.lock().len(), 1);
 }
