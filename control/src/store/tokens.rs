@@ -113,6 +113,24 @@ impl Store {
 }
 
 impl Tx<'_> {
+    /// Notes when a token was shown, at most once a minute; what is noted never goes back. `before` is when it was shown
+    /// before, as far as that is known already.
+    pub(super) async fn touch_token(
+        &mut self,
+        id: &str,
+        before: Micros,
+        shown: Micros,
+    ) -> Result<(), StoreError> {
+        let at = shown.min(self.now()).0;
+        if before.0 > at - TOUCH {
+            return Ok(());
+        }
+        let sql = "UPDATE tokens SET last_used_at = $1 WHERE id = $2 AND COALESCE(last_used_at, 0) <= $3";
+        let query = sqlx::query(sql).bind(at).bind(id).bind(at - TOUCH);
+        query.execute(self.connection()).await?;
+        Ok(())
+    }
+
     async fn create_token(
         &mut self,
         wanted: NewToken,

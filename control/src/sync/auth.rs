@@ -8,7 +8,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use hashbrown::HashSet;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use parking_lot::Mutex;
 use serde_json::json;
 use tidegate_control_wire::secret::{TokenDigest, digest};
@@ -20,6 +20,8 @@ use crate::throttle::Throttle;
 
 /// Good tokens that are remembered.
 const MAX_GOOD: usize = 4_096;
+/// Last use is noted in steps of this.
+const TOUCH: SignedDuration = SignedDuration::from_mins(1);
 
 /// Stands in the extensions of every request of a connection that was made inside of this process: `tidegate up`'s own
 /// gateway, which needs no token.
@@ -70,15 +72,23 @@ pub(super) struct Caller {
 }
 
 impl Caller {
-    /// Whether the caller may still be served: a token that was revoked since ends its streams.
+    /// Whether the caller may still be served: a token that was revoked since ends its streams. One that is good is noted
+    /// as used.
     pub(super) async fn is_good(&self, store: &Store) -> Result<bool, StoreError> {
-        match &self.token {
-            None => Ok(true),
-            Some(token) => Ok(store
-                .token_by_digest(token)
-                .await?
-                .is_some_and(|one| is_alive(&one))),
+        let Some(shown) = &self.token else {
+            return Ok(true);
+        };
+        let Some(token) = store.token_by_digest(shown).await?.filter(is_alive) else {
+            return Ok(false);
+        };
+        let now = Timestamp::now();
+        if token
+            .last_used_at
+            .is_none_or(|last| now.duration_since(last) >= TOUCH)
+        {
+            store.touch_tokens(&[(token.id, now)]).await?;
         }
+        Ok(true)
     }
 }
 

@@ -148,6 +148,7 @@ suite! {
         a_revoked_token_stays_listed_and_leaves_the_gateways
         tokens_are_listed_page_by_page
         last_use_is_noted_at_most_once_a_minute_and_never_goes_back
+        a_claim_is_a_use_of_the_token_that_was_shown_for_it
         only_a_living_admin_without_limits_is_one
     }
     changes {

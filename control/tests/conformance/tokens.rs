@@ -8,7 +8,7 @@ use tidegate_control_wire::secret::{Role, Secret, digest};
 use tidegate_policy::effective::Generation;
 
 use crate::bench::Bench;
-use crate::fixture::{NASTY, actor, in_seconds, token, wanted};
+use crate::fixture::{NASTY, actor, claim, claimed, in_seconds, token, wanted};
 
 async fn changes(store: &Store, after: Generation) -> (Vec<Change>, Generation) {
     match store.changes_since(after, "a", 100).await.unwrap() {
@@ -268,6 +268,28 @@ pub(crate) async fn last_use_is_noted_at_most_once_a_minute_and_never_goes_back(
         "a caller's clock is ahead"
     );
     store.touch_tokens(&[]).await.unwrap();
+}
+
+pub(crate) async fn a_claim_is_a_use_of_the_token_that_was_shown_for_it(bench: Bench) {
+    let store = bench.open().await;
+    let (_, made) = token(&store, &wanted(Role::Runner)).await;
+    let used = async || store.token(&made.id).await.unwrap().last_used_at;
+    assert_eq!(used().await, None);
+    let mut late = claim("job_a", &["10.0.0.1"]);
+    late.granted = true;
+    late.lease.token_id = Some(made.id.as_str().into());
+    late.lease.started_at = in_seconds(-600);
+    claimed(&store, &late).await;
+    let first = late.lease.started_at.as_microsecond();
+    assert_eq!(
+        used().await.unwrap().as_microsecond(),
+        first,
+        "when it was shown, not when control heard of it"
+    );
+    let mut now = claim("job_b", &["10.0.0.2"]);
+    now.lease.token_id.clone_from(&late.lease.token_id);
+    claimed(&store, &now).await;
+    assert!(used().await.unwrap().as_microsecond() > first);
 }
 
 pub(crate) async fn only_a_living_admin_without_limits_is_one(bench: Bench) {

@@ -119,12 +119,12 @@ async fn with_control_away_jobs_begin_and_end_by_what_was_synced_and_control_hea
     assert_eq!(fleet.reached(2, &NAMES).await, API);
 }
 
-/// The id of the gateway's token, by its name.
-async fn token_id(fleet: &Fleet<'_>, name: &str) -> String {
+/// A token without its text, by its name.
+async fn token(fleet: &Fleet<'_>, name: &str) -> Value {
     let tokens = fleet.api("GET", "/tokens", None).await.expect(200).json();
     let tokens = tokens["items"].as_array().unwrap();
     let token = tokens.iter().find(|token| token["name"] == name);
-    token.expect("the token")["id"].as_str().unwrap().to_owned()
+    token.expect("the token").clone()
 }
 
 #[tokio::test]
@@ -132,7 +132,15 @@ async fn a_gateway_whose_token_is_revoked_hears_nothing_more_says_so_and_goes_on
     let lab = lab();
     let fleet = fleet(&lab).await;
     let mut open = download(&lab, 0, "cdn-a.test").await;
-    let id = token_id(&fleet, "gw-1").await;
+    for name in ["gw-1", "fleet"] {
+        let shown = token(&fleet, name).await;
+        assert!(
+            shown["last_used_at"].is_string(),
+            "shown to a gateway, or by one: {shown}"
+        );
+    }
+    let id = token(&fleet, "gw-1").await["id"].clone();
+    let id = id.as_str().unwrap();
     fleet
         .api("DELETE", &format!("/tokens/{id}"), None)
         .await
