@@ -174,7 +174,8 @@ impl ApiRequest<'_> {
         let request = self.request.body(Full::new(self.body));
         let request = request.map_err(|error| invalid("request", error))?;
         let what = format!("{} {}", request.method(), request.uri());
-        let exchange = exchange(self.api.door.clone(), request, what.clone());
+        // Boxed, or every test that makes a request carries a TLS handshake's state in its own future.
+        let exchange = Box::pin(exchange(self.api.door.clone(), request, what.clone()));
         let timeout = self.timeout;
         let bounded = async move {
             let ended = tokio::time::timeout(timeout, exchange).await;

@@ -134,9 +134,15 @@ fn sweep_guarded() -> Result<Vec<String>, LabError> {
         if !home(&id).is_dir() {
             continue;
         }
-        if let Some(_lock) = lock_owner(&home(&id))? {
-            remove_traces(&id)?;
-            swept.push(id);
+        match lock_owner(&home(&id)) {
+            Ok(Some(_lock)) => {
+                remove_traces(&id)?;
+                swept.push(id);
+            }
+            Ok(None) => {}
+            // A living owner removes its own at this moment; it needs no guard for that.
+            Err(_) if !home(&id).exists() => {}
+            Err(error) => return Err(error),
         }
     }
     Ok(swept)
