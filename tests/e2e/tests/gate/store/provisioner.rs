@@ -28,9 +28,10 @@ async fn a_provisioner_registers_and_ends_any_source_of_its_networks() {
     let lab = lab();
     let fleet = Fleet::start(&lab).await;
     policies(&fleet).await;
-    let token = Some(fleet.provisioner.as_str());
     let provisioner = async |method, path: &str, body: Option<Value>| {
-        fleet.api_as(token.unwrap(), method, path, body.as_ref()).await
+        fleet
+            .api_as(&fleet.provisioner, method, path, body.as_ref())
+            .await
     };
     let both = job("acme/web", &["10.77.1.2", "fd77:1::2"]);
     let started = provisioner("POST", "/jobs", Some(both)).await.expect(201).json();
