@@ -144,9 +144,10 @@ async fn fill(client: &Client) -> Result<()> {
                 if n >= POLICIES {
                     return Ok(());
                 }
-                let hosts: String = (0..20)
+                let hosts: Vec<String> = (0..20)
                     .map(|host| format!("  host-{host}.service-{n}.bench.example:443\n"))
                     .collect();
+                let hosts = hosts.concat();
                 let yaml = format!("egress-policy: block\nallowed-endpoints: >\n{hosts}");
                 let policy = json!({"name": format!("policy-{n}"), "yaml": yaml});
                 created(&mut connection, "/api/v1/orgs/acme/policies", &policy).await?;

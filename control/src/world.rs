@@ -160,7 +160,7 @@ async fn note_checks(store: Store, mut state: tokio::sync::watch::Receiver<FeedS
             match store.set_feed_checked_at(at).await {
                 Ok(()) => noted = checked,
                 Err(error) => {
-                    tracing::warn!(error = error.chain(), "when the feed was checked was not stored")
+                    tracing::warn!(error = error.chain(), "when the feed was checked was not stored");
                 }
             }
         }
