@@ -75,8 +75,8 @@ impl State {
                 key,
                 address,
                 Source {
-                    joined: false,
                     mac: Some(machine.1),
+                    ..Source::default()
                 },
             );
             changed.extend(self.rejoin(&machine));
@@ -96,8 +96,8 @@ impl State {
         }
         for address in loose {
             let bound = Source {
-                joined: false,
                 mac: Some(mac),
+                ..Source::default()
             };
             self.attach(key, address, bound);
         }
@@ -124,6 +124,7 @@ impl State {
             Some(None) => self.quarantine.attribute(change.address, machine),
             Some(Some(_)) | None => {}
         }
+        changed.extend(self.bind_presumed(change.address, machine));
         // A joined address belongs to its machine; a registered one to its lease, whatever is seen there.
         let joined_elsewhere = match self.held.get(&change.address) {
             Some(Hold::Lease(key)) => {
@@ -141,6 +142,25 @@ impl State {
             changed.push(change.address);
         }
         changed
+    }
+
+    /// The next machine that shows itself at an address which was given away is the lease's, once: until then only the
+    /// machine of the lease before was seen there.
+    fn bind_presumed(&mut self, address: IpAddr, machine: &Machine) -> Option<IpAddr> {
+        let Some(Hold::Lease(key)) = self.held.get(&address).copied() else {
+            return None;
+        };
+        let source = self.leases.get(&key)?.sources.get(&address)?;
+        if source.joined || !source.is_presumed() {
+            return None;
+        }
+        self.detach(address);
+        let bound = Source {
+            mac: Some(machine.1),
+            ..Source::default()
+        };
+        self.attach(key, address, bound);
+        Some(address)
     }
 
     /// Lets every further address of a machine join the one lease that the machine holds, or leave when
@@ -173,6 +193,7 @@ impl State {
                         Source {
                             joined: true,
                             mac: Some(machine.1),
+                            left: None,
                         },
                     );
                 }

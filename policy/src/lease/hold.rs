@@ -50,12 +50,14 @@ impl State {
             changed.extend(self.replace_lease(*key, &keep, succeeded, now));
         }
         for (source, mac) in grant.sources {
+            let left = self.left_machine(source).filter(|_| mac.is_none());
             changed.extend(self.lift(source));
             if let Some(mac) = mac {
                 changed.extend(self.quarantine.lift_machine(&(network.name.clone(), mac)));
             }
             let mac = mac.or_else(|| held.get(&source).and_then(|known| known.mac));
-            held.insert(source, Source { joined: false, mac });
+            let joined = false;
+            held.insert(source, Source { joined, mac, left });
         }
         let job = Arc::new(JobRecord {
             id: id.clone(),
@@ -155,7 +157,8 @@ impl State {
         let network = entry.lease.network.clone();
         entry.sources.insert(address, source);
         self.held.insert(address, Hold::Lease(key));
-        let seen = source.joined || source.mac.is_some() || self.link.machine(address).is_some();
+        let evident = source.mac.is_some() || self.link.machine(address).is_some();
+        let seen = source.joined || (evident && !source.is_presumed());
         self.note_unseen(&network, address, address.is_ipv4() && !seen);
         if let (false, Some(mac)) = (source.joined, source.mac) {
             self.bound.entry((network, mac)).or_default().push(address);
@@ -299,6 +302,12 @@ impl State {
         let mut changed: Vec<IpAddr> = machines.iter().flat_map(|machine| self.rejoin(machine)).collect();
         changed.extend(self.recheck(network));
         changed
+    }
+
+    /// The machine that is in quarantine at a source.
+    pub(super) fn left_machine(&self, source: IpAddr) -> Option<Mac> {
+        let record = self.quarantine.get(source)?;
+        record.machine.as_ref().map(|(_, mac)| *mac)
     }
 
     /// Lifts the quarantine of a source and of its machine.

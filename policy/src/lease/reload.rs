@@ -254,15 +254,7 @@ impl State {
             pinned: spec.pinned.clone(),
             subject,
         };
-        let sources = addresses.into_iter().map(|address| {
-            (
-                address,
-                Source {
-                    joined: false,
-                    mac: None,
-                },
-            )
-        });
+        let sources = addresses.into_iter().map(|address| (address, Source::default()));
         changed.extend(self.hold(Arc::new(lease), sources.collect::<BTreeMap<_, _>>()));
         changed
     }

@@ -210,9 +210,11 @@ impl State {
         }
         let mut taken = BTreeMap::new();
         for (source, mac) in new {
+            let left = self.left_machine(source).filter(|_| mac.is_none());
             changed.extend(self.lift(source));
             let mac = mac.or_else(|| known.get(&source).and_then(|held| held.mac));
-            taken.insert(source, Source { joined: false, mac });
+            let joined = false;
+            taken.insert(source, Source { joined, mac, left });
         }
         changed.extend(self.take(key, &network, taken));
         Ok(canonical(&changed))

@@ -41,10 +41,20 @@ pub(super) struct Entry {
 }
 
 /// One held source.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Source {
     pub(super) joined: bool,
     pub(super) mac: Option<Mac>,
+    /// The machine that was in quarantine there, when somebody who knows machines gave the address to the lease.
+    pub(super) left: Option<Mac>,
+}
+
+impl Source {
+    /// True when it is bound to the machine of the lease before: perhaps the neighbour tables only have not noticed yet
+    /// that another one has the address by now.
+    pub(super) fn is_presumed(&self) -> bool {
+        self.mac.is_some() && self.mac == self.left
+    }
 }
 
 /// By what a source is held.

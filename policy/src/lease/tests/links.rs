@@ -471,3 +471,46 @@ fn l19_on_an_adjacent_network_no_v4_source_gets_the_default_before_its_machine_w
     table.observe_neighbour(&elsewhere);
     assert!(table.is_unseen(ip("10.77.0.12")));
 }
+
+/// IP reuse: a provisioner gives an address to the next job before its machine has spoken. What the neighbour tables
+/// still show there is the machine of the job before.
+#[test]
+fn link_row_a_reused_address_is_bound_to_its_new_machine_and_not_to_the_one_before() {
+    let table = table();
+    let (source, v6) = ("10.77.0.2", "fd77::bad");
+    table.observe_neighbours(&[neighbour(source, MACHINE)]);
+    let mut asked = request(source, "acme/web", "1", runner_token(&["acme"]));
+    (asked.id, asked.mac) = ("job-0".into(), Some(MACHINE));
+    table.register(asked, at(0)).unwrap();
+    table.end("job-0", &Party::Operator, at(1)).unwrap();
+    table.adopt(adopted(source), at(2)).unwrap();
+    // The new job keeps silent on IPv4: it is not rid of its policy by that.
+    table.observe_neighbours(&[neighbour(source, MACHINE), neighbour(v6, OTHER_MACHINE)]);
+    assert_eq!(standing(&table, v6, 3), Standing::Unbound);
+    let changed = table.observe_neighbours(&[neighbour(source, OTHER_MACHINE), neighbour(v6, OTHER_MACHINE)]);
+    assert!(
+        changed.contains(&ip(source)),
+        "its binding is another: {changed:?}"
+    );
+    assert_eq!(table.binding(ip(source)), Some(OTHER_MACHINE));
+    assert_eq!(
+        standing(&table, v6, 4),
+        Standing::Leased,
+        "one machine is one job"
+    );
+    assert!(table.bindings().iter().all(|one| one.mac == OTHER_MACHINE));
+    table.observe_neighbours(&[neighbour(source, MACHINE), neighbour(v6, OTHER_MACHINE)]);
+    assert_eq!(table.binding(ip(source)), Some(OTHER_MACHINE), "once");
+    table.observe_neighbours(&[neighbour(source, OTHER_MACHINE), neighbour(v6, OTHER_MACHINE)]);
+    // The same machine once more, as where hardware addresses go with addresses.
+    table.end("job-1", &Party::Operator, at(5)).unwrap();
+    let again = AdoptedLease {
+        id: "job-2".into(),
+        ..adopted(source)
+    };
+    table.adopt(again, at(6)).unwrap();
+    table.observe_neighbours(&[]);
+    table.observe_neighbours(&[neighbour(source, OTHER_MACHINE), neighbour(v6, OTHER_MACHINE)]);
+    assert_eq!(table.binding(ip(source)), Some(OTHER_MACHINE));
+    assert_eq!(standing(&table, v6, 7), Standing::Leased);
+}
