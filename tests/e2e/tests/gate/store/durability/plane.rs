@@ -3,20 +3,17 @@
 //! Knows the program only by its command line and its files.
 
 use std::fs::{File, Permissions};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use tempfile::TempDir;
 use tidegate_e2e::{PATIENCE, tidegate};
 use tidegate_lab::wait_until;
 
 use super::super::plain::Client;
-
-/// Where free ports are looked for: below those that Linux gives to outgoing connections, or one of them could take the
-/// port while control is down.
-const PORTS: std::ops::Range<u16> = 10_000..20_000;
 
 /// A control plane that can die.
 pub(super) struct Plane {
@@ -31,7 +28,7 @@ impl Plane {
         // PostgreSQL's user has to pass through.
         let passable = Permissions::from_mode(0o711);
         let folder = tempfile::Builder::new().permissions(passable).tempdir().unwrap();
-        let address = free_address();
+        let address = own_address();
         let store = store(&folder);
         let config = format!(
             "version: 1\ncontrol:\n  listen: \"{address}\"\n  store: \"{store}\"\n  bootstrap-token-file: admin-token\n"
@@ -118,11 +115,11 @@ impl Drop for Plane {
     }
 }
 
-fn free_address() -> SocketAddr {
-    let first = std::process::id() as usize % PORTS.len();
-    let ports = PORTS.skip(first).chain(PORTS.take(first));
-    let mut sockets = ports.map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
-    sockets
-        .find(|socket| TcpListener::bind(socket).is_ok())
-        .expect("a free port of loopback")
+/// An address of loopback that no other process takes, nor another plane of this one, while control is down.
+fn own_address() -> SocketAddr {
+    static PLANES: AtomicU32 = AtomicU32::new(0);
+    let plane = PLANES.fetch_add(1, Ordering::Relaxed) % 4;
+    // A process's id has 22 bits at most.
+    let host = (std::process::id() << 2 | plane) & 0x00ff_ffff;
+    SocketAddr::from((Ipv4Addr::from(0x7f00_0000 | host), 8443))
 }
