@@ -78,6 +78,8 @@ pub struct OidcConfig {
     pub issuer: String,
     /// The audience that tokens must be for.
     pub audience: String,
+    /// Owners whose jobs it may name; empty limits nothing.
+    pub owners: Vec<String>,
     /// A further root certificate that its server may chain to (PEM).
     pub ca: Option<PathBuf>,
 }
@@ -215,9 +217,18 @@ impl At<'_> {
             if issuers.iter().any(|other| other.issuer == one.issuer) {
                 return Err(self.value("oidc", format!("{} is named twice", one.issuer)));
             }
+            if one
+                .owners
+                .iter()
+                .any(|owner| owner.is_empty() || owner.contains('/'))
+            {
+                let message = format!("{}: owners are organizations or users, without a `/`", one.issuer);
+                return Err(self.value("oidc", message));
+            }
             issuers.push(OidcConfig {
                 issuer: one.issuer,
                 audience: one.audience,
+                owners: one.owners,
                 ca: one.ca.map(|file| self.join(file)),
             });
         }

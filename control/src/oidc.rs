@@ -9,6 +9,7 @@ mod discovery;
 use std::sync::Arc;
 use std::time::Duration;
 
+use compact_str::CompactString;
 use jiff::Timestamp;
 use reqwest::Url;
 use tidegate_control_wire::oidc::{Issuer, JwkSet};
@@ -74,7 +75,7 @@ pub struct Handle {
 
 impl Keeper {
     /// Checks the configuration. `known` is what the store has from before: it stays in use until an issuer answers, and
-    /// is not published again unless its audience changed. Changed sets go into `publish`; while that is full, their
+    /// is not published again unless its audience or owners changed. Changed sets go into `publish`; while that is full, their
     /// issuer is not asked again.
     pub fn new(
         configs: Vec<OidcConfig>,
@@ -145,9 +146,19 @@ impl Handle {
     }
 }
 
+fn owners(config: &OidcConfig) -> Vec<CompactString> {
+    config.owners.iter().map(CompactString::from).collect()
+}
+
 impl Watched {
     fn new(config: OidcConfig, known: Option<&Issuer>) -> Result<Self, SetupError> {
         let base = allowed_url(&config.issuer)?;
+        if config.owners.is_empty() {
+            tracing::warn!(
+                issuer = config.issuer,
+                "whoever this issuer signs for may register jobs; where others use it too, name yours in `owners`"
+            );
+        }
         let fetcher = Fetcher::new(config.ca.as_deref())?;
         let keys = known.map(|one| one.jwks.clone());
         let state = IssuerState {
@@ -158,7 +169,7 @@ impl Watched {
             attempts: 0,
         };
         Ok(Self {
-            fresh: known.is_some_and(|one| one.audience != config.audience),
+            fresh: known.is_some_and(|one| one.audience != config.audience || one.owners != owners(&config)),
             config,
             base,
             fetcher,
@@ -202,6 +213,7 @@ impl Watched {
                 let issuer = Issuer {
                     issuer: self.config.issuer.clone(),
                     audience: self.config.audience.clone(),
+                    owners: owners(&self.config),
                     jwks: jwks.clone(),
                 };
                 publish.send(issuer).await?;

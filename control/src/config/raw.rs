@@ -48,6 +48,8 @@ pub(super) struct Tls {
 pub(super) struct Oidc {
     pub(super) issuer: String,
     pub(super) audience: String,
+    #[serde(default)]
+    pub(super) owners: Vec<String>,
     pub(super) ca: Option<PathBuf>,
 }
 

@@ -45,6 +45,10 @@ fn what_is_wrong_is_named_with_what_to_write() {
             "needs an audience",
         ),
         (
+            "  store: sqlite:///x\n  oidc: [{issuer: \"https://a.test\", audience: t, owners: [acme/web]}]\n",
+            "without a `/`",
+        ),
+        (
             "  store: sqlite:///x\n  retention: {events: soon}\n",
             "is not a time span",
         ),

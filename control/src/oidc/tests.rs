@@ -66,6 +66,7 @@ fn config(issuer: &str) -> OidcConfig {
     OidcConfig {
         issuer: issuer.into(),
         audience: "tidegate".into(),
+        owners: Vec::new(),
         ca: None,
     }
 }
@@ -208,13 +209,24 @@ async fn a_restart_publishes_only_what_the_store_does_not_have() {
 
     let url = server.url.clone();
     drop(server);
-    // The configuration names another audience, and the issuer is away.
-    let mut other = stored;
-    other.audience = "before".into();
-    let mut away = keep(&url, vec![other], SLOW);
-    assert_eq!(away.next_set().await.audience, "tidegate");
-    let seen = away.until(|state| state.error.is_some()).await;
-    assert_eq!((seen.keys, seen.fetched), (1, None));
+    // The configuration names another audience, or other owners, and the issuer is away.
+    let others = [
+        Issuer {
+            audience: "before".into(),
+            ..stored.clone()
+        },
+        Issuer {
+            owners: vec!["before".into()],
+            ..stored
+        },
+    ];
+    for other in others {
+        let mut away = keep(&url, vec![other], SLOW);
+        let told = away.next_set().await;
+        assert_eq!((told.audience.as_str(), told.owners.len()), ("tidegate", 0));
+        let seen = away.until(|state| state.error.is_some()).await;
+        assert_eq!((seen.keys, seen.fetched), (1, None));
+    }
 }
 
 #[tokio::test]

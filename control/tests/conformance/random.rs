@@ -220,6 +220,7 @@ impl World {
                 let issuer = Issuer {
                     issuer: format!("https://issuer-{issuer}.example"),
                     audience: format!("audience-{audience}"),
+                    owners: Vec::new(),
                     jwks: JwkSet { keys: Vec::new() },
                 };
                 store.put_issuer(&issuer, &actor).await.map(drop)

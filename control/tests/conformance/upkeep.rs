@@ -98,6 +98,7 @@ pub(crate) async fn an_issuer_is_written_when_it_is_another(bench: Bench) {
     let issuer = |url: &str, audience: &str| Issuer {
         issuer: url.into(),
         audience: audience.into(),
+        owners: Vec::new(),
         jwks: JwkSet { keys: Vec::new() },
     };
     let (one, two) = (

@@ -45,8 +45,18 @@ pub struct Issuer {
     pub issuer: String,
     /// What the `aud` claim must name.
     pub audience: String,
+    /// Owners whose jobs it may name, compared without case; empty limits nothing. A forge that many share signs for all of
+    /// them, and lets each choose the audience.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub owners: Vec<CompactString>,
     /// Its public keys (RFC 7517 §5).
     pub jwks: JwkSet,
+}
+
+impl Issuer {
+    fn speaks_for(&self, owner: &str) -> bool {
+        self.owners.is_empty() || self.owners.iter().any(|one| one.eq_ignore_ascii_case(owner))
+    }
 }
 
 /// What a good token says.
@@ -105,7 +115,11 @@ pub fn verify(token: &str, issuers: &[Issuer], now: Timestamp) -> Result<Verifie
     }
     check_signature(&parts, signing, &kid, &named)?;
     let audience = claims.audience()?;
-    if !named.iter().any(|one| audience.contains(&one.audience.as_str())) {
+    let mut meant = named
+        .iter()
+        .filter(|one| audience.contains(&one.audience.as_str()))
+        .peekable();
+    if meant.peek().is_none() {
         return Err(OidcError::Audience {
             found: shown(&audience.join(", ")),
             expected: named
@@ -117,8 +131,15 @@ pub fn verify(token: &str, issuers: &[Issuer], now: Timestamp) -> Result<Verifie
     }
     let expires_at = claims.check_times(now)?;
     let jti = claims.jti()?;
+    let identity = claims.identity()?;
+    if !meant.any(|one| one.speaks_for(&identity.owner)) {
+        return Err(OidcError::Owner {
+            owner: identity.owner.to_string(),
+            issuer: issuer.to_owned(),
+        });
+    }
     Ok(VerifiedJob {
-        identity: claims.identity()?,
+        identity,
         issuer: issuer.to_owned(),
         replay_key: replay_key(issuer, jti.as_deref(), parts.signed),
         jti,

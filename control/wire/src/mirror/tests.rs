@@ -68,6 +68,7 @@ fn issuer(url: &str, audience: &str) -> Change {
     Change::Issuer(Issuer {
         issuer: url.into(),
         audience: audience.into(),
+        owners: Vec::new(),
         jwks: JwkSet { keys: Vec::new() },
     })
 }

@@ -61,6 +61,16 @@ pub enum OidcError {
         /// What is configured.
         expected: String,
     },
+    /// Good, but of somebody else's job at the same forge.
+    #[error(
+        "the token is of a job of {owner:?}, whom `control.oidc` does not name among the owners for {issuer}"
+    )]
+    Owner {
+        /// Whose job it is.
+        owner: String,
+        /// Who signed it.
+        issuer: String,
+    },
     /// Too late.
     #[error("the token expired at {at}, and it is {now} ({LEEWAY_SECONDS} s of skew are tolerated)")]
     Expired {

@@ -47,6 +47,7 @@ fn issuer() -> Issuer {
     Issuer {
         issuer: ISSUER.into(),
         audience: AUDIENCE.into(),
+        owners: Vec::new(),
         jwks: JwkSet {
             keys: vec![
                 public(&RSA, Algorithm::RS256, "rsa"),
@@ -219,4 +220,37 @@ fn an_issuer_survives_its_record() {
     let read: Issuer = serde_json::from_str(&text).unwrap();
     assert_eq!(read, issuer());
     verify(&signed(&claims()), &[read], now()).unwrap();
+}
+
+/// A forge that many share signs for whoever asks, for the audience that they ask for: a stranger's own repository is
+/// nobody here.
+#[test]
+fn an_issuer_that_is_limited_to_owners_speaks_for_no_other() {
+    let limited = |owners: &[&str]| Issuer {
+        owners: owners.iter().map(|owner| CompactString::from(*owner)).collect(),
+        ..issuer()
+    };
+    let token = signed(&claims());
+    for owners in [&[][..], &["acme"], &["other", "ACME"]] {
+        let job = verify(&token, &[limited(owners)], now()).unwrap();
+        assert_eq!(job.identity.owner, "acme", "{owners:?}");
+    }
+    for owners in [&["other"][..], &["acm", "acme2"], &["acme/web"]] {
+        let error = verify(&token, &[limited(owners)], now()).unwrap_err();
+        let want = OidcError::Owner {
+            owner: "acme".into(),
+            issuer: ISSUER.into(),
+        };
+        assert_eq!(error, want, "{owners:?}");
+    }
+    // For another audience the same issuer may speak for others; that audience is not this token's.
+    let elsewhere = Issuer {
+        audience: "elsewhere".into(),
+        ..limited(&["acme"])
+    };
+    assert!(verify(&token, &[limited(&["other"]), elsewhere], now()).is_err());
+    let text = serde_json::to_string(&issuer()).unwrap();
+    assert!(!text.contains("owners"), "older programs read it as ever");
+    let read: Issuer = serde_json::from_str(&text).unwrap();
+    assert_eq!(read, issuer());
 }

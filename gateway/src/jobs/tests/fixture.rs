@@ -406,6 +406,7 @@ fn credentials(tokens: &Tokens) -> Arc<Credentials> {
     let issuer = Issuer {
         issuer: ISSUER.into(),
         audience: "tidegate".into(),
+        owners: Vec::new(),
         jwks: JwkSet { keys: vec![public()] },
     };
     let changes = vec![

@@ -502,3 +502,40 @@ async fn of_two_machines_at_one_source_at_once_one_wins_while_control_is_away_to
         assert_eq!(world.judged("10.77.1.2", 1), "web");
     }
 }
+
+/// Who is root on a runner can have a token of a repository of its own signed by the same forge, for the same audience.
+#[tokio::test]
+async fn a_strangers_repository_takes_no_source_over() {
+    let world = World::ephemeral();
+    world
+        .declare("10.77.1.2", &world.tokens.any, &body("acme/web", "1"), 0)
+        .await
+        .unwrap();
+    let open = Arc::clone(&world.control.credentials.lock());
+    let mut mirror = Mirror::new();
+    let changes = open.issuers().map(|issuer| {
+        Change::Issuer(Issuer {
+            owners: vec!["Acme".into()],
+            ..Issuer::clone(issuer)
+        })
+    });
+    mirror.apply(Batch {
+        reset: true,
+        changes: changes.collect(),
+        ..Batch::default()
+    });
+    *world.control.credentials.lock() = Arc::clone(mirror.credentials());
+    let refused = world
+        .sign("10.77.1.2", &oidc("evil/web", "1", "jti-1", 1), 1)
+        .await
+        .unwrap_err();
+    assert!(
+        refused.to_string().contains("does not name among the owners"),
+        "{refused}"
+    );
+    assert_eq!(world.judged("10.77.1.2", 2), "web");
+    world
+        .sign("10.77.1.2", &oidc("acme/api", "2", "jti-2", 2), 2)
+        .await
+        .unwrap();
+}
