@@ -224,6 +224,11 @@ mod tests {
 
     use super::*;
 
+    /// A text of so many lines.
+    fn lines(count: u32, line: impl Fn(u32) -> String) -> String {
+        (0..count).map(line).collect::<Vec<_>>().concat()
+    }
+
     #[test]
     fn a_changed_line_is_shown_both_ways() {
         let diff = Diff::of("a\nb\nc\n", "a\nB\nc\nd\n");
@@ -248,7 +253,7 @@ mod tests {
 
     #[test]
     fn far_changes_have_a_gap_between_them() {
-        let old: String = (0..40).map(|n| format!("{n}\n")).collect();
+        let old = lines(40, |n| format!("{n}\n"));
         let new = old.replace("\n2\n", "\ntwo\n").replace("\n35\n", "\n");
         let rows = Diff::of(&old, &new).side_by_side;
         let gaps = rows.iter().filter(|row| row.kind == RowKind::Gap).count();
@@ -258,8 +263,8 @@ mod tests {
 
     #[test]
     fn a_large_difference_is_cut_and_says_so() {
-        let old: String = (0..50_000).map(|n| format!("old-{n}.test:443\n")).collect();
-        let new: String = (0..50_000).map(|n| format!("new-{n}.test:443\n")).collect();
+        let old = lines(50_000, |n| format!("old-{n}.test:443\n"));
+        let new = lines(50_000, |n| format!("new-{n}.test:443\n"));
         let diff = Diff::of(&old, &new);
         assert!(diff.truncated);
         assert_eq!((diff.added, diff.removed), (50_000, 50_000));
@@ -276,7 +281,7 @@ mod tests {
 
     #[test]
     fn one_changed_line_of_a_megabyte_is_found() {
-        let old: String = (0..60_000).map(|n| format!("a{n}.test:443\n")).collect();
+        let old = lines(60_000, |n| format!("a{n}.test:443\n"));
         let diff = Diff::of(&old, &old.replace("a30000.test", "b30000.test"));
         assert_eq!((diff.added, diff.removed, diff.truncated), (1, 1, false));
     }

@@ -24,6 +24,7 @@ use tidegate_policy::special::NeverDial;
 use tidegate_policy::subject::{Network, Subject};
 use tidegate_proxy::Proxy;
 
+use crate::adapters::Leases;
 use crate::config::GatewayConfig;
 use crate::events::EventPipeline;
 use crate::intercept::Guard;
@@ -46,6 +47,8 @@ pub(crate) struct Core {
     pub(crate) control: Arc<Control>,
     pub(crate) enforcer: Mutex<Enforcer>,
     pub(crate) leases: Arc<LeaseTable>,
+    /// The same for who speaks at this moment.
+    pub(crate) sources: Arc<Leases>,
     pub(crate) resolver: Arc<Resolver>,
     pub(crate) dns: Arc<DnsHandler>,
     pub(crate) proxy: Arc<Proxy>,

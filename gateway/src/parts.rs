@@ -187,7 +187,7 @@ pub(crate) async fn assemble(
     let proxy = Proxy::new(
         proxy_config(&config),
         ProxyParts {
-            subjects,
+            subjects: subjects.clone(),
             lookup: Arc::new(Names {
                 resolver: Arc::clone(&resolver),
                 dns: Arc::clone(&dns),
@@ -225,6 +225,7 @@ pub(crate) async fn assemble(
         control,
         enforcer: parking_lot::Mutex::new(enforcer),
         leases,
+        sources: subjects,
         resolver,
         dns,
         proxy,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use tidegate_dns::subjects::Subjects as _;
 use tidegate_policy::event::{EventSink, Kind};
 use tidegate_policy::judge::flow::{Evidence, Route, judge_ping};
 use tidegate_policy::subject::Subject;
@@ -50,7 +51,7 @@ struct Pings {
 impl Pings {
     /// Another IP protocol was dropped by the kernel; audit is no exception.
     fn foreign(&self, packet: &ForeignProtocol) {
-        let subject = self.core.leases.lookup(packet.source, self.core.clock.now());
+        let subject = self.core.sources.subject(packet.source, self.core.clock.now());
         let mut event = subject.event(self.core.events.mint(), Kind::Ip, packet.source);
         event.address = Some(packet.destination);
         event.judged(&Judgement::Refuse(Refusal::because(Reason::IpProtocol)));
@@ -59,7 +60,7 @@ impl Pings {
     }
 
     fn ping(self: &Arc<Self>, request: EchoRequest) {
-        let subject = self.core.leases.lookup(request.source, self.core.clock.now());
+        let subject = self.core.sources.subject(request.source, self.core.clock.now());
         let within = self.budget.lock().take(subject.id, Core::instant());
         let Some(room) = Arc::clone(&self.room).try_acquire_owned().ok().filter(|_| within) else {
             return;

@@ -9,6 +9,7 @@ use hyper::StatusCode;
 use jiff::Unit;
 use serde_json::{Value, json};
 use thiserror::Error;
+use tidegate_dns::subjects::Subjects as _;
 use tidegate_policy::explain::{Explanation, Target, explain as explain_target};
 use tidegate_policy::subject::Subject;
 use tokio::net::UnixListener;
@@ -152,7 +153,7 @@ fn explain_page(core: &Core, query: &str) -> Page {
 /// The subject behind a lease id or a source address.
 fn subject_of(core: &Core, job: &str) -> Option<Arc<Subject>> {
     if let Ok(source) = job.parse() {
-        return Some(core.leases.lookup(source, core.clock.now()));
+        return Some(core.sources.subject(source, core.clock.now()));
     }
     core.leases
         .subjects()

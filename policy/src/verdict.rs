@@ -71,7 +71,7 @@ reasons! {
     NoPolicy = "no-policy",
     /// The lease of this address ended and its machine has not changed since.
     Quarantined = "quarantined",
-    /// The address is not bound to a lease, but its machine holds one.
+    /// The address is not bound to a lease, but its machine holds one, or is not known yet.
     UnboundSource = "unbound-source",
     /// The packet carries another machine's hardware address than the lease's.
     SpoofedSource = "spoofed-source",

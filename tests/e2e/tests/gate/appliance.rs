@@ -321,6 +321,10 @@ async fn explain_and_status_ask_the_running_gateway() {
         );
         assert_eq!(all[2]["reason"], "no-name", "{refused}");
     }
+    // Whose machine nobody has seen may be anybody's; one that spoke is its network's.
+    let unseen = ask(&["--job", "10.77.1.9", "allowed.test"]).await;
+    assert!(unseen.text().contains("unbound-source"), "{unseen}");
+    dig_on(&lab, 1, &["localhost"]).await;
     let unleased = ask(&["--job", "10.77.1.3", "allowed.test"]).await;
     assert_eq!(unleased.code(), Some(4), "{unleased}");
     assert!(unleased.text().contains("default.yaml"), "{unleased}");
