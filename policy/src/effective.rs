@@ -36,8 +36,9 @@ pub enum Store {
     /// There is no store, or it was read at least once (in an earlier life of the process too).
     #[default]
     Known,
-    /// There is one and it was never read: a job's own policy can't be told from "none", so jobs are
-    /// refused everything instead of getting a looser default.
+    /// There is one and it was never read: a job's own policy can't be told from "none", and what is refused to
+    /// everybody is not known. All are refused everything instead of getting a looser default, but for static leases
+    /// that name their policy themselves.
     NeverRead,
 }
 
@@ -171,7 +172,8 @@ impl PolicySet {
                 Governing::Policy(Arc::clone(policy), scope)
             });
         }
-        if asked.decides() && self.store == Store::NeverRead {
+        // Whoever it is: what everybody is refused comes from the store too, and a job can't register before it is heard.
+        if self.store == Store::NeverRead {
             return Governing::DenyAll(Reason::PolicyUnknown);
         }
         let job = asked.job.filter(|_| self.is_heard(asked));

@@ -226,8 +226,8 @@ fn order_row_no_policy_known_yet_is_deny_all_never_a_looser_default() {
     );
     assert_eq!(
         decided(&unread.effective(&asked(None, None, &runners()))),
-        "network@network:runners",
-        "nobody's own is missing"
+        "policy-unknown",
+        "whoever asks may be a job that could not register"
     );
     let meta = PolicyMeta {
         id: "b".into(),

@@ -253,13 +253,13 @@ fn snapshot() -> Batch {
 }
 
 #[test]
-fn what_was_never_synced_refuses_jobs_and_only_jobs() {
+fn what_was_never_synced_refuses_everybody() {
     let folder = tempfile::tempdir().unwrap();
     let mut gateway = Gateway::start(folder.path());
     assert_eq!(
         gateway.judged("10.0.0.9"),
-        Ok("default.yaml".into()),
-        "no job, no store needed"
+        Err(Reason::PolicyUnknown),
+        "it may be a job that could not register, and no block list is known"
     );
     // A lease that this gateway granted itself before it ever heard of a policy.
     let Change::Lease(own) = lease("own", "10.0.0.3", 6) else {

@@ -6,7 +6,7 @@ use tidegate_e2e::{block, event};
 use tidegate_lab::Lab;
 
 use super::super::problem;
-use super::{DEFAULT, NAMES, NOTHING, WEB, lab, link, says};
+use super::{NAMES, NOTHING, WEB, lab, link, says};
 
 /// A fleet in which runner 0 is a job of `acme/web` by configuration, so that there is a job before anything was synced.
 async fn fleet(lab: &Lab) -> Fleet<'_> {
@@ -28,7 +28,7 @@ async fn fleet(lab: &Lab) -> Fleet<'_> {
 /// A job gets nothing for want of its policy, an unknown source its default, and nobody is taken for a job.
 async fn knows_nothing(fleet: &Fleet<'_>) -> Value {
     assert_eq!(fleet.reached(0, &NAMES).await, NOTHING);
-    assert_eq!(fleet.reached(1, &NAMES).await, DEFAULT);
+    assert_eq!(fleet.reached(1, &NAMES).await, NOTHING);
     let mut events = fleet.gateway().events();
     for kind in ["dns", "tls"] {
         let line = [
