@@ -14,6 +14,8 @@ pub use crate::fetch::{FetchError, Pace, SetupError};
 pub use builtin::{Builtin, BuiltinEntry, BuiltinError, builtin};
 pub use document::DocumentError;
 pub use key::{KeyError, PublicKey};
+#[cfg(test)]
+pub(crate) use poller::tests::Published;
 pub use poller::{Delivery, FeedError, FeedState, Known, Poller};
 
 /// Largest document in bytes: about a million entries with their reasons.

@@ -166,3 +166,82 @@ async fn note_checks(store: Store, mut state: tokio::sync::watch::Receiver<FeedS
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+    use crate::feed::Published;
+    use crate::model::PageRequest;
+
+    async fn names(store: &Store) -> Vec<String> {
+        let page = store
+            .block_entries(Some(BlockLayer::Feed), &PageRequest::default(), None)
+            .await
+            .unwrap();
+        page.items.into_iter().map(|one| one.pattern).collect()
+    }
+
+    /// Follows the feed until the store has exactly these names, and knows when it was checked.
+    async fn follow_to(store: &Store, feed: &Published, wanted: &[&str]) {
+        let mut tasks = JoinSet::new();
+        follow_feed(store, Some(&feed.config()), &mut tasks)
+            .await
+            .unwrap();
+        let mut last = Vec::new();
+        let reached = tokio::time::timeout(Duration::from_secs(20), async {
+            while last != wanted || store.feed_checked_at().await.unwrap().is_none() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+                last = names(store).await;
+            }
+        });
+        assert!(reached.await.is_ok(), "wanted {wanted:?}, the store has {last:?}");
+        tasks.shutdown().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_feed_reaches_the_store_and_a_restart_goes_on_by_a_delta() {
+        let dir = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}", dir.path().join("control.db").display());
+        let feed = Published::new(2).await;
+        let store = Store::open(&url).await.unwrap();
+        follow_to(&store, &feed, &["n1.example", "n2.example"]).await;
+        assert_eq!(
+            store.meta(MetaKey::FeedSerial).await.unwrap().as_deref(),
+            Some("2")
+        );
+        let before = *store.db().newest().borrow();
+        feed.advance(3);
+        let store = Store::open(&url).await.unwrap();
+        follow_to(&store, &feed, &["n1.example", "n2.example", "n3.example"]).await;
+        assert_eq!(
+            store.meta(MetaKey::FeedSerial).await.unwrap().as_deref(),
+            Some("3")
+        );
+        assert!(
+            feed.targets().iter().any(|target| target.contains("since=2")),
+            "{:?}",
+            feed.targets()
+        );
+        assert!(*store.db().newest().borrow() > before, "gateways hear of it");
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn the_built_in_list_is_stored_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}", dir.path().join("control.db").display());
+        let store = Store::open(&url).await.unwrap();
+        apply_builtin(&store).await.unwrap();
+        let held = store.block_count().await.unwrap();
+        let held = held.get(&BlockLayer::Builtin).copied().unwrap_or_default();
+        assert_eq!(held as usize, feed::builtin().entries.len());
+        let newest = *store.db().newest().borrow();
+        apply_builtin(&store).await.unwrap();
+        assert_eq!(
+            *store.db().newest().borrow(),
+            newest,
+            "the same list is no change"
+        );
+    }
+}

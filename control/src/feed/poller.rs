@@ -277,4 +277,4 @@ impl Poller {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -94,19 +94,52 @@ async fn publisher(serial: u64, deltas_from: Option<u64>) -> (Server, Shared) {
     (server, publisher)
 }
 
+/// A publisher for tests of what becomes of its updates.
+pub(crate) struct Published {
+    server: Server,
+    publisher: Shared,
+}
+
+impl Published {
+    /// Names up to `n<serial>.example`, and deltas between any two serials.
+    pub(crate) async fn new(serial: u64) -> Self {
+        let (server, publisher) = publisher(serial, Some(0)).await;
+        Self { server, publisher }
+    }
+
+    /// How it is followed.
+    pub(crate) fn config(&self) -> FeedConfig {
+        config_of(&self.server, &self.publisher)
+    }
+
+    /// Publishes the names up to another serial.
+    pub(crate) fn advance(&self, serial: u64) {
+        self.publisher.lock().serial = serial;
+    }
+
+    /// What it was asked.
+    pub(crate) fn targets(&self) -> Vec<String> {
+        self.server.targets()
+    }
+}
+
 async fn run(serial: u64, deltas_from: Option<u64>, known: Known) -> Running {
     let (server, publisher) = publisher(serial, deltas_from).await;
     start(server, publisher, known)
 }
 
-fn start(server: Server, publisher: Shared, known: Known) -> Running {
+fn config_of(server: &Server, publisher: &Shared) -> FeedConfig {
     let public_key = STANDARD.encode(publisher.lock().pair.public_key().as_ref());
-    let config = FeedConfig {
+    FeedConfig {
         url: format!("{}/block.json", server.url),
         public_key: public_key.parse().unwrap(),
         interval: Duration::from_hours(1),
         ca: None,
-    };
+    }
+}
+
+fn start(server: Server, publisher: Shared, known: Known) -> Running {
+    let config = config_of(&server, &publisher);
     let (deliver, updates) = mpsc::channel(1);
     let poller = Poller::new(config, known, QUICK, deliver).unwrap();
     let state = poller.watch();
@@ -315,13 +348,7 @@ async fn the_age_grows_from_the_last_good_answer() {
 #[tokio::test]
 async fn it_stops_when_nobody_takes_updates() {
     let (server, publisher) = publisher(1, None).await;
-    let public_key = STANDARD.encode(publisher.lock().pair.public_key().as_ref());
-    let config = FeedConfig {
-        url: format!("{}/block.json", server.url),
-        public_key: public_key.parse().unwrap(),
-        interval: Duration::from_hours(1),
-        ca: None,
-    };
+    let config = config_of(&server, &publisher);
     let (deliver, updates) = mpsc::channel(1);
     let poller = Poller::new(config, Known::default(), QUICK, deliver).unwrap();
     drop(updates);
