@@ -26,7 +26,7 @@ use thiserror::Error;
 use tidegate_dns::front::{Limit, Slot};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_rustls::TlsAcceptor;
 
 use super::pages::{Answer, Ask, RunnerApi};
@@ -53,6 +53,8 @@ const GRACE: Duration = Duration::from_secs(15);
 const ERROR_PAUSE: Duration = Duration::from_millis(50);
 /// Longest body, in bytes.
 const MAX_BODY: usize = 64 << 10;
+/// What is still read of a longer one, and thrown away: a client that is cut off while it writes never reads why.
+const MAX_DRAINED: usize = 8 << 20;
 /// Longest head, in bytes: an OIDC token of 16 KiB stands in it.
 const MAX_HEAD: usize = 32 << 10;
 
@@ -241,10 +243,13 @@ async fn respond(api: &Arc<RunnerApi>, source: IpAddr, request: Request<Incoming
     response(answer)
 }
 
-async fn read(body: Incoming) -> Result<Bytes, Problem> {
-    match timeout(BODY_PATIENCE, Limited::new(body, MAX_BODY).collect()).await {
+async fn read(mut body: Incoming) -> Result<Bytes, Problem> {
+    let deadline = Instant::now() + BODY_PATIENCE;
+    match timeout_at(deadline, Limited::new(&mut body, MAX_BODY).collect()).await {
         Ok(Ok(whole)) => Ok(whole.to_bytes()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => {
+            // A deadline that passes here changes nothing: it was too large already.
+            drop(timeout_at(deadline, drain(&mut body)).await);
             let detail = format!("at most {MAX_BODY} bytes are read");
             Err(Problem::new(
                 StatusCode::PAYLOAD_TOO_LARGE,
@@ -263,6 +268,12 @@ async fn read(body: Incoming) -> Result<Bytes, Problem> {
             "the body did not come in time",
         )),
     }
+}
+
+/// Reads on to the end of a body, or until [`MAX_DRAINED`] bytes have come.
+async fn drain(body: &mut Incoming) {
+    let mut rest = Limited::new(body, MAX_DRAINED);
+    while let Some(Ok(_)) = rest.frame().await {}
 }
 
 fn response(answer: Answer) -> Response<Full<Bytes>> {

@@ -187,6 +187,23 @@ async fn a_body_over_64_kib_is_refused() {
 }
 
 #[tokio::test]
+async fn who_writes_all_of_a_body_that_is_too_large_reads_why() {
+    let served = serve();
+    let mut stream = served.connect(b"http/1.1", "runner.test").await.unwrap();
+    let body = vec![b'x'; 4 << 20];
+    let head = format!(
+        "POST /v1/jobs HTTP/1.1\r\nHost: runner.test\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    stream.write_all(&body).await.unwrap();
+    stream.flush().await.unwrap();
+    let mut status = [0; 12];
+    stream.read_exact(&mut status).await.unwrap();
+    assert_eq!(&status, b"HTTP/1.1 413");
+}
+
+#[tokio::test]
 async fn what_is_no_tls_is_not_answered() {
     let served = serve();
     let mut stream = TcpStream::connect(served.address).await.unwrap();
@@ -208,7 +225,7 @@ async fn what_is_no_tls_is_not_answered() {
 #[tokio::test(start_paused = true)]
 async fn who_says_nothing_is_not_waited_for() {
     let served = serve();
-    let begun = tokio::time::Instant::now();
+    let begun = Instant::now();
     let mut stream = TcpStream::connect(served.address).await.unwrap();
     let mut answer = Vec::new();
     let _ = stream.read_to_end(&mut answer).await;
