@@ -88,6 +88,7 @@ fn identity(n: usize) -> JobIdentity {
         event: "push".into(),
         git_ref: "refs/heads/main".into(),
         actor: "someone".into(),
+        head_repo: "".into(),
         assurance: Assurance::Declared,
     }
 }

@@ -18,6 +18,7 @@ mod jobs;
 mod leases;
 mod meta;
 mod names;
+mod observe;
 mod pages;
 mod policies;
 mod prune;
@@ -37,6 +38,8 @@ mod writer;
 use std::sync::Arc;
 
 use tokio::sync::Semaphore;
+
+use db::Half;
 
 pub use attachments::AttachRequest;
 pub use audit::AuditDraft;
@@ -58,6 +61,7 @@ pub use writer::Boxed;
 #[derive(Clone, Debug)]
 pub struct Store {
     db: Db,
+    events: Db,
     strict: bool,
     snapshots: Arc<Semaphore>,
 }
@@ -67,7 +71,8 @@ impl Store {
     /// to date.
     pub async fn open(url: &str) -> Result<Self, StoreError> {
         Ok(Self {
-            db: Db::open(url).await?,
+            db: Db::open(url, Half::Policies).await?,
+            events: Db::open(url, Half::Events).await?,
             strict: false,
             snapshots: Arc::new(Semaphore::new(snapshot::AT_ONCE)),
         })

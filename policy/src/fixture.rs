@@ -116,6 +116,7 @@ pub(crate) fn job(repo: &str, run: &str) -> JobIdentity {
         event: "push".into(),
         git_ref: "refs/heads/main".into(),
         actor: "someone".into(),
+        head_repo: "".into(),
         assurance: Assurance::Claimed,
     }
 }

@@ -80,6 +80,10 @@ pub struct JobIdentity {
     /// Who triggered the run.
     #[serde(default)]
     pub actor: CompactString,
+    /// For pull requests: the repository (`owner/name`) that the change comes from. Empty when the run is for none, or
+    /// when nobody said.
+    #[serde(default, skip_serializing_if = "CompactString::is_empty")]
+    pub head_repo: CompactString,
     /// How well all this is known.
     pub assurance: Assurance,
 }
@@ -91,6 +95,7 @@ impl JobIdentity {
     pub fn canonical(mut self) -> Self {
         self.owner = self.owner.to_lowercase();
         self.repo = self.repo.to_lowercase();
+        self.head_repo = self.head_repo.to_lowercase();
         if !self.repo.is_empty() && !self.repo.contains('/') {
             self.repo = compact_str::format_compact!("{}/{}", self.owner, self.repo);
         }

@@ -197,6 +197,7 @@ fn identity(whose: Whose) -> Result<JobIdentity, Refused> {
         event: "".into(),
         git_ref: "".into(),
         actor: "".into(),
+        head_repo: "".into(),
         assurance: Assurance::Static,
     };
     Ok(job.canonical())

@@ -74,6 +74,10 @@ pub(super) struct JobStart {
     #[serde(default)]
     #[schema(max_length = 255)]
     actor: String,
+    /// For pull requests: the repository (`owner/name`) that the change comes from.
+    #[serde(default)]
+    #[schema(max_length = 255)]
+    head_repo: String,
     /// Cluster of the sources' network; checked, never chosen.
     #[serde(default)]
     #[schema(max_length = 255)]
@@ -266,6 +270,7 @@ fn identity_of(start: &JobStart) -> Result<JobIdentity, Refused> {
         event: text("event", &start.event)?,
         git_ref: text("ref", &start.git_ref)?,
         actor: text("actor", &start.actor)?,
+        head_repo: text("head_repo", &start.head_repo)?,
         assurance: Assurance::Declared,
     };
     Ok(identity.canonical())

@@ -25,11 +25,62 @@ const POLL: Duration = Duration::from_millis(200);
 const CONNECT: Duration = Duration::from_secs(5);
 
 const SQLITE: &[(i64, &str, &str)] = &[(1, "begin", include_str!("../../migrations/sqlite/0001_begin.sql"))];
-const POSTGRES: &[(i64, &str, &str)] = &[(
+const SQLITE_EVENTS: &[(i64, &str, &str)] = &[(
     1,
     "begin",
-    include_str!("../../migrations/postgres/0001_begin.sql"),
+    include_str!("../../migrations/sqlite/events_0001_begin.sql"),
 )];
+const POSTGRES: &[(i64, &str, &str)] = &[
+    (
+        1,
+        "begin",
+        include_str!("../../migrations/postgres/0001_begin.sql"),
+    ),
+    (
+        2,
+        "events",
+        include_str!("../../migrations/postgres/0002_events.sql"),
+    ),
+];
+
+/// Which half of the store: each has a line of writers of its own, so that a flood of events never stands before a
+/// registration. With SQLite each is a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Half {
+    /// Policies, identities, leases, history.
+    Policies,
+    /// Events and what is made of them.
+    Events,
+}
+
+impl Half {
+    /// Where the newest position is read: of `changes`, or of events.
+    fn newest(self) -> &'static str {
+        match self {
+            Self::Policies => "SELECT COALESCE(MAX(generation), 0) FROM changes",
+            Self::Events => "SELECT COALESCE(MAX(seq), 0) FROM events",
+        }
+    }
+
+    /// Name of the lock that PostgreSQL's writers take: "tidegate" in ASCII, and the next number.
+    pub(super) fn lock(self) -> i64 {
+        match self {
+            Self::Policies => 0x7469_6465_6761_7465,
+            Self::Events => 0x7469_6465_6761_7466,
+        }
+    }
+
+    /// Where it is: beside the file of an SQLite store, in the same PostgreSQL database.
+    fn url(self, url: &str) -> String {
+        match (self, sqlite_file(url)) {
+            (Self::Events, Some(file)) => {
+                let stem = file.strip_suffix(".db").unwrap_or(file);
+                url.replacen(file, &format!("{stem}-events.db"), 1)
+            }
+            (Self::Events, None) | (Self::Policies, _) => url.to_owned(),
+        }
+    }
+}
 
 /// Which database it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,15 +101,16 @@ impl Backend {
         }
     }
 
-    fn steps(self) -> &'static [(i64, &'static str, &'static str)] {
-        match self {
-            Self::Sqlite => SQLITE,
-            Self::Postgres => POSTGRES,
+    fn steps(self, half: Half) -> &'static [(i64, &'static str, &'static str)] {
+        match (self, half) {
+            (Self::Sqlite, Half::Policies) => SQLITE,
+            (Self::Sqlite, Half::Events) => SQLITE_EVENTS,
+            (Self::Postgres, Half::Policies | Half::Events) => POSTGRES,
         }
     }
 
     /// Brings the tables up to date.
-    async fn migrate(self, pool: &AnyPool) -> Result<(), StoreError> {
+    async fn migrate(self, half: Half, pool: &AnyPool) -> Result<(), StoreError> {
         let of = |(version, name, sql): &(i64, &'static str, &'static str)| {
             Migration::new(
                 *version,
@@ -68,11 +120,11 @@ impl Backend {
                 false,
             )
         };
-        let migrator = Migrator::with_migrations(self.steps().iter().map(of).collect());
+        let migrator = Migrator::with_migrations(self.steps(half).iter().map(of).collect());
         // PostgreSQL's migrations take a lock. On SQLite who comes second finds a step done that was not when he
         // looked; he looks again.
         let tries = if self == Self::Sqlite {
-            self.steps().len()
+            self.steps(half).len()
         } else {
             0
         };
@@ -120,11 +172,12 @@ pub struct Db {
 }
 
 impl Db {
-    /// Opens the database at `url` (making the file of an SQLite one), brings its tables up to date, and starts the
-    /// writer.
-    pub async fn open(url: &str) -> Result<Self, StoreError> {
+    /// Opens a half of the store at `url` (making the file of an SQLite one), brings its tables up to date, and starts
+    /// its writer.
+    pub(super) async fn open(url: &str, half: Half) -> Result<Self, StoreError> {
         sqlx::any::install_default_drivers();
         let backend = Backend::of(url)?;
+        let url = &half.url(url);
         if let (Backend::Sqlite, Some(file)) = (backend, sqlite_file(url)) {
             make_private(Path::new(file)).map_err(|source| StoreError::File {
                 file: file.to_owned(),
@@ -146,19 +199,19 @@ impl Db {
             .connect_with(options.clone())
             .await
             .map_err(StoreError::unavailable)?;
-        backend.migrate(&writing).await?;
+        backend.migrate(half, &writing).await?;
         let readers = pool(READERS)
             .connect_with(options)
             .await
             .map_err(StoreError::unavailable)?;
-        let held = newest(&readers).await?;
+        let held = newest(&readers, half).await?;
         let ((told, newest), (told_shared, shared)) = (watch::channel(held), watch::channel(held));
         let both = Told {
             newest: told.clone(),
             shared: told_shared,
         };
-        let writer = Writer::start(backend, writing, both);
-        tokio::spawn(poll(readers.clone(), told));
+        let writer = Writer::start((backend, half), writing, both);
+        tokio::spawn(poll(readers.clone(), half, told));
         Ok(Self {
             backend,
             url: url.to_owned(),
@@ -184,7 +237,7 @@ impl Db {
         &self.readers
     }
 
-    /// The newest change, from whichever control plane.
+    /// The newest change, or the newest event's number, from whichever control plane.
     pub fn newest(&self) -> watch::Receiver<Generation> {
         self.newest.clone()
     }
@@ -235,8 +288,8 @@ fn make_private(file: &Path) -> std::io::Result<()> {
     }
 }
 
-async fn newest(readers: &AnyPool) -> Result<Generation, StoreError> {
-    let row = sqlx::query("SELECT COALESCE(MAX(generation), 0) FROM changes")
+async fn newest(readers: &AnyPool, half: Half) -> Result<Generation, StoreError> {
+    let row = sqlx::query(half.newest())
         .fetch_one(readers)
         .await
         .map_err(StoreError::unavailable)?;
@@ -245,7 +298,7 @@ async fn newest(readers: &AnyPool) -> Result<Generation, StoreError> {
 }
 
 /// Looks for what another control plane wrote. Ends with the last holder of the database.
-async fn poll(readers: AnyPool, told: watch::Sender<Generation>) {
+async fn poll(readers: AnyPool, half: Half, told: watch::Sender<Generation>) {
     let mut ticks = tokio::time::interval(POLL);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -253,7 +306,7 @@ async fn poll(readers: AnyPool, told: watch::Sender<Generation>) {
             () = told.closed() => return,
             _ = ticks.tick() => {}
         }
-        match newest(&readers).await {
+        match newest(&readers, half).await {
             Ok(newest) => advance(&told, newest),
             Err(error) => tracing::debug!(error = error.chain(), "the newest change can't be read"),
         }

@@ -17,15 +17,13 @@ use tidegate_policy::effective::Generation;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::StoreError;
-use super::db::Backend;
+use super::db::{Backend, Half};
 use super::tx::Tx;
 
 /// Operations that wait for the writer; further ones are told to come back.
 const QUEUE: usize = 4_096;
 /// Operations in one transaction.
 const BATCH: usize = 256;
-/// Name of the lock that PostgreSQL's writers take: "tidegate" in ASCII.
-const LOCK: i64 = 0x7469_6465_6761_7465;
 
 /// A future that may borrow what it was made from.
 pub type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -36,9 +34,9 @@ pub(super) struct Writer(mpsc::Sender<Box<dyn Operation>>);
 
 impl Writer {
     /// Starts the task. `told` hears of the newest changes after each commit.
-    pub(super) fn start(backend: Backend, pool: AnyPool, told: Told) -> Self {
+    pub(super) fn start(place: (Backend, Half), pool: AnyPool, told: Told) -> Self {
         let (line, waiting) = mpsc::channel(QUEUE);
-        tokio::spawn(write(backend, pool, waiting, told));
+        tokio::spawn(write(place, pool, waiting, told));
         Self(line)
     }
 
@@ -131,10 +129,15 @@ struct Committed {
 }
 
 /// The writer: takes what waits, commits it together, answers.
-async fn write(backend: Backend, pool: AnyPool, mut waiting: mpsc::Receiver<Box<dyn Operation>>, told: Told) {
+async fn write(
+    place: (Backend, Half),
+    pool: AnyPool,
+    mut waiting: mpsc::Receiver<Box<dyn Operation>>,
+    told: Told,
+) {
     let mut batch: Vec<Box<dyn Operation>> = Vec::with_capacity(BATCH);
     while waiting.recv_many(&mut batch, BATCH).await > 0 {
-        let outcome = commit(backend, &pool, &mut batch).await;
+        let outcome = commit(place, &pool, &mut batch).await;
         if let Ok(committed) = &outcome {
             for (told, newest) in [(&told.shared, committed.shared), (&told.newest, committed.newest)] {
                 if let Some(newest) = newest {
@@ -161,12 +164,12 @@ pub(super) fn advance(told: &watch::Sender<Generation>, newest: Generation) {
 }
 
 async fn commit(
-    backend: Backend,
+    place: (Backend, Half),
     pool: &AnyPool,
     batch: &mut [Box<dyn Operation>],
 ) -> Result<Committed, StoreError> {
     let mut connection = pool.acquire().await.map_err(StoreError::unavailable)?;
-    let outcome = transaction(backend, &mut connection, batch).await;
+    let outcome = transaction(place, &mut connection, batch).await;
     if outcome.is_err() {
         // Whatever state it is in, nobody works on with it.
         if let Err(error) = connection.detach().close().await {
@@ -177,14 +180,14 @@ async fn commit(
 }
 
 async fn transaction(
-    backend: Backend,
+    (backend, half): (Backend, Half),
     connection: &mut AnyConnection,
     batch: &mut [Box<dyn Operation>],
 ) -> Result<Committed, StoreError> {
     let lost = StoreError::unavailable;
     connection.execute(backend.begin()).await.map_err(lost)?;
     if backend == Backend::Postgres {
-        let lock = sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(LOCK);
+        let lock = sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(half.lock());
         lock.execute(&mut *connection).await.map_err(lost)?;
     }
     let mut tx = Tx::new(connection);

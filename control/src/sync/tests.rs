@@ -137,6 +137,7 @@ fn claim(id: &str, gateway: &str) -> Claim {
                 event: "".into(),
                 git_ref: "".into(),
                 actor: "".into(),
+                head_repo: "".into(),
                 assurance: Assurance::Declared,
             },
             credential: CredentialKind::RunnerToken,

@@ -56,6 +56,7 @@ pub(crate) fn lease(id: &str, sources: &[&str]) -> LeaseRecord {
             event: "push".into(),
             git_ref: "refs/heads/main".into(),
             actor: "ada".into(),
+            head_repo: "".into(),
             assurance: Assurance::Declared,
         },
         credential: CredentialKind::RunnerToken,

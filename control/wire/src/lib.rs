@@ -1,17 +1,20 @@
 //! What a gateway and the control plane say to each other, and what both of them must read the same way.
 //!
 //! Owns the records that are synced ([`record`]), the frames of the stream ([`frame`]), registrations on their way
-//! to the store ([`claim`]), the mirror that turns records into policies ([`mirror`]), ids, token texts and the
+//! to the store ([`claim`]), events on theirs ([`batch`], [`event`]), text from strangers ([`text`]), the mirror that turns records into policies ([`mirror`]), ids, token texts and the
 //! verification of OIDC tokens. It does no I/O and reads no clock: `gateway` and `control` drive it from their
 //! connections. Unknown fields are tolerated here: both ends say [`PROTOCOL`] first.
 
+pub mod batch;
 pub mod claim;
+pub mod event;
 pub mod frame;
 pub mod id;
 pub mod mirror;
 pub mod oidc;
 pub mod record;
 pub mod secret;
+pub mod text;
 
 /// Version of what is said here. A gateway that says another one is told so and gets nothing.
 pub const PROTOCOL: u32 = 1;
@@ -26,3 +29,5 @@ pub const ACK_PATH: &str = "/sync/v1/ack";
 pub const LEASES_PATH: &str = "/sync/v1/leases";
 /// Where a gateway says that an issuer signed with a key it was never told: `POST`, a [`frame::UnknownKey`].
 pub const UNKNOWN_KEY_PATH: &str = "/sync/v1/unknown-key";
+/// Where a gateway delivers events: `POST`, lines of JSON ([`batch`]), answered by [`batch::BatchStored`].
+pub const EVENTS_PATH: &str = "/sync/v1/events";

@@ -242,6 +242,7 @@ impl At<'_> {
                 event: "".into(),
                 git_ref: "".into(),
                 actor: "".into(),
+                head_repo: "".into(),
                 assurance: Assurance::Static,
             }
             .canonical();

@@ -55,6 +55,7 @@ pub(crate) struct JobStart {
     #[serde(rename = "ref")]
     git_ref: Option<String>,
     actor: Option<String>,
+    head_repo: Option<String>,
     cluster: Option<String>,
     sources: Option<Value>,
     /// The job's OIDC token.
@@ -110,17 +111,19 @@ impl JobStart {
             event: text("event", self.event.as_deref(), MAX_TEXT)?,
             git_ref: text("ref", self.git_ref.as_deref(), MAX_REF)?,
             actor: text("actor", self.actor.as_deref(), MAX_TEXT)?,
+            head_repo: CompactString::default(),
             assurance: Assurance::Claimed,
         };
         Ok(self.complete(identity)?.canonical())
     }
 
-    /// Adds what no OIDC token says: the job's id, the runner's name, the cluster. What the token does say stays.
+    /// Adds what no OIDC token says: the job's id, the runner's name, the cluster, where a pull request comes from. What the token does say stays.
     pub(crate) fn complete(&self, signed: JobIdentity) -> Result<JobIdentity, AskError> {
         Ok(JobIdentity {
             job: text("job", self.job.as_deref(), MAX_TEXT)?,
             runner_name: text("runner_name", self.runner_name.as_deref(), MAX_TEXT)?,
             cluster: text("cluster", self.cluster.as_deref(), MAX_TEXT)?,
+            head_repo: head_repo(self.head_repo.as_deref().unwrap_or_default())?,
             ..signed
         })
     }
@@ -189,6 +192,18 @@ fn forge_name(field: &'static str, name: &str) -> Result<CompactString, AskError
         return Err(wrong(field, why));
     }
     Ok(name.into())
+}
+
+/// The repository that a pull request comes from, `owner/name`.
+fn head_repo(text: &str) -> Result<CompactString, AskError> {
+    if text.is_empty() {
+        return Ok(CompactString::default());
+    }
+    let (owner, name) = text
+        .split_once('/')
+        .ok_or_else(|| wrong("head_repo", "write owner/name"))?;
+    let (owner, name) = (forge_name("head_repo", owner)?, forge_name("head_repo", name)?);
+    Ok(format_compact!("{owner}/{name}").to_lowercase())
 }
 
 fn run_id(text: &str) -> Result<CompactString, AskError> {

@@ -278,7 +278,7 @@ async fn drain(body: &mut Incoming) {
 
 fn response(answer: Answer) -> Response<Full<Bytes>> {
     let (status, content_type, body, problem) = match answer {
-        Ok((status, body)) => (status, "application/json", body, None),
+        Ok(page) => (page.status, page.content_type, page.body, None),
         Err(problem) => {
             // Plain data with text keys always serializes.
             let body = serde_json::to_string(&problem).unwrap_or_default();

@@ -47,8 +47,17 @@ pub(crate) struct Ask {
     pub(crate) body: Bytes,
 }
 
-/// An answer: status and JSON, or a problem document.
-pub(crate) type Answer = Result<(StatusCode, String), Problem>;
+/// What is answered when nothing is refused.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Page {
+    pub(crate) status: StatusCode,
+    /// Of the body.
+    pub(crate) content_type: &'static str,
+    pub(crate) body: String,
+}
+
+/// An answer: a page, or a problem document.
+pub(crate) type Answer = Result<Page, Problem>;
 
 /// What was asked since the start, for `status`.
 #[derive(Debug, Default)]
@@ -327,9 +336,13 @@ enum Change {
     Monitor,
 }
 
-fn json(status: StatusCode, view: &impl Serialize) -> (StatusCode, String) {
-    // Plain data with text keys always serializes.
-    (status, serde_json::to_string(view).unwrap_or_default())
+fn json(status: StatusCode, view: &impl Serialize) -> Page {
+    Page {
+        status,
+        content_type: "application/json",
+        // Plain data with text keys always serializes.
+        body: serde_json::to_string(view).unwrap_or_default(),
+    }
 }
 
 /// The bearer token of a request, if it shows one.

@@ -86,6 +86,7 @@ fn job(repo: &str) -> JobIdentity {
         event: "push".into(),
         git_ref: "".into(),
         actor: "".into(),
+        head_repo: "".into(),
         assurance: Assurance::Signed,
     }
 }

@@ -131,6 +131,8 @@ impl Claims {
             event: short("event_name", self.event_name.as_deref())?,
             git_ref: printable("ref", self.git_ref.as_deref(), MAX_REF)?,
             actor: short("actor", self.actor.as_deref())?,
+            // No claim says it: [`JobIdentity::head_repo`] is the runner's word.
+            head_repo: CompactString::default(),
             assurance: Assurance::Signed,
         };
         Ok(identity.canonical())

@@ -30,6 +30,7 @@ fn claim(id: &str, replaces: &[&str]) -> Claim {
         event: "".into(),
         git_ref: "".into(),
         actor: "".into(),
+        head_repo: "".into(),
         assurance: Assurance::Declared,
     };
     Claim {

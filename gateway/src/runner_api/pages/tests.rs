@@ -88,7 +88,7 @@ impl Api {
             })
             .await;
         match answer {
-            Ok((status, text)) => (status.as_u16(), serde_json::from_str(&text).unwrap()),
+            Ok(page) => (page.status.as_u16(), serde_json::from_str(&page.body).unwrap()),
             Err(problem) => (problem.status.as_u16(), serde_json::to_value(&problem).unwrap()),
         }
     }

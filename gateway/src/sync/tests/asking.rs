@@ -23,6 +23,7 @@ fn claim() -> Claim {
         event: "push".into(),
         git_ref: "".into(),
         actor: "".into(),
+        head_repo: "".into(),
         assurance: Assurance::Signed,
     };
     Claim {

@@ -23,6 +23,7 @@ fn nobody() -> JobIdentity {
         event: "".into(),
         git_ref: "".into(),
         actor: "".into(),
+        head_repo: "".into(),
         ..job("", "")
     }
 }
@@ -67,6 +68,7 @@ fn a_claim_takes_nothing_that_is_known() {
         event: "other".into(),
         git_ref: "other".into(),
         actor: "other".into(),
+        head_repo: "".into(),
         ..job("acme/web", "1")
     };
     assert!(table.enrich(ip("10.77.0.2"), claim, at(1)));
@@ -88,6 +90,7 @@ fn a_claim_of_another_job_is_left_out() {
     let first = known(&table, "10.77.0.2");
     let later = JobIdentity {
         actor: "later".into(),
+        head_repo: "".into(),
         ..job("acme/web", "8")
     };
     assert!(table.enrich(ip("10.77.0.2"), later, at(1)));

@@ -54,6 +54,7 @@ pub(super) fn lease(id: &str, source: &str, hours: i64) -> Change {
             event: "".into(),
             git_ref: "".into(),
             actor: "".into(),
+            head_repo: "".into(),
             assurance: Assurance::Signed,
         },
         credential: CredentialKind::Oidc,
