@@ -8,29 +8,43 @@ pub mod aggregate;
 pub mod log;
 pub mod queue;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use compact_str::CompactString;
 use metrics::{Counter, Gauge, counter, gauge};
+use tidegate_control_wire::batch::{Lane, ProcessReport};
 use tidegate_dns::clock::Clock;
 use tidegate_policy::event::{EventId, EventIds, EventSink, NetworkEvent};
+use tokio::sync::watch;
 
 use aggregate::Aggregator;
 use log::EventLog;
-use queue::EventQueue;
+use queue::{EventQueue, Taken};
 
 /// Events queued between the data plane and the writer at most: about 16 MiB.
 pub const QUEUE_EVENTS: usize = 32_768;
 /// How long the writer waits for events before it looks whether an aggregate is due.
 const TICK: Duration = Duration::from_millis(500);
+/// How long [`EventPipeline::settled`] waits at most.
+const SETTLE: Duration = Duration::from_millis(500);
+
+/// Who is shown every event.
+pub trait Witness: Send + Sync {
+    /// Sees events in the order in which they happened, each one once, floods not yet aggregated. Called on the writer's
+    /// thread: it must neither block nor take long.
+    fn see(&self, events: &[NetworkEvent]);
+}
 
 /// The sink that the data plane writes to.
 pub struct EventPipeline {
     gateway: CompactString,
     ids: EventIds,
     queue: EventQueue,
+    witness: OnceLock<Arc<dyn Witness>>,
+    /// Up to which serial of the queue everything was seen by the witness and handed to the disk.
+    taken: watch::Sender<u64>,
     dropped: Counter,
     queued: Gauge,
 }
@@ -42,9 +56,33 @@ impl EventPipeline {
             gateway: name.into(),
             ids: EventIds::new(seed),
             queue: EventQueue::new(QUEUE_EVENTS),
+            witness: OnceLock::new(),
+            taken: watch::Sender::new(0),
             dropped: counter!("tidegate_events_dropped_total"),
             queued: gauge!("tidegate_events_queued"),
         })
+    }
+
+    /// Shows every event from now on to `witness`. There is one, set at start; another one is not heeded.
+    pub fn witness(&self, witness: Arc<dyn Witness>) {
+        if self.witness.set(witness).is_err() {
+            tracing::error!("events have a witness already");
+        }
+    }
+
+    /// Waits until everything that was queued before the call was seen by the witness and is on its way to disk; no longer
+    /// than half a second. What was dropped at a bound is not waited for.
+    pub async fn settled(&self) {
+        let upto = self.queue.next();
+        let mut taken = self.taken.subscribe();
+        // Too late is an answer too: the summary then lacks the last events, and nobody waits for ever.
+        drop(tokio::time::timeout(SETTLE, taken.wait_for(|taken| *taken >= upto)).await);
+    }
+
+    /// Takes an agent's report, on its way to the control plane. It waits for nothing. Without a control plane nobody asks
+    /// for reports, and it is gone.
+    pub fn report(&self, report: ProcessReport) {
+        self.queue.push_report(report);
     }
 
     /// Starts the writer's thread. It ends, with everything written, after [`EventPipeline::close`].
@@ -73,20 +111,31 @@ impl EventPipeline {
         let shipped = counter!("tidegate_events_shipped_total");
         let mut aggregator = Aggregator::default();
         loop {
-            let (batch, open) = self.queue.take(TICK);
+            let Taken {
+                events,
+                mut lost,
+                upto,
+                open,
+                reports: _,
+            } = self.queue.take(TICK);
             self.queued.set(self.queue.len() as f64);
+            if let (Some(witness), false) = (self.witness.get(), events.is_empty()) {
+                witness.see(&events);
+            }
             let now = clock.now();
             let mut ready = aggregator.flush(now, !open);
-            ready.extend(batch.into_iter().filter_map(|event| aggregator.take(event, now)));
+            ready.extend(events.into_iter().filter_map(|event| aggregator.take(event, now)));
             if !open {
                 ready.extend(aggregator.flush(now, true));
             }
-            let lost = aggregator.take_lost();
+            lost.add(Lane::Refusals, aggregator.take_lost());
+            self.dropped.increment(lost.total());
             if let Some(log) = &mut log {
                 let written = log.append(&ready);
                 shipped.increment(written as u64);
-                self.dropped.increment((ready.len() - written) as u64 + lost);
+                self.dropped.increment((ready.len() - written) as u64);
             }
+            self.taken.send_replace(upto);
             if !open {
                 return;
             }
@@ -102,7 +151,7 @@ impl EventSink for EventPipeline {
     fn emit(&self, mut event: NetworkEvent) {
         event.time = jiff::Timestamp::now();
         event.gateway.clone_from(&self.gateway);
-        self.dropped.increment(self.queue.push(event));
+        self.queue.push(event);
     }
 }
 

@@ -1,12 +1,20 @@
 //! Tests of the event pipeline's bounds.
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tidegate_control_wire::batch::ProcessReport;
+use tidegate_control_wire::event::Process;
+use tidegate_dns::clock::Clock;
 use tidegate_policy::Moment;
-use tidegate_policy::event::{EventIds, Kind, NetworkEvent};
+use tidegate_policy::event::{EventIds, EventSink, Kind, NetworkEvent};
 use tidegate_policy::verdict::{Reason, Verdict};
 
 use super::aggregate::{Aggregator, VERBATIM};
 use super::log::EventLog;
-use super::queue::EventQueue;
+use super::queue::{EventQueue, QUEUE_REPORTS};
+use super::{EventPipeline, Witness};
 use crate::config::EventLogConfig;
 
 fn event(source: u8, verdict: Verdict) -> NetworkEvent {
@@ -16,16 +24,67 @@ fn event(source: u8, verdict: Verdict) -> NetworkEvent {
     event
 }
 
+fn report(port: u16) -> ProcessReport {
+    ProcessReport {
+        time: jiff::Timestamp::UNIX_EPOCH,
+        job_id: "job_1".into(),
+        name: "github.test".into(),
+        address: None,
+        port,
+        process: Process::default(),
+    }
+}
+
+/// Counts verdicts.
+#[derive(Default)]
+struct Count(Mutex<u64>);
+
+impl Witness for Count {
+    fn see(&self, events: &[NetworkEvent]) {
+        *self.0.lock() += events.iter().map(|event| event.count).sum::<u64>();
+    }
+}
+
+#[tokio::test]
+async fn a_witness_has_seen_every_event_of_a_flood_once_it_is_settled() {
+    let pipeline = EventPipeline::new("gw-1", 1);
+    let count = Arc::new(Count::default());
+    pipeline.witness(count.clone());
+    let writer = pipeline.write_to(None, Clock::system()).expect("a thread");
+    for round in 1..=20_u64 {
+        for _ in 0..u64::from(VERBATIM) / 10 {
+            pipeline.emit(event(1, Verdict::Refuse));
+        }
+        pipeline.settled().await;
+        assert_eq!(*count.0.lock(), round * u64::from(VERBATIM) / 10);
+    }
+    pipeline.close();
+    writer.join().expect("the writer ended");
+}
+
+#[tokio::test(start_paused = true)]
+async fn waiting_for_a_writer_that_takes_nothing_has_an_end() {
+    let pipeline = EventPipeline::new("gw-1", 1);
+    pipeline.emit(event(1, Verdict::Refuse));
+    pipeline.settled().await;
+    assert_eq!(pipeline.backlog(), 1);
+}
+
 #[test]
 fn a_full_queue_drops_the_oldest_permit_first() {
     let queue = EventQueue::new(2);
-    assert_eq!(queue.push(event(1, Verdict::Permit)), 0);
-    assert_eq!(queue.push(event(2, Verdict::Refuse)), 0);
-    assert_eq!(queue.push(event(3, Verdict::Refuse)), 1);
-    let (left, open) = queue.take(std::time::Duration::ZERO);
-    assert!(open);
+    queue.push(event(1, Verdict::Permit));
+    queue.push(event(2, Verdict::Refuse));
+    queue.push(event(3, Verdict::Refuse));
+    let taken = queue.take(Duration::ZERO);
+    assert!(taken.open);
+    assert_eq!((taken.lost.permits, taken.lost.refusals, taken.upto), (1, 0, 3));
     assert_eq!(
-        left.iter().map(|e| e.source.to_string()).collect::<Vec<_>>(),
+        taken
+            .events
+            .iter()
+            .map(|e| e.source.to_string())
+            .collect::<Vec<_>>(),
         ["10.77.1.2", "10.77.1.3"]
     );
 }
@@ -33,22 +92,41 @@ fn a_full_queue_drops_the_oldest_permit_first() {
 #[test]
 fn without_permits_the_noisiest_party_pays() {
     let queue = EventQueue::new(4);
-    for source in [1, 1, 1, 2] {
-        assert_eq!(queue.push(event(source, Verdict::Refuse)), 0);
+    for source in [1, 1, 1, 2, 1, 3] {
+        queue.push(event(source, Verdict::Refuse));
     }
+    let taken = queue.take(Duration::ZERO);
+    let of = |source: &str| {
+        let of = |one: &&NetworkEvent| one.source.to_string() == source;
+        taken.events.iter().filter(of).count()
+    };
     assert_eq!(
-        queue.push(event(1, Verdict::Refuse)),
-        1,
-        "the noisy one's own event goes"
+        (of("10.77.1.1"), of("10.77.1.2"), of("10.77.1.3")),
+        (2, 1, 1),
+        "the noisy one's own event goes, a quiet one's stays in place of a noisy one's"
     );
+    assert_eq!((taken.lost.permits, taken.lost.refusals), (0, 2));
+}
+
+#[test]
+fn reports_are_bounded_by_themselves_and_the_oldest_goes() {
+    let queue = EventQueue::new(2);
+    for n in 0..=QUEUE_REPORTS {
+        queue.push_report(report(n as u16));
+    }
+    let taken = queue.take(Duration::ZERO);
+    assert_eq!(taken.reports.len(), QUEUE_REPORTS);
+    assert_eq!(taken.reports[0].port, 1);
+    assert_eq!((taken.lost.permits, taken.events.len()), (1, 0));
+    queue.close();
+    queue.push(event(1, Verdict::Refuse));
+    queue.push_report(report(1));
+    let lost = queue.take(Duration::ZERO).lost;
     assert_eq!(
-        queue.push(event(3, Verdict::Refuse)),
-        1,
-        "a quiet one's event stays, a noisy one's goes"
+        (lost.refusals, lost.permits),
+        (1, 1),
+        "too late is lost, and counted"
     );
-    let (left, _) = queue.take(std::time::Duration::ZERO);
-    let of = |source: &str| left.iter().filter(|e| e.source.to_string() == source).count();
-    assert_eq!((of("10.77.1.1"), of("10.77.1.2"), of("10.77.1.3")), (2, 1, 1));
 }
 
 #[test]
@@ -105,19 +183,19 @@ fn the_log_rotates_by_size_and_keeps_what_it_is_told() {
 /// One wake-up a batch must never become none: every event arrives, though the consumer falls asleep between.
 #[test]
 fn a_sleeping_consumer_is_woken_for_every_batch() {
-    let queue = std::sync::Arc::new(EventQueue::new(10_000));
+    let queue = Arc::new(EventQueue::new(10_000));
     let (heard, hears) = std::sync::mpsc::sync_channel(1);
-    let consumer = std::sync::Arc::clone(&queue);
+    let consumer = Arc::clone(&queue);
     let thread = std::thread::spawn(move || {
         for _ in 0..1_000 {
-            let (batch, open) = consumer.take(std::time::Duration::from_mins(1));
-            assert!(open && heard.send(batch.len()).is_ok());
+            let taken = consumer.take(Duration::from_mins(1));
+            assert!(taken.open && heard.send(taken.events.len()).is_ok());
         }
     });
     for _ in 0..1_000 {
-        assert_eq!(queue.push(event(1, Verdict::Refuse)), 0);
+        queue.push(event(1, Verdict::Refuse));
         // Only then is the next one pushed: each must wake the consumer by itself.
-        let batch = hears.recv_timeout(std::time::Duration::from_secs(20));
+        let batch = hears.recv_timeout(Duration::from_secs(20));
         assert_eq!(batch.expect("the consumer was woken"), 1);
     }
     thread.join().expect("the consumer ended");
