@@ -22,12 +22,14 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
     ("tidegate-control-wire", &["tidegate-policy"]),
     ("tidegate-control", &["tidegate-policy", "tidegate-control-wire"]),
-    // `tidegate demo` runs on the lab; `check` and `explain` call the decision core.
+    // `tidegate demo` runs on the lab; `check` and `explain` call the decision core; hooks read what a gateway answers,
+    // and show it by the wire's rules for text from strangers.
     (
         "tidegate",
         &[
             "tidegate-gateway",
             "tidegate-control",
+            "tidegate-control-wire",
             "tidegate-policy",
             "tidegate-lab",
         ],
