@@ -43,7 +43,7 @@ CREATE TABLE events (
     body TEXT COLLATE "C" NOT NULL,
     PRIMARY KEY (at, seq)
 ) PARTITION BY RANGE (at);
-CREATE INDEX events_by_job ON events (job_id, seq);
+CREATE INDEX events_by_job ON events (job_id, at);
 CREATE INDEX events_by_repo ON events (repo, at);
 CREATE INDEX events_by_seq ON events (seq);
 

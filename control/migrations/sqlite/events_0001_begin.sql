@@ -42,7 +42,7 @@ CREATE TABLE events (
     -- the event as JSON
     body TEXT NOT NULL
 );
-CREATE INDEX events_by_job ON events (job_id, seq);
+CREATE INDEX events_by_job ON events (job_id, at);
 CREATE INDEX events_by_repo ON events (repo, at);
 CREATE INDEX events_by_time ON events (at);
 
