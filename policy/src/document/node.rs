@@ -17,8 +17,8 @@ use super::diagnostic::Diagnostic;
 use super::explain::{explain, is_second_document};
 use super::place::Source;
 
-/// Deepest nesting; the deepest that a policy has is list, step, `with`, `lockdown-mode`, `detections`.
-const MAX_DEPTH: usize = 8;
+/// Deepest nesting of a policy; the deepest that one has is list, step, `with`, `lockdown-mode`, `detections`.
+pub(super) const MAX_DEPTH: usize = 8;
 /// Longest key. Keys are part of the parser's error texts, of which there is one a scalar.
 const MAX_KEY: usize = 256;
 /// Bytes of scalars, as a multiple of the document: aliases may repeat little.
@@ -26,24 +26,31 @@ const EXPANSION: usize = 4;
 
 /// A node. Lists and mappings stand where their first scalar stands.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Node {
-    pub(super) value: Value,
+pub struct Node {
+    /// What it holds.
+    pub value: Value,
     /// From 1; 0 when the node is an empty list or mapping.
-    pub(super) line: u32,
+    pub line: u32,
     /// From 1, in characters.
-    pub(super) column: u32,
+    pub column: u32,
     /// It has a local tag (`!x`).
-    pub(super) tagged: bool,
+    pub tagged: bool,
 }
 
 /// What a node holds.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Value {
+pub enum Value {
+    /// Nothing, or `null`.
     Null,
+    /// `true` or `false`.
     Bool(bool),
+    /// Any number: no document that is read here has one that counts.
     Number,
+    /// A text.
     Text(String),
+    /// A list.
     List(Vec<Node>),
+    /// A mapping, in order; the same key may stand there twice.
     Map(Vec<(Node, Node)>),
 }
 
@@ -56,7 +63,7 @@ impl Value {
     }
 
     /// For messages: what stands there.
-    pub(super) fn kind(&self) -> &'static str {
+    pub fn kind(&self) -> &'static str {
         match self {
             Self::Null => "nothing",
             Self::Bool(_) => "a boolean",
@@ -85,14 +92,15 @@ impl Node {
     }
 }
 
-/// Reads one document; the error is ready to be shown.
-pub(super) fn read(source: &Source<'_>) -> Result<Node, Diagnostic> {
+/// Reads one document, nested at most so deeply; the error is ready to be shown.
+pub(super) fn read(source: &Source<'_>, deepest: usize) -> Result<Node, Diagnostic> {
     let budget = Cell::new(source.text().len() * EXPANSION + 1024);
     let mut slot = None;
     let seed = Seed {
         slot: &mut slot,
         budget: &budget,
         depth: 0,
+        deepest,
         key: false,
     };
     let outcome = seed.deserialize(serde_yaml::Deserializer::from_str(source.text()));
@@ -112,6 +120,7 @@ struct Seed<'a> {
     slot: &'a mut Option<Node>,
     budget: &'a Cell<usize>,
     depth: usize,
+    deepest: usize,
     key: bool,
 }
 
@@ -146,6 +155,7 @@ impl Seed<'_> {
             slot,
             budget: self.budget,
             depth: self.depth + 1,
+            deepest: self.deepest,
             key,
         }
     }
@@ -167,7 +177,7 @@ impl<'de> DeserializeSeed<'de> for Seed<'_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        if self.depth > MAX_DEPTH {
+        if self.depth > self.deepest {
             return Err(D::Error::custom("nested too deeply"));
         }
         deserializer.deserialize_any(self)
@@ -178,7 +188,7 @@ impl<'de> Visitor<'de> for Seed<'_> {
     type Value = ();
 
     fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str("a policy document")
+        out.write_str("a document")
     }
 
     fn visit_bool<E: Error>(self, value: bool) -> Result<(), E> {
@@ -261,6 +271,7 @@ impl<'de> Visitor<'de> for Seed<'_> {
             slot: &mut *self.slot,
             budget: self.budget,
             depth: self.depth + 1,
+            deepest: self.deepest,
             key: self.key,
         };
         let outcome = variant.newtype_variant_seed(inner);

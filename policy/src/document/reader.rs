@@ -43,7 +43,7 @@ impl<'a> Reader<'a> {
             reader.sink.push(Diagnostic::error(start, message));
             return reader.sink.finish(T::default());
         }
-        let document = match super::node::read(&reader.source) {
+        let document = match super::node::read(&reader.source, super::node::MAX_DEPTH) {
             Ok(root) if root.value == Value::Null => {
                 reader
                     .sink
