@@ -53,6 +53,8 @@ pub struct PolicyFiles {
 pub struct Synced {
     /// What is attached to which scope.
     pub attached: HashMap<Scope, Attached>,
+    /// The egress facets of its policies by `owner/name`.
+    pub named: Arc<HashMap<CompactString, Slot>>,
     /// Its layers of the global block list.
     pub layers: [Arc<GlobalBlock>; BlockLayer::ALL.len()],
     /// Whether it was ever read.
@@ -129,6 +131,7 @@ impl PolicyFiles {
             pinned: pinned.collect(),
             world: self.world(config, never_dial, synced),
             attached: synced.attached.clone(),
+            named: Arc::clone(&synced.named),
             store: if self.lists_known() {
                 synced.store
             } else {

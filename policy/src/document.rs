@@ -8,6 +8,7 @@
 pub mod blocklist;
 pub mod diagnostic;
 mod explain;
+mod host;
 pub mod keys;
 mod node;
 mod pasted;
@@ -17,11 +18,13 @@ mod policy;
 mod reader;
 pub mod render;
 mod set;
+pub mod tree;
 
 use crate::endpoint::Endpoint;
 use crate::verdict::Mode;
 
 pub use diagnostic::{Diagnostic, Parsed};
+pub use host::HostSettings;
 
 /// Longest document that is read, in bytes.
 pub const MAX_BYTES: usize = 1 << 20;
@@ -113,6 +116,8 @@ pub struct PolicyDocument {
     pub lockdown: Option<Lockdown>,
     /// Keys of Harden-Runner that were written and that a network gateway can't enforce.
     pub not_enforced: Vec<String>,
+    /// What some of them say to agents on the runner.
+    pub host: HostSettings,
     /// Lines of `use_sets`, in the same order.
     use_lines: Vec<u32>,
     /// Any key of the egress facet was written, an empty list included.

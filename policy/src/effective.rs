@@ -57,6 +57,9 @@ pub struct PolicySet {
     pub pinned: HashMap<CompactString, Arc<CompiledPolicy>>,
     /// Whether `attached` is complete.
     pub store: Store,
+    /// The egress facets of the store's policies by `owner/name`, attached or not, for who asks for one by its name. They
+    /// decide nothing.
+    pub named: Arc<HashMap<CompactString, Slot>>,
 }
 
 /// Who asks for a policy.

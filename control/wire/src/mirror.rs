@@ -214,6 +214,15 @@ impl Mirror {
         self.policies.iter()
     }
 
+    /// The newest egress facet of every policy by `owner/name`.
+    pub fn named(&self) -> HashMap<CompactString, Slot> {
+        let of = |(record, editions): (&PolicyRecord, &[CompiledEdition])| {
+            let name = compact_str::format_compact!("{}/{}", record.owner, record.name);
+            Some((name, editions.last()?.egress.clone()))
+        };
+        self.policies().filter_map(of).collect()
+    }
+
     /// Position of the newest batch.
     pub fn generation(&self) -> Generation {
         self.generation

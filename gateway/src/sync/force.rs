@@ -75,6 +75,7 @@ impl Enforcer {
         let known = self.mirror.is_synced() || !control.is_configured();
         Synced {
             attached: self.mirror.attached(),
+            named: Arc::new(self.mirror.named()),
             layers: self.mirror.block_layers(),
             store: if known { Store::Known } else { Store::NeverRead },
         }

@@ -53,7 +53,13 @@ pub struct BlockHit {
 pub struct GlobalBlock {
     names: LabelTrie<(), 16>,
     nets: Ranges,
+    /// The entries, when there are at most [`MAX_LISTED`]; none of a longer list.
+    listed: Box<[BlockEntry]>,
 }
+
+/// Entries of a list that keeps them as they are, beside what they were compiled to: a short list may be shown to somebody,
+/// a feed of a million is only asked.
+pub const MAX_LISTED: usize = 5_000;
 
 impl Default for GlobalBlock {
     fn default() -> Self {
@@ -66,7 +72,11 @@ impl GlobalBlock {
     pub fn build(entries: impl IntoIterator<Item = BlockEntry>) -> Self {
         let mut builder = Builder::new();
         let mut nets = Vec::new();
+        let mut listed = Vec::new();
         for entry in entries {
+            if listed.len() <= MAX_LISTED {
+                listed.push(entry.clone());
+            }
             match entry {
                 BlockEntry::Name { name, below } => {
                     let labels = name.labels();
@@ -82,7 +92,17 @@ impl GlobalBlock {
         Self {
             names: builder.build(|_| ()),
             nets: Ranges::build(nets.into_iter()),
+            listed: if listed.len() <= MAX_LISTED {
+                listed.into()
+            } else {
+                Box::default()
+            },
         }
+    }
+
+    /// The entries as they were given, when there are at most [`MAX_LISTED`] of them; none of a longer list.
+    pub fn listed(&self) -> &[BlockEntry] {
+        &self.listed
     }
 
     /// True when it covers nothing: no more than the root of the trie, at which nothing ends.
@@ -121,7 +141,7 @@ impl GlobalBlock {
 
     /// Heap memory in bytes.
     pub fn heap_bytes(&self) -> usize {
-        self.names.heap_bytes() + self.nets.heap_bytes()
+        self.names.heap_bytes() + self.nets.heap_bytes() + size_of_val(&*self.listed)
     }
 }
 
@@ -152,6 +172,11 @@ impl GlobalBlocks {
     /// The entry of the first layer that covers this address, not unwrapped ([`GlobalBlock::find_address`]).
     pub fn find_address(&self, address: IpAddr) -> Option<BlockHit> {
         self.0.iter().find_map(|layer| layer.find_address(address))
+    }
+
+    /// The entries of every layer that is short enough to be listed ([`GlobalBlock::listed`]).
+    pub fn listed(&self) -> impl Iterator<Item = &BlockEntry> {
+        self.0.iter().flat_map(|layer| layer.listed())
     }
 
     /// True when both are the same compilations in the same order.

@@ -127,6 +127,12 @@ impl RuleTable {
             + self.sources.capacity() * size_of::<(u32, RuleSource)>()
     }
 
+    /// The texts as they were written, in the order of their numbers.
+    pub fn texts(&self) -> impl Iterator<Item = &str> {
+        let ids = 0..u32::try_from(self.len()).unwrap_or(u32::MAX);
+        ids.filter_map(|id| self.text(RuleId(id)))
+    }
+
     fn text(&self, id: RuleId) -> Option<&str> {
         let at = id.0 as usize;
         let start = match at.checked_sub(1) {

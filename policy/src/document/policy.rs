@@ -34,6 +34,7 @@ fn fields(reader: &mut Reader<'_>, map: &[(Node, Node)], document: &mut PolicyDo
                 let message = format!("`{name}` is not enforced by the gateway");
                 reader.report(Severity::Note, key, message, None);
                 document.not_enforced.push(name.to_owned());
+                document.host.take(name, &value.value);
             } else {
                 let ours = keys::POLICY.iter().map(|(known, _)| *known);
                 reader.unknown_key(key, name, ours.chain(keys::NOT_ENFORCED));

@@ -118,6 +118,11 @@ impl RuleList {
             .map(|(name, id)| (name.clone(), self.rule(id)))
     }
 
+    /// Every rule as it was written, in order.
+    pub fn texts(&self) -> impl Iterator<Item = &str> {
+        self.rules.texts()
+    }
+
     /// True when some rule is a name: a flow that hides its name may want that one.
     pub fn has_names(&self) -> bool {
         self.has_names

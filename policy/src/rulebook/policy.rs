@@ -11,7 +11,7 @@ use thiserror::Error;
 
 use super::RuleList;
 use crate::compile::rules::RuleSource;
-use crate::document::{EndpointSet, Platform, PolicyDocument, SourcedEndpoint};
+use crate::document::{EndpointSet, HostSettings, Platform, PolicyDocument, SourcedEndpoint};
 use crate::verdict::Mode;
 
 /// What identifies a compiled policy in events.
@@ -34,6 +34,8 @@ pub struct CompiledPolicy {
     pub mode: Mode,
     /// Whether echo requests to ticketed or covered addresses are answered.
     pub icmp: bool,
+    /// What it says to agents on the runner; nothing that is decided here.
+    pub host: HostSettings,
     denied: RuleList,
     allowed: RuleList,
     platform: Option<Arc<RuleList>>,
@@ -100,6 +102,7 @@ impl CompiledPolicy {
             meta,
             mode,
             icmp: document.icmp,
+            host: document.host,
             denied: RuleList::compile(denied),
             allowed: RuleList::compile(allowed),
             platform: match document.platform {

@@ -164,3 +164,20 @@ fn a_layer_is_empty_only_when_it_covers_nothing() {
         assert!(!layer(&[one]).is_empty(), "{one}");
     }
 }
+
+#[test]
+fn a_short_list_is_kept_as_it_is_and_a_long_one_only_asked() {
+    let texts = ["evil.test", "*.evil.test", "203.0.113.9/32"];
+    let short = layer(&texts);
+    let kept: Vec<String> = short.listed().iter().map(ToString::to_string).collect();
+    assert_eq!(kept, texts);
+    let many = |count: usize| {
+        let entries = (0..count).map(|number| entry(&format!("n{number}.test")));
+        Arc::new(GlobalBlock::build(entries))
+    };
+    let (most, long) = (many(MAX_LISTED), many(MAX_LISTED + 1));
+    assert_eq!((most.listed().len(), long.listed().len()), (MAX_LISTED, 0));
+    assert!(long.find_name(&DnsName::parse("n5000.test").unwrap()).is_some());
+    let blocks = GlobalBlocks::new([short, long]);
+    assert_eq!(blocks.listed().count(), texts.len(), "a long layer leaves the short ones theirs");
+}
