@@ -179,5 +179,9 @@ fn a_short_list_is_kept_as_it_is_and_a_long_one_only_asked() {
     assert_eq!((most.listed().len(), long.listed().len()), (MAX_LISTED, 0));
     assert!(long.find_name(&DnsName::parse("n5000.test").unwrap()).is_some());
     let blocks = GlobalBlocks::new([short, long]);
-    assert_eq!(blocks.listed().count(), texts.len(), "a long layer leaves the short ones theirs");
+    assert_eq!(
+        blocks.listed().count(),
+        texts.len(),
+        "a long layer leaves the short ones theirs"
+    );
 }
