@@ -366,6 +366,20 @@ pub struct BlockEntryView {
     pub created_by: String,
 }
 
+/// What the record of events lacks: verdicts that a gateway could not keep until they were stored.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct EventLoss {
+    /// The day on which the gateway said so, in UTC.
+    #[schema(format = Date)]
+    pub day: String,
+    /// The gateway.
+    pub gateway: String,
+    /// `refusals` or `permits`.
+    pub lane: String,
+    /// How many.
+    pub dropped: u64,
+}
+
 /// A scope with its policy, of one policy's name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Held {

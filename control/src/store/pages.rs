@@ -36,6 +36,16 @@ impl<T> Filler<T> {
         true
     }
 
+    /// How many things are on it.
+    pub(super) fn len(&self) -> u32 {
+        u32::try_from(self.items.len()).unwrap_or(u32::MAX)
+    }
+
+    /// The last of them.
+    pub(super) fn last(&self) -> Option<&T> {
+        self.items.last()
+    }
+
     /// The page; `cursor` names its last thing.
     pub(super) fn page(self, cursor: impl Fn(&T) -> String) -> Page<T> {
         let next = self.items.last().filter(|_| self.more).map(cursor);
