@@ -1,0 +1,127 @@
+//! What a tally reads of an event, be it live in a gateway or recorded in the store.
+//!
+//! Owns borrowing and nothing else: an event is looked at millions of times and kept rarely.
+
+use std::borrow::Cow;
+
+use compact_str::{CompactString, ToCompactString, format_compact};
+use jiff::Timestamp;
+use tidegate_policy::compile::rules::RuleSource;
+use tidegate_policy::event::{JobRecord, Kind, NetworkEvent};
+use tidegate_policy::verdict::{Mode, Reason, Verdict};
+
+use crate::event::{EventJob, EventRecord};
+use crate::text::printable;
+
+/// One event, as far as a summary is concerned.
+#[derive(Clone, Debug)]
+pub struct Seen<'a> {
+    pub(super) id: CompactString,
+    pub(super) time: Timestamp,
+    pub(super) kind: Kind,
+    pub(super) endpoint: Cow<'a, str>,
+    pub(super) port: u16,
+    pub(super) verdict: Verdict,
+    pub(super) reason: Option<&'a str>,
+    pub(super) rule: Option<&'a str>,
+    pub(super) rule_source: Option<&'a str>,
+    pub(super) nearest: Option<&'a str>,
+    pub(super) policy: Option<&'a str>,
+    pub(super) policy_version: u32,
+    pub(super) mode: Mode,
+    pub(super) scope: Option<CompactString>,
+    pub(super) bytes_up: u64,
+    pub(super) bytes_down: u64,
+    pub(super) count: u64,
+    pub(super) process: Option<&'a str>,
+}
+
+impl<'a> From<&'a NetworkEvent> for Seen<'a> {
+    fn from(event: &'a NetworkEvent) -> Self {
+        let endpoint = match (&event.name, event.address) {
+            (Some(name), _) => Cow::Owned(printable(&name.to_string()).into_owned()),
+            (None, Some(address)) => Cow::Owned(address.to_string()),
+            (None, None) => Cow::Borrowed(""),
+        };
+        Self {
+            id: event.id.to_compact_string(),
+            time: event.time,
+            kind: event.kind,
+            endpoint,
+            port: port(event.kind, event.port),
+            verdict: event.verdict,
+            reason: event.reason.map(Reason::as_str),
+            rule: event.rule.as_deref(),
+            rule_source: event.rule_source.as_ref().map(RuleSource::kind),
+            nearest: event.nearest.as_deref(),
+            policy: event.policy.as_deref(),
+            policy_version: event.policy_version.unwrap_or_default(),
+            mode: event.mode,
+            scope: event.scope.as_ref().map(|scope| format_compact!("{scope}")),
+            bytes_up: event.bytes_up,
+            bytes_down: event.bytes_down,
+            count: event.count,
+            process: None,
+        }
+    }
+}
+
+impl<'a> From<&'a EventRecord> for Seen<'a> {
+    fn from(event: &'a EventRecord) -> Self {
+        let endpoint = match (&event.name, event.address) {
+            (Some(name), _) => printable(name),
+            (None, Some(address)) => Cow::Owned(address.to_string()),
+            (None, None) => Cow::Borrowed(""),
+        };
+        Self {
+            id: event.id.clone(),
+            time: event.time,
+            kind: event.kind,
+            endpoint,
+            port: port(event.kind, event.port),
+            verdict: event.verdict,
+            reason: event.reason.as_deref(),
+            rule: event.rule.as_deref(),
+            rule_source: event.rule_source.as_deref(),
+            nearest: event.nearest.as_deref(),
+            policy: event.policy.as_deref(),
+            policy_version: event.policy_version.unwrap_or_default(),
+            mode: event.mode,
+            scope: event.scope.clone(),
+            bytes_up: event.bytes_up,
+            bytes_down: event.bytes_down,
+            count: event.count,
+            process: event.process.as_ref().map(|process| process.name.as_str()),
+        }
+    }
+}
+
+impl From<&JobRecord> for EventJob {
+    fn from(job: &JobRecord) -> Self {
+        let who = &job.identity;
+        Self {
+            id: job.id.clone(),
+            owner: who.owner.clone(),
+            repo: who.repo.clone(),
+            workflow: who.workflow.clone(),
+            job: who.job.clone(),
+            run_id: who.run_id.clone(),
+            run_attempt: who.run_attempt,
+            runner_name: who.runner_name.clone(),
+            cluster: who.cluster.clone(),
+            event: who.event.clone(),
+            git_ref: who.git_ref.clone(),
+            actor: who.actor.clone(),
+            head_repo: who.head_repo.clone(),
+            assurance: who.assurance,
+        }
+    }
+}
+
+/// A lookup's port is the resolver's, which says nothing about what the job wanted.
+const fn port(kind: Kind, port: u16) -> u16 {
+    match kind {
+        Kind::Dns | Kind::Icmp | Kind::Ip => 0,
+        Kind::Tls | Kind::Http | Kind::Quic | Kind::Tcp | Kind::Udp => port,
+    }
+}
