@@ -12,6 +12,7 @@ use thiserror::Error;
 use tidegate_policy::settings::{self, parse_span};
 
 use crate::feed::PublicKey;
+use crate::store::EventRetention;
 
 /// Where the control plane listens when nothing is said.
 const LISTEN: &str = "127.0.0.1:8443";
@@ -67,8 +68,10 @@ pub struct ControlConfig {
     pub strict: bool,
     /// The global block list's signed feed.
     pub feed: Option<FeedConfig>,
-    /// How long ended jobs are kept.
+    /// How long ended jobs are kept, as long as their events.
     pub keep_jobs: Duration,
+    /// How long what jobs reached is kept.
+    pub keep_events: EventRetention,
 }
 
 /// An issuer of job identities.
@@ -182,6 +185,7 @@ impl At<'_> {
             strict: raw.strict,
             feed: raw.global_block_feed.map(|feed| self.feed(feed)).transpose()?,
             keep_jobs: self.span("retention.events", &raw.retention.events)?,
+            keep_events: self.retention(&raw.retention)?,
         })
     }
 
@@ -251,6 +255,21 @@ impl At<'_> {
             interval,
             ca: raw.ca.map(|file| self.join(file)),
         })
+    }
+
+    fn retention(self, raw: &raw::Retention) -> Result<EventRetention, ConfigError> {
+        let kept = EventRetention {
+            events: self.span("retention.events", &raw.events)?,
+            rollups: self.span("retention.rollups", &raw.rollups)?,
+        };
+        if kept.rollups < kept.events {
+            let message = format!(
+                "{:?} is less than events are kept, {:?}; write as long or longer",
+                raw.rollups, raw.events
+            );
+            return Err(self.value("retention.rollups", message));
+        }
+        Ok(kept)
     }
 
     fn span(self, key: &'static str, text: &str) -> Result<Duration, ConfigError> {

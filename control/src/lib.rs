@@ -8,6 +8,7 @@
 //! follows from it), [`plane`] (all of it, running).
 
 pub mod api;
+mod body;
 mod bootstrap;
 pub mod config;
 pub mod diff;

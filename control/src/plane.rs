@@ -76,7 +76,8 @@ impl ControlPlane {
         let store = Store::open(&config.store)
             .await
             .map_err(opened)?
-            .strict(config.strict);
+            .strict(config.strict)
+            .keeping(config.keep_events);
         bootstrap::first_admin(&store, config.bootstrap_token.as_deref()).await?;
         world::apply_builtin(&store).await.map_err(opened)?;
         let view = View::open(&store).await.map_err(opened)?;
@@ -178,6 +179,9 @@ async fn sweep(store: Store, keep_jobs: Duration) {
         ticks.tick().await;
         if let Err(error) = store.prune(keep_jobs).await {
             tracing::error!(error = error.chain(), "old records could not be removed");
+        }
+        if let Err(error) = store.forget_events().await {
+            tracing::error!(error = error.chain(), "old events could not be removed");
         }
     }
 }

@@ -10,12 +10,16 @@ mod backup;
 mod block;
 pub mod chain;
 mod changes;
+mod days;
 mod db;
 mod error;
+mod events;
 mod gateways;
+mod ingest;
 mod issuers;
 mod jobs;
 mod leases;
+mod losses;
 mod meta;
 mod names;
 mod observe;
@@ -25,6 +29,8 @@ mod prune;
 mod publish;
 mod read;
 mod records;
+mod retention;
+mod rollups;
 mod sets;
 mod snapshot;
 mod sql;
@@ -47,12 +53,15 @@ pub use block::{BlockImport, BlockUpdate, MAX_ENTRIES, MAX_LAYER};
 pub use changes::{ChangesPage, MAX_BLOCK_DELTA, MAX_PAGE, Since};
 pub use db::{Backend, Db, place};
 pub use error::StoreError;
+pub use events::{EventFilter, EventRun, EventTail, NamePattern, Place, StoredEvent};
+pub use ingest::{Item, Recorded};
 pub use jobs::{JobFilter, LeaseFilter};
 pub use leases::{ClaimError, Claimed};
 pub use meta::MetaKey;
 pub use policies::PolicyFilter;
 pub use prune::{Pruned, Retention};
 pub use publish::Expected;
+pub use retention::{EventRetention, Forgotten};
 pub use time::Micros;
 pub use tx::{ChangeKind, Tx};
 pub use writer::Boxed;
@@ -62,6 +71,7 @@ pub use writer::Boxed;
 pub struct Store {
     db: Db,
     events: Db,
+    kept: EventRetention,
     strict: bool,
     snapshots: Arc<Semaphore>,
 }
@@ -73,6 +83,7 @@ impl Store {
         Ok(Self {
             db: Db::open(url, Half::Policies).await?,
             events: Db::open(url, Half::Events).await?,
+            kept: EventRetention::default(),
             strict: false,
             snapshots: Arc::new(Semaphore::new(snapshot::AT_ONCE)),
         })
@@ -93,5 +104,10 @@ impl Store {
     /// The database below, for the newest generation and for what it is.
     pub fn db(&self) -> &Db {
         &self.db
+    }
+
+    /// The half that holds what jobs reached, for the newest event.
+    pub fn events_db(&self) -> &Db {
+        &self.events
     }
 }

@@ -1,12 +1,14 @@
-//! The gateways' side of the control plane: the stream of changes, what gateways have put in force, and leases on
-//! their way to the store.
+//! The gateways' side of the control plane: the stream of changes, what gateways have put in force, leases and
+//! events on their way to the store.
 //!
 //! Owns the endpoints below `/sync/v1` and the [`Hub`] that knows which gateways are connected here. It never decides
 //! who a source belongs to beyond what only the store can know; gateways ask their lease tables first.
 
 mod auth;
+mod events;
 mod hub;
 mod leases;
+mod lines;
 mod stream;
 
 use std::sync::Arc;
@@ -16,7 +18,7 @@ use axum::http::StatusCode;
 use axum::routing::post;
 use axum::{Json, Router};
 use tidegate_control_wire::frame::UnknownKey;
-use tidegate_control_wire::{ACK_PATH, LEASES_PATH, STREAM_PATH, UNKNOWN_KEY_PATH};
+use tidegate_control_wire::{ACK_PATH, EVENTS_PATH, LEASES_PATH, STREAM_PATH, UNKNOWN_KEY_PATH};
 
 pub use auth::InProcess;
 pub use hub::{Hub, RegisterError};
@@ -34,6 +36,7 @@ pub struct SyncState {
     hub: Hub,
     keys: Handle,
     wrong: Arc<auth::Wrong>,
+    intake: Arc<events::Intake>,
 }
 
 impl SyncState {
@@ -44,6 +47,7 @@ impl SyncState {
             hub,
             keys,
             wrong: Arc::default(),
+            intake: Arc::default(),
         }
     }
 }
@@ -54,6 +58,7 @@ pub fn router(state: SyncState) -> Router {
     Router::new()
         .route(STREAM_PATH, post(stream::open))
         .route(ACK_PATH, post(stream::ack))
+        .route(EVENTS_PATH, post(events::deliver))
         .route(LEASES_PATH, post(leases::claim))
         .route(&format!("{LEASES_PATH}/{{id}}/end"), post(leases::end))
         .route(UNKNOWN_KEY_PATH, post(unknown_key))

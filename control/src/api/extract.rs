@@ -3,29 +3,24 @@
 //! Owns the strictness of the API: unknown fields and parameters are named with the nearest that is known, a NUL reaches
 //! nothing, no body is read beyond its bound.
 
-use std::time::Duration;
-
-use axum::body::{Body, Bytes};
+use axum::body::Bytes;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
-use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, EXPECT};
+use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
 use serde_json::error::Category;
 use tidegate_policy::document::MAX_BYTES;
 use tidegate_policy::document::keys::nearest;
 
 use super::problem::{Code, Refused};
+use crate::body::{self, BodyError};
 
 /// Largest body that is no document, in bytes.
 pub(super) const MAX_BODY: usize = 64 << 10;
 /// Largest JSON body around a document: every byte of it may be written as six.
 pub(super) const MAX_WRAPPED: usize = MAX_BYTES * 6 + MAX_BODY;
-/// What is read, and thrown away, of a body that is too large, and for how long.
-const MAX_DRAINED: usize = 64 << 20;
-const DRAIN: Duration = Duration::from_secs(10);
 /// Longest name in a path, in bytes.
 const MAX_NAME: usize = 255;
 
@@ -204,38 +199,10 @@ pub(super) fn unsupported(instead: &str) -> Refused {
 
 /// The body, when it is not larger than `limit`.
 pub(super) async fn read(request: Request, limit: usize) -> Result<Bytes, Refused> {
-    let said = request
-        .headers()
-        .get(CONTENT_LENGTH)
-        .and_then(|value| value.to_str().ok());
-    let too_long = said
-        .and_then(|text| text.parse::<usize>().ok())
-        .is_some_and(|length| length > limit);
-    // Who waits for a word before it sends is told at once; a client that is cut off while it writes never reads why.
-    let waits = request.headers().contains_key(EXPECT);
-    let mut body = request.into_body();
-    if too_long && waits {
-        return Err(too_large("the body", limit));
-    }
-    let limit_here = if too_long { 0 } else { limit };
-    match Limited::new(&mut body, limit_here).collect().await {
-        Ok(whole) => Ok(whole.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => {
-            drop(tokio::time::timeout(DRAIN, drain(body)).await);
-            Err(too_large("the body", limit))
-        }
-        Err(_) => Err(Refused::new(
-            StatusCode::BAD_REQUEST,
-            Code::Syntax,
-            "the body was cut off",
-        )),
-    }
-}
-
-/// Reads on to the end of a body, or until [`MAX_DRAINED`] bytes have come.
-async fn drain(body: Body) {
-    let mut rest = Limited::new(body, MAX_DRAINED);
-    while let Some(Ok(_)) = rest.frame().await {}
+    body::read(request, limit).await.map_err(|error| match error {
+        BodyError::TooLarge => too_large("the body", limit),
+        BodyError::CutOff => Refused::new(StatusCode::BAD_REQUEST, Code::Syntax, "the body was cut off"),
+    })
 }
 
 /// 413.

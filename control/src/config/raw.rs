@@ -73,8 +73,7 @@ fn hourly() -> String {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Retention {
     pub(super) events: String,
-    #[serde(rename = "rollups")]
-    pub(super) _rollups: String,
+    pub(super) rollups: String,
     #[serde(rename = "audit")]
     pub(super) _audit: Forever,
 }
@@ -83,7 +82,7 @@ impl Default for Retention {
     fn default() -> Self {
         Self {
             events: "30d".into(),
-            _rollups: "400d".into(),
+            rollups: "400d".into(),
             _audit: Forever::Forever,
         }
     }

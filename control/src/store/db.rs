@@ -19,6 +19,10 @@ use super::writer::{Boxed, Told, Writer, advance};
 
 /// Connections that read; half of them may be held by snapshots that gateways take slowly.
 pub(super) const READERS: u32 = 16;
+/// Those of the half of events.
+const EVENT_READERS: u32 = 8;
+/// How an SQLite URL with a file begins.
+const SQLITE_SCHEME: &str = "sqlite://";
 /// Between two looks for what another control plane wrote.
 const POLL: Duration = Duration::from_millis(200);
 /// How long a connection may take.
@@ -74,10 +78,19 @@ impl Half {
     fn url(self, url: &str) -> String {
         match (self, sqlite_file(url)) {
             (Self::Events, Some(file)) => {
-                let stem = file.strip_suffix(".db").unwrap_or(file);
-                url.replacen(file, &format!("{stem}-events.db"), 1)
+                let options = url.split_once('?').map_or("", |(_, options)| options);
+                let mark = if options.is_empty() { "" } else { "?" };
+                format!("{SQLITE_SCHEME}{}{mark}{options}", events_file(file))
             }
             (Self::Events, None) | (Self::Policies, _) => url.to_owned(),
+        }
+    }
+
+    /// Connections that read.
+    fn readers(self) -> u32 {
+        match self {
+            Self::Policies => READERS,
+            Self::Events => EVENT_READERS,
         }
     }
 }
@@ -200,7 +213,7 @@ impl Db {
             .await
             .map_err(StoreError::unavailable)?;
         backend.migrate(half, &writing).await?;
-        let readers = pool(READERS)
+        let readers = pool(half.readers())
             .connect_with(options)
             .await
             .map_err(StoreError::unavailable)?;
@@ -268,9 +281,14 @@ pub fn place(url: &str) -> String {
 
 /// The path in an SQLite URL.
 pub(super) fn sqlite_file(url: &str) -> Option<&str> {
-    let path = url.strip_prefix("sqlite://")?;
+    let path = url.strip_prefix(SQLITE_SCHEME)?;
     let path = path.split('?').next()?;
     (!path.is_empty() && path != ":memory:").then_some(path)
+}
+
+/// Where events are, beside the file of policies: `control-events.db` beside `control.db`.
+pub(super) fn events_file(file: &str) -> String {
+    format!("{}-events.db", file.strip_suffix(".db").unwrap_or(file))
 }
 
 /// Makes a file that is not there yet, readable for its owner only. One that is there is not touched: closing it would

@@ -8,6 +8,15 @@ use sqlx::{Any, Arguments, AssertSqlSafe, Executor};
 
 use super::StoreError;
 
+/// How many rows each statement has that inserts some of `rows`: few shapes, so that each stays prepared.
+pub(super) fn lots(mut rows: usize) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        let lot = [64, 8, 1].into_iter().find(|lot| *lot <= rows)?;
+        rows -= lot;
+        Some(lot)
+    })
+}
+
 /// A statement and its parameters. Both databases call the first `$1`.
 #[derive(Default)]
 pub(super) struct Sql {
@@ -45,6 +54,11 @@ impl Sql {
         self.value(value.to_owned())
     }
 
+    /// The same of a text that nobody else needs.
+    pub(super) fn owned(&mut self, value: String) -> &mut Self {
+        self.value(value)
+    }
+
     /// A number as a parameter, here.
     pub(super) fn number(&mut self, value: i64) -> &mut Self {
         self.value(value)
@@ -70,6 +84,12 @@ impl Sql {
         self.text.push('$');
         self.text.push_str(&self.count.to_string());
         self
+    }
+
+    /// Its text, for a test that asks the database how it would answer.
+    #[cfg(test)]
+    pub(super) fn shown(&self) -> &str {
+        &self.text
     }
 
     /// Every row.

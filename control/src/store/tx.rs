@@ -6,11 +6,13 @@ use tidegate_policy::effective::Generation;
 
 use super::StoreError;
 use super::chain::Head;
+use super::db::Backend;
 use super::time::Micros;
 
 /// The open transaction.
 #[derive(Debug)]
 pub struct Tx<'c> {
+    backend: Backend,
     connection: &'c mut AnyConnection,
     now: Micros,
     /// Newest change of operations that stay.
@@ -24,8 +26,9 @@ pub struct Tx<'c> {
 }
 
 impl<'c> Tx<'c> {
-    pub(super) fn new(connection: &'c mut AnyConnection) -> Self {
+    pub(super) fn new(backend: Backend, connection: &'c mut AnyConnection) -> Self {
         Self {
+            backend,
             connection,
             now: Micros::now(),
             kept: None,
@@ -33,6 +36,11 @@ impl<'c> Tx<'c> {
             shared: Shared::default(),
             head: None,
         }
+    }
+
+    /// Which database it is.
+    pub(super) fn backend(&self) -> Backend {
+        self.backend
     }
 
     /// The connection, for queries.

@@ -190,7 +190,7 @@ async fn transaction(
         let lock = sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(half.lock());
         lock.execute(&mut *connection).await.map_err(lost)?;
     }
-    let mut tx = Tx::new(connection);
+    let mut tx = Tx::new(backend, connection);
     for operation in batch.iter_mut() {
         tx.connection()
             .execute("SAVEPOINT operation")

@@ -18,6 +18,7 @@ mod block;
 mod changes;
 mod database;
 mod fixture;
+mod ingest;
 mod jobs;
 mod leases;
 mod model;
@@ -164,6 +165,9 @@ suite! {
         a_snapshot_is_of_one_moment_while_others_write
         a_second_control_plane_hears_of_changes
         a_mirror_takes_a_token_that_expires_and_gateways_look_at_the_time
+    }
+    ingest {
+        each_event_is_stored_once_under_repeats_overlaps_and_gaps
     }
     random {
         a_follower_of_the_changes_holds_what_a_snapshot_says

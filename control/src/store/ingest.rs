@@ -1,0 +1,306 @@
+//! Events on their way into the store: each batch one transaction, each event once.
+//!
+//! Owns what "once" means. A spool numbers the entries of a lane, and `event_sources` keeps, in the transaction that
+//! stores them, up to which number a lane is stored: what is not above it was stored before, whatever way it came again.
+//! So a lane has to be sent in order, one batch at a time: of a batch that overtakes another, the slower one counts as
+//! stored already. Gaps are none of the store's business; the spool says what it dropped ([`super::losses`]).
+//!
+//! It never reads JSON nor trusts a time: an event of the future is filed five minutes from now at the most (its body
+//! says what its gateway said), one that is older than raw events are kept only counts ([`super::rollups`]).
+
+use std::time::Duration;
+
+use tidegate_control_wire::batch::{BatchHead, BatchStored, ProcessReport};
+use tidegate_control_wire::event::EventRecord;
+use tidegate_control_wire::text::{cut, printable};
+use tidegate_policy::effective::Generation;
+
+use super::read::{get, number};
+use super::rollups::Rollups;
+use super::sql::{Sql, lots};
+use super::{Micros, Store, StoreError, Tx};
+
+/// How far ahead of the store's clock an event may be.
+const AHEAD: Duration = Duration::from_mins(5);
+/// Longest id of a spool, in bytes.
+const MAX_SPOOL: usize = 128;
+/// Longest text of a report, in characters.
+const MAX_TEXT: usize = 1_024;
+
+/// An entry of a batch.
+#[derive(Clone, Debug)]
+pub enum Item {
+    /// A network event.
+    Event(Box<Recorded>),
+    /// What an agent on the runner reported.
+    Report(Box<ProcessReport>),
+    /// What can't be read or is somebody else's: its number is used up, nothing is stored.
+    Refused,
+}
+
+/// An event and the JSON that is stored of it.
+#[derive(Clone, Debug)]
+pub struct Recorded {
+    event: EventRecord,
+    body: String,
+}
+
+impl From<EventRecord> for Item {
+    fn from(event: EventRecord) -> Self {
+        match serde_json::to_string(&event) {
+            Ok(body) => Self::Event(Box::new(Recorded { event, body })),
+            // Plain data always has a JSON form.
+            Err(_) => Self::Refused,
+        }
+    }
+}
+
+impl From<ProcessReport> for Item {
+    /// Its text is escaped and cut, as an event's is when it is read.
+    fn from(mut report: ProcessReport) -> Self {
+        report.process.tidy();
+        for text in [&mut report.job_id, &mut report.name] {
+            *text = cut(&printable(text), MAX_TEXT).into();
+        }
+        Self::Report(Box::new(report))
+    }
+}
+
+/// A batch without what was stored before, parted by what happens to it.
+#[derive(Default)]
+struct Fresh {
+    /// To be stored as they are: event, time, body, in the order of sending.
+    events: Vec<EventRecord>,
+    at: Vec<Micros>,
+    bodies: Vec<String>,
+    /// Only counted: older than raw events are kept.
+    late: Vec<(Micros, EventRecord)>,
+    reports: Vec<ProcessReport>,
+}
+
+impl Store {
+    /// Stores what of a batch of `gateway` is not stored yet, and answers up to where its lane is stored then. `entries`
+    /// are of one lane, with their numbers there (from 1).
+    ///
+    /// # Errors
+    /// [`StoreError::Invalid`] for a spool id that is none; nothing of the batch is stored then, nor with any other error.
+    pub async fn ingest(
+        &self,
+        gateway: &str,
+        head: BatchHead,
+        mut entries: Vec<(u64, Item)>,
+    ) -> Result<BatchStored, StoreError> {
+        check(&head)?;
+        // The watermark can't tell a number that is out of its place from one that came twice.
+        if !entries.is_sorted_by_key(order) {
+            entries.sort_by_key(order);
+        }
+        entries.dedup_by_key(|(seq, _)| *seq);
+        let (gateway, kept) = (gateway.to_owned(), self.kept);
+        self.events
+            .write(move |tx| Box::pin(async move { tx.ingest(&gateway, &head, entries, kept).await }))
+            .await
+    }
+}
+
+/// Of two with one number, what can be stored comes first.
+fn order((seq, item): &(u64, Item)) -> (u64, bool) {
+    (*seq, matches!(item, Item::Refused))
+}
+
+fn check(head: &BatchHead) -> Result<(), StoreError> {
+    let spool = head.spool.as_str();
+    if spool.is_empty() || spool.len() > MAX_SPOOL || !spool.bytes().all(|byte| byte.is_ascii_graphic()) {
+        let reason = format!("a spool's id has 1 to {MAX_SPOOL} printable ASCII characters");
+        return Err(StoreError::invalid("spool", reason));
+    }
+    Ok(())
+}
+
+impl Tx<'_> {
+    async fn ingest(
+        &mut self,
+        gateway: &str,
+        head: &BatchHead,
+        entries: Vec<(u64, Item)>,
+        kept: super::EventRetention,
+    ) -> Result<BatchStored, StoreError> {
+        let source = self.source(gateway, head).await?;
+        let refused = entries
+            .iter()
+            .filter(|(_, item)| matches!(item, Item::Refused))
+            .count() as u64;
+        let stored = entries
+            .last()
+            .map_or(0, |(seq, _)| number(Generation(*seq)))
+            .max(source.stored);
+        let fresh = entries
+            .into_iter()
+            .filter(|(seq, _)| number(Generation(*seq)) > source.stored);
+        let fresh = Fresh::part(fresh.map(|(_, item)| item), self.now(), kept);
+        let raw = fresh.events.iter().zip(fresh.at.iter().copied());
+        let late = fresh.late.iter().map(|(at, event)| (event, *at));
+        let rollups = Rollups::of(raw.chain(late));
+        self.insert_events(&fresh.events, &fresh.at, fresh.bodies).await?;
+        self.insert_reports(&fresh.reports).await?;
+        self.add_rollups(&rollups).await?;
+        self.note_loss(gateway, head, source.dropped).await?;
+        self.observe(&fresh.events).await?;
+        self.set_source(gateway, head, stored).await?;
+        if !fresh.events.is_empty() {
+            self.newest_event().await?;
+        }
+        Ok(BatchStored {
+            stored: stored.unsigned_abs(),
+            refused,
+        })
+    }
+
+    /// What is known of a lane. PostgreSQL's writers hold the lock of this half, SQLite has one writer: nobody changes
+    /// it meanwhile.
+    async fn source(&mut self, gateway: &str, head: &BatchHead) -> Result<Source, StoreError> {
+        let row = sqlx::query(
+            "SELECT stored, dropped FROM event_sources WHERE gateway = $1 AND spool = $2 AND lane = $3",
+        )
+        .bind(gateway)
+        .bind(head.spool.as_str())
+        .bind(head.lane.as_str())
+        .fetch_optional(self.connection())
+        .await?;
+        let Some(row) = row else {
+            return Ok(Source::default());
+        };
+        Ok(Source {
+            stored: get(&row, "stored")?,
+            dropped: get(&row, "dropped")?,
+        })
+    }
+
+    async fn set_source(&mut self, gateway: &str, head: &BatchHead, stored: i64) -> Result<(), StoreError> {
+        let now = self.now().0;
+        sqlx::query(
+            "INSERT INTO event_sources (gateway, spool, lane, stored, dropped, first_at, last_at) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (gateway, spool, lane) DO UPDATE SET \
+             stored = excluded.stored, last_at = excluded.last_at, dropped = CASE WHEN \
+             event_sources.dropped > excluded.dropped THEN event_sources.dropped ELSE excluded.dropped END",
+        )
+        .bind(gateway)
+        .bind(head.spool.as_str())
+        .bind(head.lane.as_str())
+        .bind(stored)
+        .bind(super::rollups::count(head.dropped))
+        .bind(now)
+        .bind(now)
+        .execute(self.connection())
+        .await?;
+        Ok(())
+    }
+
+    async fn insert_events(
+        &mut self,
+        events: &[EventRecord],
+        at: &[Micros],
+        bodies: Vec<String>,
+    ) -> Result<(), StoreError> {
+        self.need_days(at).await?;
+        let mut rows = events.iter().zip(at).zip(bodies);
+        for lot in lots(events.len()) {
+            let mut sql = Sql::new(
+                "INSERT INTO events (at, id, gateway, owner, repo, workflow, job_id, run_id, verdict, endpoint, body) \
+                 VALUES ",
+            );
+            for (place, ((event, at), body)) in rows.by_ref().take(lot).enumerate() {
+                sql.push(if place == 0 { "(" } else { ", (" }).number(at.0);
+                let job = event.job.as_ref();
+                let endpoint = event.endpoint();
+                for text in [
+                    event.id.as_str(),
+                    &event.gateway,
+                    job.map_or("", |job| &job.owner),
+                    job.map_or("", |job| &job.repo),
+                    job.map_or("", |job| &job.workflow),
+                    job.map_or("", |job| &job.id),
+                    job.map_or("", |job| &job.run_id),
+                    event.verdict.as_str(),
+                    &endpoint,
+                ] {
+                    sql.push(", ").text(text);
+                }
+                sql.push(", ").owned(body).push(")");
+            }
+            sql.execute(self.connection()).await?;
+        }
+        Ok(())
+    }
+
+    async fn insert_reports(&mut self, reports: &[ProcessReport]) -> Result<(), StoreError> {
+        for report in reports {
+            let address = report.address.map(|address| address.to_string());
+            sqlx::query(
+                "INSERT INTO process_reports (job_id, name, address, port, process, sha256, parent, at) \
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8) \
+                 ON CONFLICT (job_id, name, address, port, process, sha256) DO UPDATE SET \
+                 parent = excluded.parent, at = excluded.at",
+            )
+            .bind(report.job_id.as_str())
+            .bind(report.name.as_str())
+            .bind(address.unwrap_or_default())
+            .bind(i64::from(report.port))
+            .bind(report.process.name.as_str())
+            .bind(report.process.sha256.as_str())
+            .bind(report.process.parent.as_str())
+            .bind(filed(report.time.into(), self.now()).0)
+            .execute(self.connection())
+            .await?;
+        }
+        Ok(())
+    }
+
+    /// Who waits for events is told of the last one.
+    async fn newest_event(&mut self) -> Result<(), StoreError> {
+        let row = sqlx::query("SELECT COALESCE(MAX(seq), 0) AS newest FROM events")
+            .fetch_one(self.connection())
+            .await?;
+        let newest: i64 = get(&row, "newest")?;
+        self.entered(Generation(newest.unsigned_abs()));
+        Ok(())
+    }
+}
+
+/// What is known of a lane.
+#[derive(Clone, Copy, Debug, Default)]
+struct Source {
+    stored: i64,
+    dropped: i64,
+}
+
+impl Fresh {
+    fn part(items: impl Iterator<Item = Item>, now: Micros, kept: super::EventRetention) -> Self {
+        let (raw, counted) = (kept.events_from(now), kept.rollups_from(now));
+        let mut fresh = Self::default();
+        for item in items {
+            match item {
+                Item::Event(recorded) => {
+                    let Recorded { event, body } = *recorded;
+                    let at = filed(event.time.into(), now);
+                    if at >= raw {
+                        fresh.events.push(event);
+                        fresh.at.push(at);
+                        fresh.bodies.push(body);
+                    } else if at >= counted {
+                        fresh.late.push((at, event));
+                    }
+                }
+                Item::Report(report) => fresh.reports.push(*report),
+                Item::Refused => {}
+            }
+        }
+        fresh
+    }
+}
+
+/// The time that something is filed under.
+fn filed(said: Micros, now: Micros) -> Micros {
+    let ahead = i64::try_from(AHEAD.as_micros()).unwrap_or(i64::MAX);
+    said.min(Micros(now.0.saturating_add(ahead)))
+}
