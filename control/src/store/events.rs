@@ -294,3 +294,6 @@ fn read_loss(row: &AnyRow) -> Result<EventLoss, StoreError> {
         dropped: get::<i64>(row, "dropped")?.unsigned_abs(),
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,181 @@
+//! Shows that no question walks through the whole record: by which index SQLite answers, and where a request stops.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+use jiff::Timestamp;
+use sqlx::{AssertSqlSafe, Row};
+use tempfile::TempDir;
+use tidegate_policy::event::Kind;
+use tidegate_policy::verdict::Verdict;
+
+use super::*;
+
+/// Rows of the long record: more than one request looks at.
+const ROWS: i64 = WINDOW * WINDOWS as i64 + 50_000;
+
+/// A record of an event every second, of 100 jobs in 10 repositories, of which only the oldest was refused.
+async fn long_record() -> (Store, TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("sqlite://{}", folder.path().join("control.db").display());
+    let store = Store::open(&url).await.unwrap();
+    let insert = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < $1) \
+         INSERT INTO events (at, id, gateway, owner, repo, workflow, job_id, run_id, verdict, endpoint, body) \
+         SELECT i * 1000000, 'i' || i, 'gw-1', 'acme', 'acme/r' || (i % 10), 'ci.yml', 'job_' || (i % 100), \
+         'r' || (i % 100), CASE WHEN i = 1 THEN 'refuse' ELSE 'permit' END, 'h' || (i % 1000) || '.test', \
+         replace(replace($2, '%I', i), '%V', CASE WHEN i = 1 THEN 'refuse' ELSE 'permit' END) FROM n";
+    let body = "{\"schema\":1,\"time\":\"2026-05-01T12:00:00.000Z\",\"id\":\"i%I\",\"gateway\":\"gw-1\",\
+         \"source\":\"10.77.1.2\",\"kind\":\"tls\",\"mode\":\"block\",\"verdict\":\"%V\"}";
+    store
+        .events
+        .write(move |tx| {
+            Box::pin(async move {
+                sqlx::query(insert)
+                    .bind(ROWS)
+                    .bind(body)
+                    .execute(tx.connection())
+                    .await?;
+                tx.entered(Generation(ROWS.unsigned_abs()));
+                Ok(())
+            })
+        })
+        .await
+        .unwrap();
+    (store, folder)
+}
+
+fn refused() -> EventFilter {
+    EventFilter {
+        verdicts: vec![Verdict::Refuse],
+        ..EventFilter::default()
+    }
+}
+
+#[tokio::test]
+async fn a_request_for_what_is_hardly_there_stops_and_says_where_to_go_on() {
+    let (store, _folder) = long_record().await;
+    let mut request = PageRequest::default();
+    let first = store.events(&refused(), &request).await.unwrap();
+    assert_eq!(
+        first.items,
+        [],
+        "the newest {} rows have none",
+        WINDOW * WINDOWS as i64
+    );
+    request.after = Some(first.next.expect("there is more"));
+    let second = store.events(&refused(), &request).await.unwrap();
+    assert_eq!(second.items.iter().map(|one| one.seq).collect::<Vec<_>>(), [1]);
+    assert_eq!(second.next, None);
+    // The same the other way round, by which the oldest is found at once and the rest takes two more.
+    let upto = store.newest_event().await.unwrap();
+    let run = store.events_onwards(&refused(), None, upto, 10).await.unwrap();
+    assert_eq!(run.items.len(), 1);
+    let run = store
+        .events_onwards(&refused(), run.next, upto, 10)
+        .await
+        .unwrap();
+    assert_eq!((run.items.len(), run.next), (0, None));
+    // And in the order of storing.
+    let tail = store.events_after(&refused(), 1, 10).await.unwrap();
+    assert_eq!((tail.items.len(), tail.more), (0, true));
+    assert_eq!(tail.upto, 1 + (WINDOW * WINDOWS as i64).unsigned_abs());
+    let tail = store.events_after(&refused(), tail.upto, 10).await.unwrap();
+    assert_eq!((tail.upto, tail.more), (ROWS.unsigned_abs(), false));
+}
+
+#[tokio::test]
+async fn what_was_forgotten_is_no_way_to_walk() {
+    let (store, _folder) = long_record().await;
+    let delete = "DELETE FROM events WHERE seq < $1";
+    store
+        .events
+        .write(move |tx| {
+            Box::pin(async move {
+                sqlx::query(delete).bind(ROWS).execute(tx.connection()).await?;
+                Ok(())
+            })
+        })
+        .await
+        .unwrap();
+    let tail = store.events_after(&EventFilter::default(), 0, 10).await.unwrap();
+    assert_eq!(
+        tail.items.iter().map(|one| one.seq).collect::<Vec<_>>(),
+        [ROWS.unsigned_abs()]
+    );
+    assert!(!tail.more);
+}
+
+/// How SQLite would answer.
+async fn plan(store: &Store, sql: &Sql) -> String {
+    let rows = sqlx::query(AssertSqlSafe(format!("EXPLAIN QUERY PLAN {}", sql.shown())))
+        .fetch_all(store.events.read())
+        .await
+        .unwrap();
+    let lines: Vec<String> = rows.iter().map(|row| row.get("detail")).collect();
+    lines.join("; ")
+}
+
+#[tokio::test]
+async fn every_question_is_answered_by_its_index_without_sorting() {
+    let (store, _folder) = long_record().await;
+    let job = || EventFilter {
+        job: Some("job_7".into()),
+        repo: Some("acme/r7".into()),
+        since: Some(Timestamp::UNIX_EPOCH),
+        ..EventFilter::default()
+    };
+    let repo = || EventFilter {
+        job: None,
+        kind: Some(Kind::Dns),
+        until: Some(Timestamp::MAX),
+        ..job()
+    };
+    let all = || EventFilter {
+        owners: vec!["acme".into()],
+        owner: Some("acme".into()),
+        workflow: Some("ci.yml".into()),
+        job_name: Some("build".into()),
+        run: Some("r1".into()),
+        name: Some(NamePattern::Below("test".into())),
+        reason: Some("not-allowed".into()),
+        gateway: Some("gw-1".into()),
+        id: Some("i1".into()),
+        ..refused()
+    };
+    for (filter, index) in [
+        (job(), "events_by_job"),
+        (repo(), "events_by_repo"),
+        (all(), "events_by_time"),
+        (EventFilter::default(), "events_by_time"),
+    ] {
+        for order in [Order::NewestFirst, Order::OldestFirst] {
+            for from in [
+                None,
+                Some(Place {
+                    at: 5_000_000,
+                    seq: 5,
+                }),
+            ] {
+                let mut question = Question::new(&filter, order).unwrap();
+                question.behind(from);
+                question.upto(100);
+                let edge = question.edge(WINDOW);
+                assert_eq!(edge.is_none(), filter == EventFilter::default());
+                let rows = question.rows(edge.is_some().then_some(Place { at: 9, seq: 9 }), 10);
+                for sql in edge.iter().chain([&rows]) {
+                    let plan = plan(&store, sql).await;
+                    assert!(
+                        plan.starts_with("SEARCH events USING") && plan.contains(index),
+                        "{filter:?} {order:?}: {plan}"
+                    );
+                    assert!(!plan.contains("TEMP B-TREE"), "{filter:?} {order:?}: {plan}");
+                }
+            }
+        }
+        let by_number = query::between(&filter, (1, 100), 10).unwrap();
+        let plan = plan(&store, &by_number).await;
+        assert!(
+            plan.contains("USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)"),
+            "{plan}"
+        );
+        assert!(!plan.contains("TEMP B-TREE"), "{plan}");
+    }
+}
