@@ -9,6 +9,7 @@
 
 pub mod api;
 mod body;
+pub mod baseline;
 mod bootstrap;
 pub mod config;
 pub mod diff;
