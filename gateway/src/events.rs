@@ -35,6 +35,10 @@ pub trait Witness: Send + Sync {
     /// Sees events in the order in which they happened, each one once, floods not yet aggregated. Called on the writer's
     /// thread: it must neither block nor take long.
     fn see(&self, events: &[NetworkEvent]);
+
+    /// Hears how many verdicts were dropped before they could be seen; nobody knows whose they were. Who doesn't count
+    /// needn't listen.
+    fn lost(&self, _verdicts: u64) {}
 }
 
 /// The sink that the data plane writes to.
@@ -119,8 +123,13 @@ impl EventPipeline {
                 reports: _,
             } = self.queue.take(TICK);
             self.queued.set(self.queue.len() as f64);
-            if let (Some(witness), false) = (self.witness.get(), events.is_empty()) {
-                witness.see(&events);
+            if let Some(witness) = self.witness.get() {
+                if lost.total() > 0 {
+                    witness.lost(lost.total());
+                }
+                if !events.is_empty() {
+                    witness.see(&events);
+                }
             }
             let now = clock.now();
             let mut ready = aggregator.flush(now, !open);
