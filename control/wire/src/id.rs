@@ -3,6 +3,7 @@
 //! Owns their making and their shape. An id names a thing and is never a credential: who knows one may do nothing with
 //! it. It carries no host name and no count of anything.
 
+use jiff::Timestamp;
 use uuid::Uuid;
 
 /// Characters after the prefix and its underscore: 128 bits, five a character.
@@ -44,6 +45,21 @@ pub fn is_id(prefix: &str, text: &str) -> bool {
     rest.len() == ID_CHARS && rest.as_bytes()[0] <= b'7' && rest.bytes().all(|byte| ALPHABET.contains(&byte))
 }
 
+/// When an id with this prefix was made, by the clock of who made it: the time in it, milliseconds. `None` for what is no
+/// such id.
+pub fn made_at(prefix: &str, text: &str) -> Option<Timestamp> {
+    if !is_id(prefix, text) {
+        return None;
+    }
+    let digits = text.bytes().skip(prefix.len() + 1);
+    let bits = digits.fold(0_u128, |bits, byte| {
+        let digit = ALPHABET.iter().position(|one| *one == byte).unwrap_or_default();
+        bits << 5 | digit as u128
+    });
+    // RFC 9562 §5.7: the first 48 bits.
+    Timestamp::from_millisecond((bits >> 80) as i64).ok()
+}
+
 fn is_prefix(text: &str) -> bool {
     (1..=MAX_PREFIX).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_lowercase())
 }
@@ -53,6 +69,18 @@ mod tests {
     use std::collections::HashSet;
 
     use super::*;
+
+    #[test]
+    fn an_id_says_when_it_was_made() {
+        let before = Timestamp::now().as_millisecond();
+        let made = made_at("job", &new_id("job")).map(Timestamp::as_millisecond);
+        assert!(
+            made.is_some_and(|made| made >= before && made <= Timestamp::now().as_millisecond()),
+            "{made:?}"
+        );
+        assert_eq!(made_at("job", "static-1"), None);
+        assert_eq!(made_at("job", &new_id("pol")), None);
+    }
 
     #[test]
     fn ids_have_a_fixed_length_and_shape() {

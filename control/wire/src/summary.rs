@@ -39,6 +39,9 @@ pub struct JobSummary {
     pub permitted: Vec<Destination>,
     /// Verdicts about destinations that found no place in the lists.
     pub unlisted: Unlisted,
+    /// The gateway that saw all this; absent when it is what all of them saw.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gateway: Option<CompactString>,
     /// When not everything since the job's start is counted: since when it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<Timestamp>,
@@ -58,6 +61,8 @@ pub struct About {
     pub job: Option<EventJob>,
     /// The policy in force, though no verdict may have named it yet.
     pub policy: Option<PolicyUsed>,
+    /// [`JobSummary::gateway`].
+    pub gateway: Option<CompactString>,
     /// [`JobSummary::since`].
     pub since: Option<Timestamp>,
     /// [`JobSummary::dropped`].

@@ -256,6 +256,9 @@ impl Page {
                  by themselves.\n\n"
             ));
         }
+        if let Some(gateway) = &summary.gateway {
+            self.put(format_args!("As the gateway {} saw it.\n\n", code(gateway)));
+        }
         if let Some(since) = summary.since {
             self.put(format_args!(
                 "**Not the whole job:** only what happened since {since:.0} is counted here.\n\n"

@@ -88,6 +88,11 @@ struct Entry {
 impl Tally {
     /// Counts an event of the job.
     pub fn add(&mut self, seen: &Seen<'_>) {
+        self.add_within(seen, true);
+    }
+
+    /// The same; without room for them, no further destinations are listed.
+    pub fn add_within(&mut self, seen: &Seen<'_>, room: bool) {
         self.counts.bytes_up = self.counts.bytes_up.saturating_add(seen.bytes_up);
         self.counts.bytes_down = self.counts.bytes_down.saturating_add(seen.bytes_down);
         self.note_policy(seen);
@@ -101,7 +106,7 @@ impl Tally {
             Verdict::WouldRefuse => &mut self.counts.would_refuse,
         };
         *total = total.saturating_add(seen.count);
-        self.list(seen);
+        self.list(seen, room);
     }
 
     /// Names the process that an agent on the runner saw reach for one of the destinations. Reports about others are
@@ -159,6 +164,7 @@ impl Tally {
             would_refuse,
             permitted,
             unlisted: self.unlisted,
+            gateway: about.gateway,
             since: about.since,
             dropped: about.dropped,
             link: about.link,
@@ -184,7 +190,7 @@ impl Tally {
         }
     }
 
-    fn list(&mut self, seen: &Seen<'_>) {
+    fn list(&mut self, seen: &Seen<'_>, room: bool) {
         let endpoint = cut(&seen.endpoint, MAX_NAME);
         let sought = Sought {
             verdict: seen.verdict,
@@ -202,7 +208,7 @@ impl Tally {
             Verdict::WouldRefuse => (&mut self.listed[1], &mut self.unlisted.would_refuse),
             Verdict::Permit => (&mut self.listed[2], &mut self.unlisted.permitted),
         };
-        if *group >= MAX_DESTINATIONS || self.text >= MAX_TEXT {
+        if !room || *group >= MAX_DESTINATIONS || self.text >= MAX_TEXT {
             *unlisted = unlisted.saturating_add(seen.count);
             return;
         }
