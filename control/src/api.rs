@@ -20,6 +20,7 @@ mod documents;
 mod effective;
 mod errors;
 mod etag;
+mod events;
 mod extract;
 mod jobs;
 mod leases;

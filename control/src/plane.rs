@@ -12,6 +12,7 @@ use sd_notify::NotifyState;
 use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 use crate::api::{self, ApiState};
 use crate::bootstrap::{self, BootstrapError};
@@ -63,6 +64,7 @@ pub enum ControlError {
 pub struct ControlPlane {
     listener: Listener,
     router: Router,
+    closing: CancellationToken,
     tasks: JoinSet<()>,
 }
 
@@ -93,10 +95,12 @@ impl ControlPlane {
         let keys = world::follow_issuers(&store, &config.oidc, &mut tasks).await?;
         world::follow_feed(&store, config.feed.as_ref(), &mut tasks).await?;
         let state = ApiState::new(store.clone(), view, hub.clone());
+        let closing = state.closing();
         let router = api::router(state).merge(sync::router(SyncState::new(store, hub, keys)));
         Ok(Self {
             listener,
             router,
+            closing,
             tasks,
         })
     }
@@ -116,6 +120,11 @@ impl ControlPlane {
         if let Ok(address) = self.address() {
             tracing::info!(%address, "the control plane is up");
         }
+        let closing = self.closing;
+        let stop = async move {
+            stop.await;
+            closing.cancel();
+        };
         self.listener.serve(self.router, stop).await;
         self.tasks.shutdown().await;
     }

@@ -73,6 +73,20 @@ impl Authenticator {
         self.revocations.fetch_add(1, Ordering::SeqCst);
     }
 
+    /// Grows with every revocation here.
+    pub(super) fn revocations(&self) -> u64 {
+        self.revocations.load(Ordering::SeqCst)
+    }
+
+    /// Whether the token of this id is good now, as the store says.
+    pub(super) async fn is_living(&self, id: &str) -> Result<bool, StoreError> {
+        match self.store.token(id).await {
+            Ok(token) => Ok(is_good(&token, (self.clock)())),
+            Err(StoreError::NotFound { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Who shows these headers.
     pub(super) async fn authenticate(
         &self,

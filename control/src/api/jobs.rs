@@ -373,7 +373,7 @@ pub(super) async fn get_job(
 }
 
 /// A job that the caller may see; one that it may not is not told from one that is not there.
-async fn find(state: &ApiState, caller: &Caller, id: &str) -> Result<Job, Refused> {
+pub(super) async fn find(state: &ApiState, caller: &Caller, id: &str) -> Result<Job, Refused> {
     let job = state.store.job(id).await.map_err(errors::of_query)?;
     if caller.sees(&job) {
         return Ok(job);

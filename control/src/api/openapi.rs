@@ -23,7 +23,7 @@ use super::access::{PREFIX, RULES, Rule, Who};
 use super::problem::{PROBLEM_JSON, Problem};
 use super::state::ApiState;
 use super::{
-    attachments, block, check, effective, jobs, leases, policies, policy_list, sets, system, tokens, versions,
+    attachments, block, check, effective, events, jobs, leases, policies, policy_list, sets, system, tokens, versions,
 };
 
 /// Name of the way to authenticate.
@@ -101,6 +101,10 @@ pub(super) fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(jobs::list_jobs, jobs::start_job))
         .routes(routes!(jobs::get_job))
         .routes(routes!(jobs::end_job))
+        .routes(routes!(events::job_events))
+        .routes(routes!(events::job_summary))
+        .routes(routes!(events::list_events))
+        .routes(routes!(events::stream_events))
         .routes(routes!(leases::list_leases, leases::clear_source))
         .routes(routes!(block::list_entries, block::add_entries))
         .routes(routes!(block::remove_entry))

@@ -4,8 +4,10 @@ use std::fmt;
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use tokio_util::sync::CancellationToken;
 
 use super::auth::Authenticator;
+use super::events::Streams;
 use crate::store::Store;
 use crate::sync::Hub;
 use crate::view::View;
@@ -21,6 +23,8 @@ pub struct ApiState {
     pub(super) hub: Hub,
     pub(super) clock: Clock,
     pub(super) authenticator: Arc<Authenticator>,
+    pub(super) streams: Arc<Streams>,
+    pub(super) closing: CancellationToken,
 }
 
 impl ApiState {
@@ -37,7 +41,14 @@ impl ApiState {
             view,
             hub,
             clock,
+            streams: Arc::default(),
+            closing: CancellationToken::new(),
         }
+    }
+
+    /// To be cancelled when the program ends: answers that go on for ever end with it.
+    pub fn closing(&self) -> CancellationToken {
+        self.closing.clone()
     }
 
     pub(super) fn now(&self) -> Timestamp {

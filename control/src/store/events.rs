@@ -152,6 +152,15 @@ impl Store {
         Ok(get::<i64>(&row, "newest")?.unsigned_abs())
     }
 
+    /// How many events a job has.
+    pub async fn count_of_job(&self, job: &str) -> Result<u64, StoreError> {
+        let row = sqlx::query("SELECT COUNT(*) AS count FROM events WHERE job_id = $1")
+            .bind(job)
+            .fetch_one(self.events.read())
+            .await?;
+        Ok(get::<i64>(&row, "count")?.unsigned_abs())
+    }
+
     /// Tells of the newest event's number as soon as it is known here.
     pub fn events_news(&self) -> watch::Receiver<Generation> {
         self.events.newest()
