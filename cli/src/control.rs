@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use tidegate_control::config::ControlConfig;
-use tidegate_control::store::Store;
+use tidegate_control::store::{Backup, Store};
 
 use crate::Usage;
 use crate::args::{Control, ControlAction};
@@ -21,8 +21,12 @@ pub(crate) fn run(args: &Control) -> anyhow::Result<ExitCode> {
         }
         Some(ControlAction::Backup { config, to }) => {
             let config = read_config(&config.config, None)?;
-            backup(&config, to)?;
-            say!("the store was copied to {}", to.display());
+            let copies = backup(&config, to)?;
+            say!(
+                "the store was copied to {}, what jobs reached to {}: to restore, put both in its place",
+                copies.policies.display(),
+                copies.events.display()
+            );
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -34,7 +38,7 @@ pub(crate) fn read_config(file: &Path, defaults_in: Option<&Path>) -> anyhow::Re
         .map_err(|error| Usage(format!("{:#}", anyhow::Error::new(error))).into())
 }
 
-fn backup(config: &ControlConfig, to: &Path) -> anyhow::Result<()> {
+fn backup(config: &ControlConfig, to: &Path) -> anyhow::Result<Backup> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()

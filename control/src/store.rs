@@ -49,6 +49,7 @@ use db::Half;
 
 pub use attachments::AttachRequest;
 pub use audit::AuditDraft;
+pub use backup::Backup;
 pub use block::{BlockImport, BlockUpdate, MAX_ENTRIES, MAX_LAYER};
 pub use changes::{ChangesPage, MAX_BLOCK_DELTA, MAX_PAGE, Since};
 pub use db::{Backend, Db, place};

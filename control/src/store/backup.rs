@@ -1,4 +1,4 @@
-//! A copy of the store while it runs.
+//! A copy of the store, both halves of it, while it runs.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -7,15 +7,30 @@ use std::path::{Path, PathBuf};
 
 use sqlx::{AnyConnection, Executor};
 
-use super::db::Backend;
+use super::db::{Backend, Db, events_file};
 use super::{Store, StoreError};
 
+/// Where the two halves of a store were copied to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Backup {
+    /// Policies, identities, leases, history.
+    pub policies: PathBuf,
+    /// What jobs reached.
+    pub events: PathBuf,
+}
+
 impl Store {
-    /// Writes a copy of an SQLite store to a new file, readable for its owner only: one consistent state, while changes
-    /// go on. The copy is another store ([`Self::epoch`]), so that gateways begin anew when it takes the store's place.
+    /// Writes copies of both files of an SQLite store, readable for their owner only: `control.db` is given, what jobs
+    /// reached stands in `control-events.db` beside it. Each is one consistent state, while changes go on; neither needs
+    /// the other to be of the same moment. The copy is another store ([`Self::epoch`]), so that gateways begin anew when
+    /// it takes the store's place.
+    ///
+    /// To restore, stop the control plane, remove `-wal` and `-shm` files of the old store, put both copies in its
+    /// place. Events that gateways delivered after the copy was made are gone: they keep only what the store did not
+    /// acknowledge yet, and go on behind it. Where `control-events.db` is left as it was, or away, nothing else is lost.
     ///
     /// A file that is there already is [`StoreError::Conflict`]; so is a PostgreSQL store, which `pg_dump` copies.
-    pub async fn backup(&self, to: &Path) -> Result<(), StoreError> {
+    pub async fn backup(&self, to: &Path) -> Result<Backup, StoreError> {
         if self.db.backend() == Backend::Postgres {
             let reason =
                 "this store is on PostgreSQL; copy it with `pg_dump`, and after restoring a dump run \
@@ -23,27 +38,59 @@ impl Store {
                     .to_owned();
             return Err(StoreError::Conflict { reason });
         }
-        if to.exists() {
-            let reason = format!("{} is there already", to.display());
-            return Err(StoreError::Conflict { reason });
-        }
-        let failed = |source| StoreError::File {
-            file: to.display().to_string(),
-            source,
+        let Some(text) = to.to_str() else {
+            return Err(StoreError::invalid("path", "it is not UTF-8"));
         };
-        let partial = Partial::beside(to).map_err(failed)?;
-        let mut connection = self.db.read().acquire().await?;
-        let copied = copy(&mut connection, &partial).await;
-        if copied.is_err() {
-            // Perhaps the copy is still attached to it.
-            drop(connection.detach());
+        let places = Backup {
+            policies: to.to_owned(),
+            events: events_file(text).into(),
+        };
+        for file in [&places.policies, &places.events] {
+            if file.exists() {
+                let reason = format!("{} is there already", file.display());
+                return Err(StoreError::Conflict { reason });
+            }
         }
-        copied?;
-        partial.keep(to).map_err(failed)
+        let events = copied(&self.events, &places.events, None).await?;
+        let policies = copied(&self.db, to, Some("DELETE FROM copy.meta WHERE key = 'epoch'")).await?;
+        keep(events, &places.events)?;
+        if let Err(error) = keep(policies, to) {
+            // Half a copy is none.
+            drop(std::fs::remove_file(&places.events));
+            return Err(error);
+        }
+        Ok(places)
     }
 }
 
-async fn copy(connection: &mut AnyConnection, partial: &Partial) -> Result<(), StoreError> {
+/// Copies a half next to where it shall be, and changes the copy.
+async fn copied(db: &Db, to: &Path, change: Option<&'static str>) -> Result<Partial, StoreError> {
+    let partial = Partial::beside(to).map_err(|source| failed(to, source))?;
+    let mut connection = db.read().acquire().await?;
+    let copied = copy(&mut connection, &partial, change).await;
+    if copied.is_err() {
+        // Perhaps the copy is still attached to it.
+        drop(connection.detach());
+    }
+    copied.map(|()| partial)
+}
+
+fn keep(partial: Partial, to: &Path) -> Result<(), StoreError> {
+    partial.keep(to).map_err(|source| failed(to, source))
+}
+
+fn failed(file: &Path, source: io::Error) -> StoreError {
+    StoreError::File {
+        file: file.display().to_string(),
+        source,
+    }
+}
+
+async fn copy(
+    connection: &mut AnyConnection,
+    partial: &Partial,
+    change: Option<&'static str>,
+) -> Result<(), StoreError> {
     let Some(file) = partial.path.to_str() else {
         return Err(StoreError::invalid("path", "it is not UTF-8"));
     };
@@ -51,14 +98,14 @@ async fn copy(connection: &mut AnyConnection, partial: &Partial) -> Result<(), S
         .bind(file)
         .execute(&mut *connection)
         .await?;
-    sqlx::query("ATTACH $1 AS copy")
-        .bind(file)
-        .execute(&mut *connection)
-        .await?;
-    connection
-        .execute("DELETE FROM copy.meta WHERE key = 'epoch'")
-        .await?;
-    connection.execute("DETACH copy").await?;
+    if let Some(change) = change {
+        sqlx::query("ATTACH $1 AS copy")
+            .bind(file)
+            .execute(&mut *connection)
+            .await?;
+        connection.execute(change).await?;
+        connection.execute("DETACH copy").await?;
+    }
     Ok(())
 }
 

@@ -17,8 +17,10 @@ mod bench;
 mod block;
 mod changes;
 mod database;
+mod event_upkeep;
 mod fixture;
 mod ingest;
+mod ingest_random;
 mod jobs;
 mod leases;
 mod model;
@@ -168,6 +170,28 @@ suite! {
     }
     ingest {
         each_event_is_stored_once_under_repeats_overlaps_and_gaps
+        a_batch_in_any_order_within_is_one_in_order
+        lanes_spools_and_gateways_are_numbered_apart
+        what_is_stored_stays_stored_over_a_restart
+        a_batch_that_fails_leaves_nothing_behind
+        sums_by_day_add_up_whatever_is_kept_raw
+        an_event_of_the_future_is_filed_soon_and_says_what_it_said
+        what_a_lane_dropped_is_counted_once_on_the_day_it_says_so
+        a_report_is_kept_once_a_thing_with_its_newest_word
+        hostile_names_are_stored_escaped_and_found_again
+        of_two_control_planes_events_are_seen_in_the_order_of_their_numbers
+        a_batch_that_two_control_planes_get_at_once_is_stored_once
+        a_writer_of_events_keeps_no_registration_waiting
+    }
+    ingest_random {
+        however_batches_come_each_event_is_stored_once
+    }
+    event_upkeep {
+        what_is_old_is_forgotten_each_kind_in_its_time
+        a_spool_that_was_silent_for_long_is_forgotten_with_its_losses
+        many_old_events_go_in_lots
+        a_day_is_a_partition_of_its_own
+        questions_by_job_repository_time_and_number_use_an_index
     }
     random {
         a_follower_of_the_changes_holds_what_a_snapshot_says

@@ -14,6 +14,7 @@ use tidegate_policy::effective::Generation;
 
 use crate::bench::Bench;
 use crate::fixture::{actor, claim, claimed, end, in_seconds, token, wanted};
+use crate::ingest;
 use crate::reader::{Reader, snapshot, whole};
 
 pub(crate) async fn an_epoch_is_made_once(bench: Bench) {
@@ -282,6 +283,7 @@ pub(crate) async fn a_backup_is_another_store_with_the_same_content(bench: Bench
     let epoch = store.epoch().await.unwrap();
     token(&store, &wanted(Role::Runner)).await;
     claimed(&store, &claim("job_1", &["10.0.0.1"])).await;
+    ingest::ingest(&store, ingest::head(), ingest::entries(1..=3)).await;
     let writer = {
         let store = store.clone();
         tokio::spawn(async move {
@@ -292,13 +294,18 @@ pub(crate) async fn a_backup_is_another_store_with_the_same_content(bench: Bench
     };
     store.backup(&file).await.unwrap();
     writer.await.unwrap();
-    let mode = std::fs::metadata(&file).unwrap().permissions().mode();
-    assert_eq!(mode & 0o777, 0o600);
-    let names: Vec<_> = std::fs::read_dir(directory.path())
+    for file in ["copy's.db", "copy's-events.db"].map(|name| directory.path().join(name)) {
+        let mode = std::fs::metadata(&file).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+    let mut names: Vec<_> = std::fs::read_dir(directory.path())
         .unwrap()
         .map(|one| one.unwrap().file_name())
         .collect();
-    assert_eq!(names, ["copy's.db"], "nothing is left over");
+    names.sort();
+    assert_eq!(names, ["copy's-events.db", "copy's.db"], "nothing is left over");
+    // Delivered after the copy: with the copy in its place, the gateway goes on behind it.
+    ingest::ingest(&store, ingest::head(), ingest::entries(4..=5)).await;
 
     let copy = Store::open(&format!("sqlite://{}", file.display()))
         .await
@@ -315,11 +322,16 @@ pub(crate) async fn a_backup_is_another_store_with_the_same_content(bench: Bench
         .await
         .unwrap()
         .expect("its chain is whole");
+    let next = ingest::ingest(&copy, ingest::head(), ingest::entries(3..=7)).await;
+    assert_eq!(next.stored, 7);
+    assert_eq!(ingest::names(&copy).await, ingest::named(1..=7));
     claimed(&copy, &claim("job_copy", &["10.9.9.9"])).await;
     assert!(store.job("job_copy").await.is_err());
 
     let twice = store.backup(&file).await;
     assert!(matches!(twice, Err(StoreError::Conflict { .. })), "{twice:?}");
+    let half = store.backup(&directory.path().join("copy's-events.db")).await;
+    assert!(matches!(half, Err(StoreError::Conflict { .. })), "{half:?}");
     let nowhere = store.backup(&directory.path().join("no/such/dir.db")).await;
     assert!(matches!(nowhere, Err(StoreError::File { .. })), "{nowhere:?}");
     assert!(
