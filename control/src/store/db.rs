@@ -28,12 +28,26 @@ const POLL: Duration = Duration::from_millis(200);
 /// How long a connection may take.
 const CONNECT: Duration = Duration::from_secs(5);
 
-const SQLITE: &[(i64, &str, &str)] = &[(1, "begin", include_str!("../../migrations/sqlite/0001_begin.sql"))];
-const SQLITE_EVENTS: &[(i64, &str, &str)] = &[(
-    1,
-    "begin",
-    include_str!("../../migrations/sqlite/events_0001_begin.sql"),
-)];
+const SQLITE: &[(i64, &str, &str)] = &[
+    (1, "begin", include_str!("../../migrations/sqlite/0001_begin.sql")),
+    (
+        2,
+        "suppressions",
+        include_str!("../../migrations/sqlite/0002_suppressions.sql"),
+    ),
+];
+const SQLITE_EVENTS: &[(i64, &str, &str)] = &[
+    (
+        1,
+        "begin",
+        include_str!("../../migrations/sqlite/events_0001_begin.sql"),
+    ),
+    (
+        2,
+        "baselines",
+        include_str!("../../migrations/sqlite/events_0002_baselines.sql"),
+    ),
+];
 const POSTGRES: &[(i64, &str, &str)] = &[
     (
         1,
@@ -44,6 +58,11 @@ const POSTGRES: &[(i64, &str, &str)] = &[
         2,
         "events",
         include_str!("../../migrations/postgres/0002_events.sql"),
+    ),
+    (
+        3,
+        "baselines",
+        include_str!("../../migrations/postgres/0003_baselines.sql"),
     ),
 ];
 

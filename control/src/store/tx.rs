@@ -23,6 +23,20 @@ pub struct Tx<'c> {
     shared: Shared,
     /// Where the audit log ends, once this transaction has written to it.
     head: Option<Head>,
+    /// What is done after the commit, for operations that stay.
+    afterwards: Afterwards,
+    /// The same of the operation at work.
+    then: Afterwards,
+}
+
+/// What is done when all is stored.
+#[derive(Default)]
+struct Afterwards(Vec<Box<dyn FnOnce() + Send>>);
+
+impl std::fmt::Debug for Afterwards {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(out, "Afterwards({})", self.0.len())
+    }
 }
 
 impl<'c> Tx<'c> {
@@ -35,6 +49,8 @@ impl<'c> Tx<'c> {
             newest: None,
             shared: Shared::default(),
             head: None,
+            afterwards: Afterwards::default(),
+            then: Afterwards::default(),
         }
     }
 
@@ -87,14 +103,26 @@ impl<'c> Tx<'c> {
         self.newest = self.newest.max(Some(generation));
     }
 
+    /// Does this after the commit, and not at all when nothing is stored. Short: the line of writers waits.
+    pub(super) fn after_commit(&mut self, work: impl FnOnce() + Send + 'static) {
+        self.then.0.push(Box::new(work));
+    }
+
+    /// What is to be done after the commit.
+    pub(super) fn take_afterwards(&mut self) -> Vec<Box<dyn FnOnce() + Send>> {
+        std::mem::take(&mut self.afterwards.0)
+    }
+
     /// The operation stays.
     pub(super) fn keep(&mut self) {
+        self.afterwards.0.append(&mut self.then.0);
         self.kept = self.newest.take().or(self.kept);
         self.shared.kept = self.shared.newest.take().or(self.shared.kept);
     }
 
     /// The operation is undone.
     pub(super) fn undo(&mut self) {
+        self.then.0.clear();
         self.newest = None;
         self.shared.newest = None;
         self.head = None;

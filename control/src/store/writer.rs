@@ -215,6 +215,12 @@ async fn transaction(
         newest: tx.kept(),
         shared: tx.shared(),
     };
+    let afterwards = tx.take_afterwards();
     tx.connection().execute("COMMIT").await.map_err(lost)?;
+    for work in afterwards {
+        if std::panic::catch_unwind(AssertUnwindSafe(work)).is_err() {
+            tracing::error!("what follows a commit failed");
+        }
+    }
     Ok(committed)
 }
