@@ -156,3 +156,6 @@ fn later(detail: &str) -> Response {
         .insert(RETRY_AFTER, HeaderValue::from(COME_AGAIN));
     response
 }
+
+#[cfg(test)]
+mod tests;

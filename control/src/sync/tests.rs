@@ -31,15 +31,15 @@ use crate::oidc::{Keeper, Pace};
 /// Longest wait for something that happens by itself.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-struct Bench {
-    store: Store,
+pub(super) struct Bench {
+    pub(super) store: Store,
     hub: Hub,
-    router: Router,
+    pub(super) router: Router,
     _folder: TempDir,
 }
 
 impl Bench {
-    async fn new() -> Self {
+    pub(super) async fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let url = format!("sqlite://{}", folder.path().join("control.db").display());
         let store = Store::open(&url).await.unwrap();
@@ -56,9 +56,13 @@ impl Bench {
     }
 
     /// A gateway's token.
-    async fn token(&self, name: &str) -> String {
+    pub(super) async fn token(&self, name: &str) -> String {
+        self.token_of(Role::Gateway, name).await
+    }
+
+    pub(super) async fn token_of(&self, role: Role, name: &str) -> String {
         let wanted = NewToken {
-            role: Role::Gateway,
+            role,
             name: name.into(),
             owners: Vec::new(),
             repos: Vec::new(),
@@ -71,7 +75,7 @@ impl Bench {
             token_id: None,
             via: "api".into(),
         };
-        let secret = Secret::new(Role::Gateway);
+        let secret = Secret::new(role);
         self.store
             .create_token(&wanted, &secret.digest(), &actor)
             .await
