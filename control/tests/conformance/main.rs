@@ -18,6 +18,7 @@ mod block;
 mod changes;
 mod database;
 mod event_upkeep;
+mod events;
 mod fixture;
 mod ingest;
 mod ingest_random;
@@ -153,6 +154,13 @@ suite! {
         last_use_is_noted_at_most_once_a_minute_and_never_goes_back
         a_claim_is_a_use_of_the_token_that_was_shown_for_it
         only_a_living_admin_without_limits_is_one
+    }
+    events {
+        every_question_is_answered_from_either_end_in_pages_of_any_size
+        a_question_that_makes_no_sense_is_refused_and_a_nasty_one_finds_nothing
+        processes_are_joined_when_events_are_read
+        what_gateways_dropped_is_told_by_the_day
+        who_follows_two_control_planes_sees_every_event_once_and_in_order
     }
     changes {
         a_policy_has_the_versions_that_may_govern_somebody
