@@ -127,6 +127,17 @@ impl Tally {
         }
     }
 
+    /// What is listed of one name or address, in the order in which it was first tried.
+    pub fn seen_of(&self, endpoint: &str) -> Vec<Destination> {
+        let entries = self.destinations.iter();
+        let mut seen: Vec<Destination> = entries
+            .filter(|(key, _)| key.endpoint == endpoint)
+            .map(|(key, entry)| entry.destination(key))
+            .collect();
+        seen.sort_unstable_by(in_order);
+        seen
+    }
+
     /// Bytes that the tally holds, about.
     pub fn size(&self) -> usize {
         self.text + self.destinations.len() * ENTRY
@@ -146,15 +157,7 @@ impl Tally {
             list.push(entry.destination(key));
         }
         for list in [&mut refused, &mut would_refuse, &mut permitted] {
-            list.sort_unstable_by(|a: &Destination, b: &Destination| {
-                (a.first, &a.endpoint, a.port, a.kind.as_str(), &a.reason).cmp(&(
-                    b.first,
-                    &b.endpoint,
-                    b.port,
-                    b.kind.as_str(),
-                    &b.reason,
-                ))
-            });
+            list.sort_unstable_by(in_order);
         }
         JobSummary {
             job: about.job,
@@ -304,6 +307,15 @@ impl Entry {
             processes: self.processes.clone(),
         }
     }
+}
+
+/// By the first verdict; where that is the same, by what tells them apart.
+fn in_order(one: &Destination, other: &Destination) -> std::cmp::Ordering {
+    let key = |one: &Destination| (one.first, one.port, one.kind.as_str());
+    key(one)
+        .cmp(&key(other))
+        .then_with(|| one.endpoint.cmp(&other.endpoint))
+        .then_with(|| one.reason.cmp(&other.reason))
 }
 
 fn short(text: &str) -> CompactString {
