@@ -11,6 +11,7 @@ use axum::body::{Body, to_bytes};
 use axum::extract::ConnectInfo;
 use axum::http::header::{CONTENT_TYPE, ETAG};
 use axum::http::{HeaderMap, Method, Request, StatusCode};
+use axum::response::Response;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use sqlx::Row;
@@ -24,6 +25,7 @@ use tidegate_control_wire::PROTOCOL;
 use tidegate_control_wire::frame::{Hello, ServedNetwork};
 use tidegate_control_wire::secret::Secret;
 use tidegate_policy::effective::Generation;
+use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 use crate::documented::check_documented;
@@ -41,6 +43,7 @@ pub(crate) struct Bench {
     router: Router,
     clock: Arc<AtomicI64>,
     admin: String,
+    pub(crate) closing: CancellationToken,
     _folder: TempDir,
 }
 
@@ -80,6 +83,7 @@ impl Bench {
         );
         Self {
             store,
+            closing: state.closing(),
             router: api::router(state),
             clock,
             admin,
@@ -270,8 +274,8 @@ impl Call<'_> {
         self.header("content-type", media)
     }
 
-    /// Sends it, and compares the answer with the OpenAPI document.
-    pub(crate) async fn send(self) -> Answer {
+    /// Sends it; what is answered is not read yet.
+    pub(crate) async fn open(self) -> Response {
         let mut request = Request::builder().method(self.method.clone()).uri(&self.path);
         if let Some(token) = &self.token {
             request = request.header("authorization", format!("Bearer {token}"));
@@ -281,8 +285,13 @@ impl Call<'_> {
         }
         let mut request = request.body(self.body).unwrap();
         request.extensions_mut().insert(ConnectInfo(self.peer));
-        let response = self.bench.router.clone().oneshot(request).await.unwrap();
-        let (parts, body) = response.into_parts();
+        self.bench.router.clone().oneshot(request).await.unwrap()
+    }
+
+    /// Sends it, and compares the answer with the OpenAPI document.
+    pub(crate) async fn send(self) -> Answer {
+        let (method, path) = (self.method.clone(), self.path.clone());
+        let (parts, body) = self.open().await.into_parts();
         let endless = parts
             .headers
             .get(CONTENT_TYPE)
@@ -295,7 +304,7 @@ impl Call<'_> {
             headers: parts.headers,
             text: String::from_utf8(text.into()).unwrap(),
         };
-        check_documented(&self.method, &self.path, &answer);
+        check_documented(&method, &path, &answer);
         answer
     }
 

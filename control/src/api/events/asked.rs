@@ -215,15 +215,17 @@ impl JobEvents {
 
 fn verdicts(text: Option<&str>) -> Result<Vec<Verdict>, Refused> {
     let known = [Verdict::Permit, Verdict::Refuse, Verdict::WouldRefuse];
-    let read = |word: &str| {
-        let found = known.into_iter().find(|verdict| verdict.as_str() == word.trim());
-        found.ok_or_else(|| {
+    let mut verdicts = Vec::new();
+    for word in text.into_iter().flat_map(|text| text.split(',')).map(str::trim) {
+        let found = known.into_iter().find(|verdict| verdict.as_str() == word);
+        let verdict = found.ok_or_else(|| {
             let detail =
                 format!("verdict: permit, refuse or would-refuse, several with commas; not {word:?}");
             Refused::bad("verdict", detail)
-        })
-    };
-    text.map_or(Ok(Vec::new()), |text| {
-        text.split(',').take(known.len() + 1).map(read).collect()
-    })
+        })?;
+        if !verdicts.contains(&verdict) {
+            verdicts.push(verdict);
+        }
+    }
+    Ok(verdicts)
 }
