@@ -22,6 +22,7 @@ use crate::core::Core;
 use crate::dataplane::{CoreSockets, DataPlane, ThreadError};
 use crate::encrypted::{self, EncryptedDns, EncryptedError};
 use crate::events::log::EventLog;
+use crate::events::{Carrier, Shipper, Sinks, Spool};
 use crate::intercept::{self, InstallError, InterceptState};
 use crate::link::LinkError;
 use crate::listen::ListenError;
@@ -174,6 +175,9 @@ fn run(
         .map_err(during("can't open the event log"))?;
     let clock = Clock::system();
     let plane = Arc::new(Control::new(connector.is_some()));
+    let spool = connector
+        .is_some()
+        .then(|| Spool::new(&config.state_dir, config.spool_bytes));
     // From here on rules may stand, and who fails takes them away.
     let undo = |_: &_| remove_rules(runtime);
     let core = runtime
@@ -181,11 +185,12 @@ fn run(
         .inspect_err(undo)?;
     let writer = core
         .events
-        .write_to(log, clock)
+        .write_to(Sinks { log, spool }, clock)
         .map_err(during("can't start the event writer"))
         .inspect_err(undo)?;
     let data_plane =
         DataPlane::start(sockets, &core.proxy, &core.dns).inspect_err(|_| remove_rules(runtime))?;
+    let mut plane = Plane::default();
     let outcome = runtime.block_on(control(
         &core,
         Extras {
@@ -196,6 +201,7 @@ fn run(
             connector,
         },
         signals,
+        &mut plane,
     ));
     // Orderly end: flows first, then the rules (forwarding stays off), then the record of it all.
     runtime.block_on(core.proxy.drain(DRAIN));
@@ -205,8 +211,39 @@ fn run(
     if writer.join().is_err() {
         tracing::error!("the event writer had panicked");
     }
+    runtime.block_on(plane.leave(&core));
     tracing::info!("stopped");
     outcome
+}
+
+/// What speaks with the control plane. It ends last: events of the flows that were drained are told too.
+#[derive(Default)]
+struct Plane {
+    sync: tokio::task::JoinSet<()>,
+    shipping: tokio::task::JoinSet<()>,
+    shipper: Option<Shipper>,
+}
+
+impl Plane {
+    fn follow(&mut self, core: &Arc<Core>, served: &[Served], connector: Arc<dyn Connector>) {
+        sync::follow(core, served, connector, &mut self.sync);
+        if let Some(spool) = core.events.spool() {
+            let carrier = Arc::clone(&core.control) as Arc<dyn Carrier>;
+            let shipper = Shipper::new(Arc::clone(spool), carrier);
+            shipper.start(&mut self.shipping);
+            self.shipper = Some(shipper);
+        }
+    }
+
+    /// One last try to ship what is spooled, then the connection goes.
+    async fn leave(mut self, core: &Arc<Core>) {
+        self.shipping.shutdown().await;
+        if let Some(shipper) = self.shipper {
+            shipper.finish().await;
+        }
+        self.sync.shutdown().await;
+        sync::flush(core).await;
+    }
 }
 
 /// What the control runtime takes over from the start.
@@ -225,7 +262,12 @@ fn remove_rules(runtime: &Runtime) {
 }
 
 /// Everything beside the data plane, until the process is told to end.
-async fn control(core: &Arc<Core>, extras: Extras, mut signals: Signals) -> Result<(), ApplianceError> {
+async fn control(
+    core: &Arc<Core>,
+    extras: Extras,
+    mut signals: Signals,
+    plane: &mut Plane,
+) -> Result<(), ApplianceError> {
     let Extras {
         served,
         prometheus,
@@ -251,7 +293,7 @@ async fn control(core: &Arc<Core>, extras: Extras, mut signals: Signals) -> Resu
     tasks.spawn(keep::bindings(Arc::clone(core)));
     observe(core, &served, &mut tasks)?;
     if let Some(connector) = connector {
-        sync::follow(core, &served, connector, &mut tasks);
+        plane.follow(core, &served, connector);
         let jobs = Arc::clone(&core.jobs);
         tasks.spawn(async move { jobs.tell().await });
     }
@@ -276,12 +318,13 @@ async fn control(core: &Arc<Core>, extras: Extras, mut signals: Signals) -> Resu
                 keep::apply(core, Core::apply_policies).await;
             }
             Some(ended) = tasks.join_next() => tracing::error!(?ended, "a control task ended"),
+            Some(ended) = plane.sync.join_next() => tracing::error!(?ended, "a task of the sync ended"),
+            Some(ended) = plane.shipping.join_next() => tracing::error!(?ended, "shipping events ended"),
         }
     }
     say(&[sd_notify::NotifyState::Stopping]);
     tracing::info!("stopping: open flows have {} s", DRAIN.as_secs());
     tasks.shutdown().await;
-    sync::flush(core).await;
     Ok(())
 }
 
@@ -349,7 +392,10 @@ fn check_reload(core: &Core, config: GatewayConfig) -> Result<(GatewayConfig, Re
         ("gateway.dns.tls", old.dns.tls == config.dns.tls),
         ("gateway.proxy", old.proxy == config.proxy),
         ("gateway.runner-api", old.runner_api == config.runner_api),
-        ("gateway.events", old.events == config.events),
+        (
+            "gateway.events",
+            old.events == config.events && old.spool_bytes == config.spool_bytes,
+        ),
         ("gateway.metrics", old.metrics == config.metrics),
     ];
     if let Some((key, _)) = fixed.iter().find(|(_, same)| !same) {

@@ -84,6 +84,8 @@ pub struct GatewayConfig {
     pub runner_api: Option<RunnerApiConfig>,
     /// The event log; `None` keeps none.
     pub events: Option<EventLogConfig>,
+    /// Bytes of events that wait on disk for the control plane, at most; 64 KiB or more.
+    pub spool_bytes: u64,
     /// Where Prometheus scrapes.
     pub metrics: Option<SocketAddr>,
 }

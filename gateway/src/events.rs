@@ -1,12 +1,14 @@
-//! The event pipeline: from verdicts on the data plane to lines of NDJSON.
+//! The event pipeline: from verdicts on the data plane to lines of NDJSON, and to the control plane.
 //!
-//! Owns a bounded queue ([`queue`]), the aggregation of refusal floods ([`aggregate`]) and the rotated
-//! file ([`log`]). The data plane only pushes: it never waits for a disk, and what does not fit is
-//! dropped by rule and counted.
+//! Owns a bounded queue ([`queue`]), the aggregation of refusal floods ([`aggregate`]), the rotated
+//! file ([`log`]) and, where there is a control plane, the spool from which events reach it ([`spool`]). The data plane only
+//! pushes: it never waits for a disk, and what does not fit is dropped by rule and counted.
 
 pub mod aggregate;
+mod encode;
 pub mod log;
 pub mod queue;
+mod spool;
 
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
@@ -16,12 +18,16 @@ use compact_str::CompactString;
 use metrics::{Counter, Gauge, counter, gauge};
 use tidegate_control_wire::batch::{Lane, ProcessReport};
 use tidegate_dns::clock::Clock;
+use tidegate_policy::Moment;
 use tidegate_policy::event::{EventId, EventIds, EventSink, NetworkEvent};
 use tokio::sync::watch;
 
 use aggregate::Aggregator;
+use encode::Encoded;
 use log::EventLog;
-use queue::{EventQueue, Taken};
+use queue::{EventQueue, Losses, Taken};
+pub(crate) use spool::ship::{Carrier, ShipError, Shipper};
+pub(crate) use spool::{DEFAULT_BYTES, Depth, MIN_BYTES, Spool};
 
 /// Events queued between the data plane and the writer at most: about 16 MiB.
 pub const QUEUE_EVENTS: usize = 32_768;
@@ -47,6 +53,7 @@ pub struct EventPipeline {
     ids: EventIds,
     queue: EventQueue,
     witness: OnceLock<Arc<dyn Witness>>,
+    spool: OnceLock<Arc<Spool>>,
     /// Up to which serial of the queue everything was seen by the witness and handed to the disk.
     taken: watch::Sender<u64>,
     dropped: Counter,
@@ -61,6 +68,7 @@ impl EventPipeline {
             ids: EventIds::new(seed),
             queue: EventQueue::new(QUEUE_EVENTS),
             witness: OnceLock::new(),
+            spool: OnceLock::new(),
             taken: watch::Sender::new(0),
             dropped: counter!("tidegate_events_dropped_total"),
             queued: gauge!("tidegate_events_queued"),
@@ -90,15 +98,15 @@ impl EventPipeline {
     }
 
     /// Starts the writer's thread. It ends, with everything written, after [`EventPipeline::close`].
-    pub fn write_to(
-        self: &Arc<Self>,
-        log: Option<EventLog>,
-        clock: Clock,
-    ) -> std::io::Result<JoinHandle<()>> {
+    pub(crate) fn write_to(self: &Arc<Self>, sinks: Sinks, clock: Clock) -> std::io::Result<JoinHandle<()>> {
         let pipeline = Arc::clone(self);
+        if let Some(spool) = &sinks.spool {
+            // Set by the first writer; there is no other.
+            let _ = self.spool.set(Arc::clone(spool));
+        }
         std::thread::Builder::new()
             .name("events".into())
-            .spawn(move || pipeline.run(log, &clock))
+            .spawn(move || pipeline.run(sinks, &clock))
     }
 
     /// No more events will come: the writer flushes and ends.
@@ -106,31 +114,41 @@ impl EventPipeline {
         self.queue.close();
     }
 
+    /// Where events wait for the control plane, once the writer runs; `None` without one.
+    pub(crate) fn spool(&self) -> Option<&Arc<Spool>> {
+        self.spool.get()
+    }
+
     /// Events waiting to be written.
     pub fn backlog(&self) -> usize {
         self.queue.len()
     }
 
-    fn run(&self, mut log: Option<EventLog>, clock: &Clock) {
-        let shipped = counter!("tidegate_events_shipped_total");
+    fn show(&self, events: &[NetworkEvent], lost: Losses) {
+        let Some(witness) = self.witness.get() else {
+            return;
+        };
+        if lost.total() > 0 {
+            witness.lost(lost.total());
+        }
+        if !events.is_empty() {
+            witness.see(events);
+        }
+    }
+
+    fn run(&self, mut sinks: Sinks, clock: &Clock) {
         let mut aggregator = Aggregator::default();
+        sinks.open(clock.now());
         loop {
             let Taken {
                 events,
+                reports,
                 mut lost,
                 upto,
                 open,
-                reports: _,
             } = self.queue.take(TICK);
             self.queued.set(self.queue.len() as f64);
-            if let Some(witness) = self.witness.get() {
-                if lost.total() > 0 {
-                    witness.lost(lost.total());
-                }
-                if !events.is_empty() {
-                    witness.see(&events);
-                }
-            }
+            self.show(&events, lost);
             let now = clock.now();
             let mut ready = aggregator.flush(now, !open);
             ready.extend(events.into_iter().filter_map(|event| aggregator.take(event, now)));
@@ -139,15 +157,55 @@ impl EventPipeline {
             }
             lost.add(Lane::Refusals, aggregator.take_lost());
             self.dropped.increment(lost.total());
-            if let Some(log) = &mut log {
-                let written = log.append(&ready);
-                shipped.increment(written as u64);
-                self.dropped.increment((ready.len() - written) as u64);
-            }
+            sinks.take(&Encoded::of(&ready), (&reports, lost), now);
             self.taken.send_replace(upto);
             if !open {
+                sinks.close();
                 return;
             }
+        }
+    }
+}
+
+/// Where events go. Both are written with the same bytes.
+#[derive(Default)]
+pub(crate) struct Sinks {
+    /// The file for people and log shippers.
+    pub(crate) log: Option<EventLog>,
+    /// What goes to the control plane.
+    pub(crate) spool: Option<Arc<Spool>>,
+}
+
+impl Sinks {
+    /// What an earlier process left is on its way from here on.
+    fn open(&self, now: Moment) {
+        if let Some(spool) = &self.spool {
+            spool.open(now);
+        }
+    }
+
+    fn take(&mut self, events: &Encoded, (reports, lost): (&[ProcessReport], Losses), now: Moment) {
+        let written = self.log.as_mut().map(|log| log.append(events));
+        match (&self.spool, written) {
+            (Some(spool), _) => {
+                if events.len() + reports.len() > 0 || lost.total() > 0 {
+                    spool.append(events, reports, lost, now);
+                }
+                spool.keep(now);
+            }
+            // The file is all there is.
+            (None, Some(written)) => {
+                counter!("tidegate_events_shipped_total").increment(written as u64);
+                let failed = events.len() - written;
+                counter!("tidegate_events_dropped_total").increment(failed as u64);
+            }
+            (None, None) => {}
+        }
+    }
+
+    fn close(&self) {
+        if let Some(spool) = &self.spool {
+            spool.close();
         }
     }
 }

@@ -136,10 +136,20 @@ fn describe() {
     );
     describe_gauge!(
         "tidegate_events_queued",
-        "Events between the data plane and the log"
+        "Events between the data plane and the disk"
     );
-    describe_counter!("tidegate_events_shipped_total", "Events written");
-    describe_counter!("tidegate_events_dropped_total", "Events dropped at a bound");
+    describe_gauge!(
+        "tidegate_events_spooled_bytes",
+        "Bytes on disk of events that the control plane has not stored yet"
+    );
+    describe_counter!(
+        "tidegate_events_shipped_total",
+        "Events stored by the control plane; without one, written to the log"
+    );
+    describe_counter!(
+        "tidegate_events_dropped_total",
+        "Verdicts of which the event is lost: at a bound, on a full disk, or refused by the control plane"
+    );
 }
 
 /// `process_*`, in the names and units that Prometheus clients share.

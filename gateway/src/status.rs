@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use hyper::StatusCode;
-use jiff::Unit;
+use jiff::{Timestamp, Unit};
 use serde_json::{Value, json};
 use thiserror::Error;
 use tidegate_dns::subjects::Subjects as _;
@@ -16,6 +16,7 @@ use tokio::net::UnixListener;
 use tokio::sync::watch::Receiver;
 
 use crate::core::Core;
+use crate::events::Depth;
 use crate::http::{self, Page};
 use crate::intercept::InterceptState;
 
@@ -191,6 +192,8 @@ fn report(core: &Core, interception: &InterceptState) -> Value {
     };
     degraded.extend(core.control.degraded());
     degraded.extend(core.jobs.keeper().problems());
+    let spool = core.events.spool().map(|spool| spool.depth());
+    degraded.extend(spool.as_ref().and_then(Depth::degraded));
     if !upstreams.is_empty() && upstreams.iter().all(|one| !one.healthy) {
         degraded.push("no upstream resolver answers".into());
     }
@@ -212,6 +215,7 @@ fn report(core: &Core, interception: &InterceptState) -> Value {
         "files": files,
         "flows_open": core.proxy.registry().len(),
         "events_queued": core.events.backlog(),
+        "spool": spool.map(|depth| depth.report(Timestamp::now())),
         "degraded": degraded,
     })
 }

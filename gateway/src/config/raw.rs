@@ -226,6 +226,8 @@ pub(super) struct Events {
     pub(super) rotate_bytes: Option<u64>,
     /// Rotated files kept.
     pub(super) keep: Option<u32>,
+    /// Bytes that wait for the control plane at most.
+    pub(super) spool_bytes: Option<u64>,
 }
 
 /// `metrics:`.

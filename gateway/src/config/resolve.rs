@@ -19,6 +19,7 @@ use super::{
     ConfigError, DnsConfig, Egress, EventLogConfig, GatewayConfig, NetworkConfig, ProxyConfig,
     RunnerApiConfig, StaticLeaseConfig, raw,
 };
+use crate::events::{DEFAULT_BYTES, MIN_BYTES};
 
 /// Rotation when the file names no size.
 const DEFAULT_ROTATE: u64 = 64 << 20;
@@ -105,6 +106,7 @@ impl At<'_> {
             global_block: raw.global_block.into_iter().map(|file| self.join(file)).collect(),
             static_leases: self.leases(raw.static_leases)?,
             runner_api: raw.runner_api.map(|api| self.runner_api(api)).transpose()?,
+            spool_bytes: self.spool_bytes(raw.events.spool_bytes)?,
             events: raw.events.file.map(|file| EventLogConfig {
                 file: self.join(file),
                 rotate_bytes: raw.events.rotate_bytes.unwrap_or(DEFAULT_ROTATE).max(4096),
@@ -284,6 +286,18 @@ impl At<'_> {
             cert: self.join(raw.tls.cert),
             key: self.join(raw.tls.key),
         })
+    }
+
+    fn spool_bytes(self, bytes: Option<u64>) -> Result<u64, ConfigError> {
+        match bytes {
+            None => Ok(DEFAULT_BYTES),
+            Some(bytes) if bytes >= MIN_BYTES => Ok(bytes),
+            Some(bytes) => {
+                let message =
+                    format!("{bytes} bytes are too few for events to wait in; write {MIN_BYTES} or more");
+                Err(self.value("gateway.events.spool-bytes", message))
+            }
+        }
     }
 
     fn name(self, key: &str, text: &str) -> Result<DnsName, ConfigError> {

@@ -7,9 +7,11 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use tidegate_policy::event::NetworkEvent;
-
+use super::encode::Encoded;
 use crate::config::EventLogConfig;
+
+/// Events that are written at once, and lost at once when the disk refuses.
+const CHUNK: usize = 256;
 
 /// An open event log.
 pub struct EventLog {
@@ -36,11 +38,11 @@ impl EventLog {
     }
 
     /// Appends a line an event; returns how many were written.
-    pub fn append(&mut self, events: &[NetworkEvent]) -> usize {
+    pub(crate) fn append(&mut self, events: &Encoded) -> usize {
         let mut written = 0;
-        for chunk in events.chunks(256) {
-            match self.append_chunk(chunk) {
-                Ok(()) => written += chunk.len(),
+        for (count, lines) in events.chunks(CHUNK) {
+            match self.append_chunk(lines) {
+                Ok(()) => written += count,
                 Err(error) if !self.failing => {
                     self.failing = true;
                     tracing::error!(file = %self.config.file.display(), %error, "can't write events; they are dropped until it works again");
@@ -55,16 +57,11 @@ impl EventLog {
         written
     }
 
-    fn append_chunk(&mut self, events: &[NetworkEvent]) -> io::Result<()> {
-        let mut lines = Vec::with_capacity(events.len() * 512);
-        for event in events {
-            serde_json::to_writer(&mut lines, event)?;
-            lines.push(b'\n');
-        }
+    fn append_chunk(&mut self, lines: &[u8]) -> io::Result<()> {
         if self.size > 0 && self.size + lines.len() as u64 > self.config.rotate_bytes {
             self.rotate()?;
         }
-        self.file.write_all(&lines)?;
+        self.file.write_all(lines)?;
         self.size += lines.len() as u64;
         Ok(())
     }

@@ -12,9 +12,10 @@ use tidegate_policy::event::{EventIds, EventSink, Kind, NetworkEvent};
 use tidegate_policy::verdict::{Reason, Verdict};
 
 use super::aggregate::{Aggregator, VERBATIM};
+use super::encode::Encoded;
 use super::log::EventLog;
 use super::queue::{EventQueue, QUEUE_REPORTS};
-use super::{EventPipeline, Witness};
+use super::{EventPipeline, Sinks, Witness};
 use crate::config::EventLogConfig;
 
 fn event(source: u8, verdict: Verdict) -> NetworkEvent {
@@ -50,7 +51,9 @@ async fn a_witness_has_seen_every_event_of_a_flood_once_it_is_settled() {
     let pipeline = EventPipeline::new("gw-1", 1);
     let count = Arc::new(Count::default());
     pipeline.witness(count.clone());
-    let writer = pipeline.write_to(None, Clock::system()).expect("a thread");
+    let writer = pipeline
+        .write_to(Sinks::default(), Clock::system())
+        .expect("a thread");
     for round in 1..=20_u64 {
         for _ in 0..u64::from(VERBATIM) / 10 {
             pipeline.emit(event(1, Verdict::Refuse));
@@ -164,7 +167,7 @@ fn the_log_rotates_by_size_and_keeps_what_it_is_told() {
     })
     .expect("opens");
     for _ in 0..100 {
-        assert_eq!(log.append(&[event(1, Verdict::Refuse)]), 1);
+        assert_eq!(log.append(&Encoded::of(&[event(1, Verdict::Refuse)])), 1);
     }
     let names: Vec<_> = std::fs::read_dir(file.parent().expect("sub"))
         .expect("listed")

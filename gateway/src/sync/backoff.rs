@@ -10,17 +10,18 @@ pub(super) const LONGEST: Duration = Duration::from_secs(5);
 /// Doubles with each failure. Half of each pause is by chance, so that the gateways that a restarted control plane lost
 /// don't all come back at the same moment.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Backoff {
+pub(crate) struct Backoff {
     next: Duration,
 }
 
 impl Backoff {
-    pub(super) const fn new() -> Self {
+    /// Before the first failure.
+    pub(crate) const fn new() -> Self {
         Self { next: SHORTEST }
     }
 
     /// The pause after one more failure.
-    pub(super) fn pause(&mut self, random: u64) -> Duration {
+    pub(crate) fn pause(&mut self, random: u64) -> Duration {
         let whole = self.next;
         self.next = (whole * 2).min(LONGEST);
         let half = whole / 2;

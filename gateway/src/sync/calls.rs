@@ -12,15 +12,22 @@ use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use hyper::{Request, Response, StatusCode};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
+use tidegate_control_wire::batch::BatchStored;
 use tidegate_control_wire::claim::{Claim, End, Granted, Refusal};
 use tidegate_control_wire::frame::{Ack, Hello, UnknownKey};
-use tidegate_control_wire::{ACK_PATH, LEASES_PATH, STREAM_PATH, UNKNOWN_KEY_PATH};
+use tidegate_control_wire::{ACK_PATH, EVENTS_PATH, LEASES_PATH, STREAM_PATH, UNKNOWN_KEY_PATH};
 use tokio::time::timeout;
+
+use crate::events::ShipError;
 
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// How long control may take to say that the stream begins: it may be reading a large snapshot first.
 const STREAM_PATIENCE: Duration = Duration::from_secs(15);
+/// How long a batch of events may take to be stored: it may wait for its turn there.
+const SHIP_PATIENCE: Duration = Duration::from_secs(15);
+const JSON: &str = "application/json";
+const NDJSON: &str = "application/x-ndjson";
 /// Longest answer that is read, in bytes.
 const MAX_ANSWER: usize = 1 << 20;
 /// Characters of a problem's text that are kept.
@@ -145,6 +152,17 @@ impl Calls {
         self.ask(&path, end).await.map(drop).map_err(refused)
     }
 
+    /// Delivers a batch of events.
+    pub(super) async fn ship(&self, batch: Bytes) -> Result<BatchStored, ShipError> {
+        let asked = async {
+            let answer = self.send(EVENTS_PATH, (NDJSON, batch)).await?;
+            let answer = read(answer.into_body()).await?;
+            serde_json::from_slice(&answer).map_err(CallError::Answer)
+        };
+        let answer = timeout(SHIP_PATIENCE, asked).await;
+        answer.map_err(|_| CallError::Silent).flatten().map_err(unshipped)
+    }
+
     /// The body of a good answer.
     async fn ask(&self, path: &str, body: &impl Serialize) -> Result<Bytes, CallError> {
         let asked = async {
@@ -158,11 +176,20 @@ impl Calls {
     async fn post(&self, path: &str, body: &impl Serialize) -> Result<Response<Incoming>, CallError> {
         // Our own records are plain data with text keys: they serialize.
         let body = serde_json::to_vec(body).unwrap_or_default();
-        let mut request = Request::new(Full::new(Bytes::from(body)));
+        self.send(path, (JSON, body.into())).await
+    }
+
+    /// Sends a body. Any answer but a good one is an error.
+    async fn send(
+        &self,
+        path: &str,
+        (kind, body): (&'static str, Bytes),
+    ) -> Result<Response<Incoming>, CallError> {
+        let mut request = Request::new(Full::new(body));
         *request.method_mut() = hyper::Method::POST;
         *request.uri_mut() = format!("{}{path}", self.origin).parse().unwrap_or_default();
         let headers = request.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
         if let Some(bearer) = &self.bearer {
             headers.insert(AUTHORIZATION, bearer.clone());
         }
@@ -187,6 +214,25 @@ impl Calls {
 async fn read(body: Incoming) -> Result<Bytes, CallError> {
     let whole = Limited::new(body, MAX_ANSWER).collect().await;
     whole.map(Collected::to_bytes).map_err(CallError::Body)
+}
+
+/// What an answer means for a batch. Only what would be refused again because of what is in it is a refusal: a token that
+/// is not good for the moment passes, and so does a control plane that is too old to take events, or too busy.
+fn unshipped(error: CallError) -> ShipError {
+    let refused = [
+        StatusCode::BAD_REQUEST,
+        StatusCode::PAYLOAD_TOO_LARGE,
+        StatusCode::UNPROCESSABLE_ENTITY,
+    ];
+    let text = crate::appliance::chain(&error);
+    match error {
+        CallError::Status { status, .. } if refused.contains(&status) => ShipError::Refused(text),
+        CallError::Status { .. }
+        | CallError::Broken(_)
+        | CallError::Silent
+        | CallError::Answer(_)
+        | CallError::Body(_) => ShipError::Later(text),
+    }
 }
 
 /// What an answer means for a lease. Only what would be refused again is a refusal: a token that is not good for the

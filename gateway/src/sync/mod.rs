@@ -26,6 +26,7 @@ mod leases;
 pub(crate) mod lines;
 mod state;
 
+pub(crate) use backoff::Backoff;
 pub(crate) use calls::ClaimError;
 pub(crate) use connect::Remote;
 pub use connect::{ConnectError, Connected, Connector, ControlLink, Duplex, Pending, RemoteError};

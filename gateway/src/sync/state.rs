@@ -6,9 +6,11 @@ use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use compact_str::CompactString;
+use hyper::body::Bytes;
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
+use tidegate_control_wire::batch::BatchStored;
 use tidegate_control_wire::claim::{Claim, End, Granted};
 use tidegate_control_wire::frame::{Ack, RefusedLease, Resume};
 use tidegate_control_wire::mirror::Credentials;
@@ -19,7 +21,9 @@ use tidegate_policy::lease::Mac;
 use tokio::sync::{Notify, watch};
 
 use super::calls::{Calls, ClaimError};
+use super::connect::Pending;
 use super::ended::EndedLeases;
+use crate::events::{Carrier, ShipError};
 
 /// Refused leases that are told in one acknowledgement at most; the rest is only in the log.
 pub(super) const MAX_REFUSED: usize = 1_000;
@@ -225,6 +229,26 @@ impl Control {
     pub(crate) fn block_age(&self) -> Option<f64> {
         let checked = self.told.lock().feed_checked?;
         Some(Timestamp::now().duration_since(checked).as_secs_f64().max(0.0))
+    }
+}
+
+impl Carrier for Control {
+    fn reachable(&self) -> Pending<'_, ()> {
+        Box::pin(async {
+            let mut link = self.link.subscribe();
+            // The sender lives as long as this does.
+            drop(link.wait_for(|state| *state == LinkState::Connected).await);
+        })
+    }
+
+    fn ship(&self, batch: Bytes) -> Pending<'_, Result<BatchStored, ShipError>> {
+        let calls = self.calls.lock().clone();
+        Box::pin(async move {
+            match calls {
+                Some(calls) => calls.ship(batch).await,
+                None => Err(ShipError::Later("the control plane is away".into())),
+            }
+        })
     }
 }
 

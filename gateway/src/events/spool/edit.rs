@@ -1,0 +1,269 @@
+//! What becomes of a segment's lines when there has to be room: merged, thinned or cleared. Pure: bytes in, bytes out.
+//!
+//! Merging loses nothing but single times: permits, or refusals, that say the same of the same job become the last one of
+//! them, with their counts and bytes summed. Whatever else takes an entry away counts the verdicts that go with it.
+
+use std::net::IpAddr;
+
+use compact_str::CompactString;
+use hashbrown::HashMap;
+use tidegate_control_wire::batch::ProcessReport;
+use tidegate_control_wire::event::{EventRecord, Process};
+use tidegate_policy::event::Kind;
+use tidegate_policy::verdict::{Mode, Verdict};
+
+use super::line::{self, Line, Look, What, facts};
+use super::plan::Parties;
+
+/// How far a lane has come, in its numbers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Marks {
+    /// Up to here the store has everything: of no use any more.
+    pub(super) stored: u64,
+    /// Up to here a batch is on its way at this moment: left as it is.
+    pub(super) pinned: u64,
+    /// Up to here the store may have it: not merged with what it can't have, or both would count twice.
+    pub(super) tried: u64,
+}
+
+/// What is left of a segment.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Edited {
+    /// Its lines.
+    pub(super) text: Vec<u8>,
+    /// How many they are.
+    pub(super) entries: u64,
+    /// Number of the last one; 0 without any.
+    pub(super) last: u64,
+    /// Verdicts that went and are in no other entry.
+    pub(super) dropped: u64,
+    /// Lines that are none: the segment has to be mended first.
+    pub(super) damaged: u64,
+}
+
+impl Edited {
+    fn of(lines: &line::Lines<'_>) -> Self {
+        Self {
+            damaged: lines.damaged,
+            ..Self::default()
+        }
+    }
+
+    fn keep(&mut self, line: &Line<'_>) {
+        self.keep_text(line.seq, line.text);
+    }
+
+    fn keep_text(&mut self, seq: u64, text: &[u8]) {
+        self.text.extend_from_slice(text);
+        self.entries += 1;
+        self.last = seq;
+    }
+
+    fn drop(&mut self, line: &Line<'_>) {
+        self.dropped += facts(line.text).count;
+    }
+}
+
+/// An entry as it is read for merging.
+#[derive(serde::Deserialize)]
+struct Entry {
+    event: Option<Box<EventRecord>>,
+    report: Option<ProcessReport>,
+}
+
+/// Entries with the same are one.
+#[derive(PartialEq, Eq, Hash)]
+enum Key {
+    Event {
+        party: CompactString,
+        kind: Kind,
+        name: Option<CompactString>,
+        qtype: Option<CompactString>,
+        address: Option<IpAddr>,
+        port: u16,
+        verdict: (Mode, Verdict, Option<CompactString>),
+        rule: (Option<CompactString>, Option<CompactString>),
+        policy: (Option<CompactString>, Option<u32>),
+    },
+    Report {
+        job: CompactString,
+        endpoint: (CompactString, Option<IpAddr>, u16),
+        process: (CompactString, CompactString, CompactString),
+    },
+}
+
+impl Key {
+    fn of(entry: &Entry) -> Option<Self> {
+        match (&entry.event, &entry.report) {
+            (Some(event), _) => Some(Self::event(event)),
+            (None, Some(report)) => Some(Self::report(report)),
+            (None, None) => None,
+        }
+    }
+
+    fn event(event: &EventRecord) -> Self {
+        Self::Event {
+            party: match &event.job {
+                Some(job) => job.id.clone(),
+                None => compact_str::format_compact!("{}", event.source),
+            },
+            kind: event.kind,
+            name: event.name.clone(),
+            qtype: event.qtype.clone(),
+            address: event.address,
+            port: event.port,
+            verdict: (event.mode, event.verdict, event.reason.clone()),
+            rule: (event.rule.clone(), event.rule_source.clone()),
+            policy: (event.policy.clone(), event.policy_version),
+        }
+    }
+
+    fn report(report: &ProcessReport) -> Self {
+        let Process { name, sha256, parent } = report.process.clone();
+        Self::Report {
+            job: report.job_id.clone(),
+            endpoint: (report.name.clone(), report.address, report.port),
+            process: (name, sha256, parent),
+        }
+    }
+}
+
+/// Entries that become one.
+struct Group {
+    /// Which line is the last of them.
+    last: usize,
+    lines: u32,
+    count: u64,
+    bytes_up: u64,
+    bytes_down: u64,
+    duration_ms: u64,
+}
+
+impl Group {
+    const fn new() -> Self {
+        Self {
+            last: 0,
+            lines: 0,
+            count: 0,
+            bytes_up: 0,
+            bytes_down: 0,
+            duration_ms: 0,
+        }
+    }
+
+    fn add(&mut self, at: usize, entry: &Entry) {
+        self.last = at;
+        self.lines += 1;
+        if let Some(event) = &entry.event {
+            self.count = self.count.saturating_add(event.count);
+            self.bytes_up = self.bytes_up.saturating_add(event.bytes_up);
+            self.bytes_down = self.bytes_down.saturating_add(event.bytes_down);
+            self.duration_ms = self.duration_ms.max(event.duration_ms);
+        }
+    }
+}
+
+/// Merges what is beyond `marks.tried`; leaves out what is stored.
+pub(super) fn merge(text: &[u8], marks: Marks) -> Edited {
+    let lines = line::lines(text, Look::Brief);
+    let mut edited = Edited::of(&lines);
+    let lines = lines.sound;
+    let mut groups: Vec<Group> = Vec::new();
+    let mut known: HashMap<Key, usize> = HashMap::new();
+    // The group of each line; none of those that stay as they are.
+    let mut member: Vec<Option<usize>> = Vec::with_capacity(lines.len());
+    for (at, line) in lines.iter().enumerate() {
+        let entry = (line.seq > marks.tried)
+            .then(|| serde_json::from_slice::<Entry>(line.text).ok())
+            .flatten();
+        member.push(entry.and_then(|entry| {
+            let group = *known.entry(Key::of(&entry)?).or_insert_with(|| {
+                groups.push(Group::new());
+                groups.len() - 1
+            });
+            groups[group].add(at, &entry);
+            Some(group)
+        }));
+    }
+    for (at, line) in lines
+        .iter()
+        .enumerate()
+        .filter(|(_, line)| line.seq > marks.stored)
+    {
+        match member[at].map(|group| &groups[group]) {
+            Some(group) if group.last != at => {}
+            Some(group) if group.lines > 1 => match written(line, group) {
+                Some(text) => edited.keep_text(line.seq, &text),
+                None => edited.keep(line),
+            },
+            Some(_) | None => edited.keep(line),
+        }
+    }
+    edited
+}
+
+/// The last of a group, for all of it. `None` where its line says all: a report.
+fn written(line: &Line<'_>, group: &Group) -> Option<Vec<u8>> {
+    let mut event = serde_json::from_slice::<Entry>(line.text).ok()?.event?;
+    event.count = group.count;
+    event.bytes_up = group.bytes_up;
+    event.bytes_down = group.bytes_down;
+    event.duration_ms = group.duration_ms;
+    let json = serde_json::to_vec(&event).ok()?;
+    let mut text = Vec::with_capacity(json.len() + 40);
+    line::write(&mut text, line.seq, What::Event, &json);
+    Some(text)
+}
+
+/// Leaves only what is on its way.
+pub(super) fn clear(text: &[u8], marks: Marks) -> Edited {
+    let lines = line::lines(text, Look::Brief);
+    let mut edited = Edited::of(&lines);
+    for line in lines.sound {
+        if line.seq <= marks.stored {
+            continue;
+        }
+        if line.seq <= marks.pinned {
+            edited.keep(&line);
+        } else {
+            edited.drop(&line);
+        }
+    }
+    edited
+}
+
+/// Takes away the oldest entries of `party`, until `need` bytes of them are gone.
+pub(super) fn thin(text: &[u8], party: &str, need: u64, marks: Marks) -> Edited {
+    let lines = line::lines(text, Look::Brief);
+    let mut edited = Edited::of(&lines);
+    let mut gone = 0;
+    for line in lines.sound {
+        if line.seq <= marks.stored {
+            continue;
+        }
+        if line.seq > marks.pinned && gone < need && facts(line.text).party == party {
+            gone += line.text.len() as u64;
+            edited.drop(&line);
+        } else {
+            edited.keep(&line);
+        }
+    }
+    edited
+}
+
+/// How many bytes each party's entries take, of those that may go; of more than `most` parties, only the noisiest.
+pub(super) fn survey(text: &[u8], marks: Marks, most: usize) -> Parties {
+    let mut parties = Parties::new();
+    for line in line::lines(text, Look::Brief).sound {
+        if line.seq > marks.pinned.max(marks.stored) {
+            *parties.entry(facts(line.text).party).or_default() += line.text.len() as u64;
+        }
+    }
+    if parties.len() > most {
+        let mut sizes: Vec<u64> = parties.values().copied().collect();
+        sizes.sort_unstable_by(|one, other| other.cmp(one));
+        let least = sizes[most];
+        parties.retain(|_, bytes| *bytes > least);
+    }
+    parties
+}
