@@ -30,7 +30,7 @@ use crate::networks::{self, NetworkError, Served};
 use crate::only::Only;
 use crate::parts::{self, PartsError};
 use crate::raw::{Drops, Echo, OBSERVED_QUEUE, Observer, RawSender};
-use crate::runner_api::{Links, Listeners, RunnerApi, ServeError};
+use crate::runner_api::{Links, Listeners, Parts as RunnerParts, RunnerApi, ServeError};
 use crate::sync::{self, Connector, Control, ControlLink, Remote, RemoteError};
 use crate::watch::FileWatch;
 use crate::{http, keep, metrics, pings, policies, status};
@@ -335,13 +335,14 @@ fn runner_api(core: &Arc<Core>, served: &[Served]) -> Arc<RunnerApi> {
         monitor: Arc::clone(&core.links),
         networks: served.iter().map(interface).collect(),
     };
-    Arc::new(RunnerApi::new(
-        Arc::clone(&core.jobs),
-        Arc::clone(&core.leases),
-        Arc::new(links),
-        core.clock.clone(),
-        Arc::clone(&core.asked),
-    ))
+    Arc::new(RunnerApi::new(RunnerParts {
+        jobs: Arc::clone(&core.jobs),
+        leases: Arc::clone(&core.leases),
+        machines: Arc::new(links),
+        clock: core.clock.clone(),
+        counts: Arc::clone(&core.asked),
+        reports: core.events.clone(),
+    }))
 }
 
 fn say(states: &[sd_notify::NotifyState<'_>]) {

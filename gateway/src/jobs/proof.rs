@@ -43,6 +43,9 @@ pub(crate) enum ProofError {
     /// A token that nobody knows.
     #[error("the token is not known here: it is misspelled, was revoked, or is not a runner's")]
     Unknown,
+    /// A runner token where a job itself has to speak.
+    #[error("a runner token says nothing of one job; show the job's own OIDC token")]
+    NoJob,
     /// A token that is not for runners.
     #[error("a provisioner's token registers jobs at the control plane; the runner API takes runner tokens")]
     Role,

@@ -8,6 +8,7 @@
 mod end;
 mod monitor;
 mod verify;
+mod vouch;
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};

@@ -4,6 +4,7 @@
 //! [`listener`] serves them over TLS. Whose word counts for what is [`crate::jobs`]'. The data plane never waits for any of
 //! it.
 
+mod harden_runner;
 mod listener;
 mod machines;
 mod pages;
@@ -13,4 +14,4 @@ mod view;
 
 pub(crate) use listener::{Listeners, ServeError};
 pub(crate) use machines::Links;
-pub(crate) use pages::{Counts, RunnerApi};
+pub(crate) use pages::{Counts, Parts, RunnerApi};

@@ -19,6 +19,7 @@ use tidegate_dns::front::Limit;
 use tidegate_policy::explain::{Target, explain};
 use tidegate_policy::lease::{Lease, LeaseTable};
 
+use super::harden_runner::{HardenRunner, ReportSink};
 use super::machines::{Machines, Seen};
 use super::problem::{Code, Problem};
 use super::throttle::Throttle;
@@ -70,6 +71,17 @@ pub(crate) struct Counts {
     pub(crate) failed_proofs: AtomicU64,
 }
 
+/// What the pages are made of.
+pub(crate) struct Parts {
+    pub(crate) jobs: Arc<Registrar>,
+    pub(crate) leases: Arc<LeaseTable>,
+    pub(crate) machines: Arc<dyn Machines>,
+    pub(crate) clock: Clock,
+    pub(crate) counts: Arc<Counts>,
+    /// Takes what agents on runners report.
+    pub(crate) reports: Arc<dyn ReportSink>,
+}
+
 /// The pages, with what they need.
 pub(crate) struct RunnerApi {
     jobs: Arc<Registrar>,
@@ -84,17 +96,23 @@ pub(crate) struct RunnerApi {
     secret: Secret,
     counts: Arc<Counts>,
     failed_proofs: Counter,
+    /// The pages of the Harden-Runner clients.
+    wire: HardenRunner,
 }
 
 impl RunnerApi {
-    pub(crate) fn new(
-        jobs: Arc<Registrar>,
-        leases: Arc<LeaseTable>,
-        machines: Arc<dyn Machines>,
-        clock: Clock,
-        counts: Arc<Counts>,
-    ) -> Self {
+    pub(crate) fn new(parts: Parts) -> Self {
+        let Parts {
+            jobs,
+            leases,
+            machines,
+            clock,
+            counts,
+            reports,
+        } = parts;
+        let wire = HardenRunner::new(Arc::clone(&jobs), Arc::clone(&leases), clock.clone(), reports);
         Self {
+            wire,
             jobs,
             leases,
             machines,
@@ -150,6 +168,9 @@ impl RunnerApi {
                 self.change(ask, Change::Monitor).await
             }
             (["v1", "github", _, _, "actions", "runs", _, "monitor"], _) => Err(Problem::method("POST")),
+            (["v1"] | ["v1", "" | "github" | "global-feature-flags" | "global-blocklist", ..], _) => {
+                self.wire.answer(self, &ask).await
+            }
             _ => Err(Problem::not_found()),
         }
     }
@@ -282,7 +303,7 @@ impl RunnerApi {
     }
 
     /// Refuses who showed too many wrong credentials.
-    fn admit(&self, source: IpAddr) -> Result<(), Problem> {
+    pub(super) fn admit(&self, source: IpAddr) -> Result<(), Problem> {
         match self.throttle.wait(source, self.clock.now()) {
             0 => Ok(()),
             wait => Err(Problem::rate_limited(wait)),
@@ -318,7 +339,7 @@ impl RunnerApi {
 
     /// The key by which an agent's reports are known to be this job's: nobody else can make it, and nothing has to be
     /// remembered.
-    fn one_time_key(&self, lease: &str, source: IpAddr) -> String {
+    pub(super) fn one_time_key(&self, lease: &str, source: IpAddr) -> String {
         digest(&format!("{}\n{lease}\n{source}", self.secret.expose())).to_string()
     }
 }
@@ -336,7 +357,7 @@ enum Change {
     Monitor,
 }
 
-fn json(status: StatusCode, view: &impl Serialize) -> Page {
+pub(super) fn json(status: StatusCode, view: &impl Serialize) -> Page {
     Page {
         status,
         content_type: "application/json",
@@ -346,7 +367,7 @@ fn json(status: StatusCode, view: &impl Serialize) -> Page {
 }
 
 /// The bearer token of a request, if it shows one.
-fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
+pub(super) fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
     let wrong = |detail| Problem::new(StatusCode::UNAUTHORIZED, Code::Unauthorized, detail);
     let mut shown = headers.get_all(AUTHORIZATION).iter();
     let Some(value) = shown.next() else {

@@ -100,7 +100,7 @@ impl Problem {
 
     pub(super) fn not_found() -> Self {
         let detail = "there are /v1/jobs, /v1/jobs/current, /v1/jobs/current/end, /v1/why and the Harden-Runner \
-                      clients' /v1/github/…/monitor";
+                      clients' /v1/github/…";
         Self::new(StatusCode::NOT_FOUND, Code::NotFound, detail)
     }
 

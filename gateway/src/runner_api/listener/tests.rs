@@ -16,7 +16,9 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::super::machines::{Machines, Seen};
+use super::super::pages::Parts;
 use super::*;
+use crate::events::EventPipeline;
 use crate::intercept::InterfaceName;
 use crate::jobs::Pending;
 use crate::jobs::tests::fixture::World;
@@ -78,13 +80,14 @@ fn serve() -> Served {
     let address = free();
     let (config, roots) = configured(&dir, address);
     let loopback = Arc::new(Loopback(AtomicBool::new(true)));
-    let api = Arc::new(RunnerApi::new(
-        Arc::clone(&world.jobs),
-        Arc::clone(&world.leases),
-        loopback.clone(),
-        Clock::system(),
-        Arc::default(),
-    ));
+    let api = Arc::new(RunnerApi::new(Parts {
+        jobs: Arc::clone(&world.jobs),
+        leases: Arc::clone(&world.leases),
+        machines: loopback.clone(),
+        clock: Clock::system(),
+        counts: Arc::default(),
+        reports: EventPipeline::new("gw-1", 1),
+    }));
     let mut tasks = JoinSet::new();
     let listeners = Listeners::open(&config, &networks(address), &[]).unwrap();
     listeners.serve(&api, &mut tasks).unwrap();

@@ -9,6 +9,7 @@ use tidegate_control_wire::claim::Refusal;
 use tidegate_policy::subject::RunnerKind;
 
 use super::*;
+use crate::events::EventPipeline;
 use crate::jobs::Pending;
 use crate::jobs::tests::fixture::{Mode, World, ip, mac, oidc_at};
 
@@ -50,13 +51,14 @@ impl Api {
         let world = World::new(runners);
         let machines = Arc::new(FakeMachines(Mutex::default()));
         let (clock, millis) = Clock::manual();
-        let pages = RunnerApi::new(
-            Arc::clone(&world.jobs),
-            Arc::clone(&world.leases),
-            machines.clone(),
+        let pages = RunnerApi::new(Parts {
+            jobs: Arc::clone(&world.jobs),
+            leases: Arc::clone(&world.leases),
+            machines: machines.clone(),
             clock,
-            Arc::default(),
-        );
+            counts: Arc::default(),
+            reports: EventPipeline::new("gw-1", 1),
+        });
         Self {
             world,
             pages: Arc::new(pages),
@@ -388,11 +390,13 @@ async fn paths_and_methods_that_are_not_there_say_so() {
         (Method::POST, "/v1/why", 405),
         (Method::GET, "/v1/github/acme/web/actions/runs/1/monitor", 405),
         (Method::GET, "/", 404),
-        (Method::GET, "/v1", 404),
+        (Method::POST, "/v1", 404),
         (Method::GET, "/v1/jobs/job_1", 404),
         (Method::POST, "/v1/jobs/job_1/end", 404),
         (Method::GET, "/v1/jobs/../jobs", 404),
-        (Method::GET, "/v1/github/acme/actions/policies/x", 404),
+        (Method::GET, "/v1/github/acme/actions/nonsense", 404),
+        (Method::GET, "/v1/github/acme/web/actions/policies/x", 404),
+        (Method::GET, "/v1/github/acme/web/actions/jobs/c-1/dns", 405),
         (Method::POST, "/v1/github/acme/web/x/actions/runs/1/monitor", 404),
     ] {
         let (status, problem) = api
