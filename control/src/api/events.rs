@@ -33,7 +33,7 @@ use super::lists::{Paging, page_request};
 use super::problem::Refused;
 use super::state::ApiState;
 use crate::model::EventLoss;
-use crate::store::{EventFilter, EventRun, Place, StoredEvent};
+use crate::store::{EventFilter, EventRun, Place, StoreError, StoredEvent};
 
 pub(super) use self::stream::{__path_stream_events, Streams, stream_events};
 pub(super) use self::summary::{__path_job_summary, job_summary};
@@ -103,22 +103,27 @@ async fn answer(
     state: &ApiState,
     caller: &Caller,
     headers: &HeaderMap,
-    which: WhichEvents,
+    mut which: WhichEvents,
 ) -> Result<Response, Refused> {
-    let filter = which.filter(caller)?;
+    let mut filter = which.filter(caller)?;
     let kept = state.store.events_kept_since(state.now());
     let forgotten = filter.since.is_none_or(|since| since < kept);
     let complete_since = Some(kept).filter(|_| forgotten);
-    // Read first: what is stored meanwhile comes twice where a stream goes on, and never not at all.
-    let position = state.store.newest_event().await.map_err(errors::of_query)?;
-    let mut response = match which.format.unwrap_or_else(|| accepted(headers)) {
+    let format = which.format.unwrap_or_else(|| accepted(headers));
+    // What is stored meanwhile is of no page: a stream goes on with it, once.
+    let position = match which.moment()? {
+        Some(position) => position,
+        None => state.store.newest_event().await.map_err(errors::of_query)?,
+    };
+    filter.upto = Some(position);
+    let mut response = match format {
         Format::Json => page(state, &filter, which, complete_since).await?.into_response(),
-        Format::Ndjson => lines(state, caller, (filter, position), &which).await?,
+        Format::Ndjson => lines(state, caller, filter, &which).await?,
     };
     let told = response.headers_mut();
     told.insert(POSITION, HeaderValue::from(position));
     if let Some(since) = complete_since
-        && told.get(CONTENT_TYPE).is_some_and(|media| media == NDJSON)
+        && format == Format::Ndjson
         && let Ok(since) = HeaderValue::from_str(&since.to_string())
     {
         told.insert(COMPLETE_SINCE, since);
@@ -148,19 +153,20 @@ async fn page(
     } else {
         Vec::new()
     };
+    let position = filter.upto.unwrap_or_default();
     Ok(axum::Json(EventList {
         items: found.items.into_iter().map(|stored| stored.event).collect(),
-        next: found.next,
+        next: found.next.map(|next| format!("{next}.{position}")),
         complete_since,
         losses,
     }))
 }
 
-/// Every event of a question, up to the position.
+/// Every event of a question.
 async fn lines(
     state: &ApiState,
     caller: &Caller,
-    (filter, position): (EventFilter, u64),
+    filter: EventFilter,
     which: &WhichEvents,
 ) -> Result<Response, Refused> {
     if which.after.is_some() || which.limit.is_some() {
@@ -172,7 +178,6 @@ async fn lines(
         state: state.clone(),
         licence: Licence::of(state, caller),
         filter,
-        position,
     };
     // The first piece is read before anything is answered: what is wrong with the question can still be said.
     let first = export.piece(None).await.map_err(errors::of_query)?;
@@ -185,16 +190,11 @@ struct Export {
     state: ApiState,
     licence: Licence,
     filter: EventFilter,
-    position: u64,
 }
 
 impl Export {
-    async fn piece(&mut self, from: Option<Place>) -> Result<EventRun, crate::store::StoreError> {
-        let (filter, position) = (&self.filter, self.position);
-        self.state
-            .store
-            .events_onwards(filter, from, position, PIECE)
-            .await
+    async fn piece(&mut self, from: Option<Place>) -> Result<EventRun, StoreError> {
+        self.state.store.events_onwards(&self.filter, from, PIECE).await
     }
 
     /// The lines of a piece and what comes behind it. An error cuts the answer off, so that nobody takes it for whole.

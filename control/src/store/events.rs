@@ -87,23 +87,20 @@ impl Store {
         })
     }
 
-    /// Events, the oldest first, of those that have a number up to `upto`, behind a place: for reading all of them, piece
-    /// by piece, while others are stored.
+    /// Events, the oldest first, behind a place: for reading all of them, piece by piece.
     pub async fn events_onwards(
         &self,
         filter: &EventFilter,
         from: Option<Place>,
-        upto: u64,
         limit: u32,
     ) -> Result<EventRun, StoreError> {
-        let mut question = Question::new(filter, Order::OldestFirst)?;
-        question.upto(number(Generation(upto)));
+        let question = Question::new(filter, Order::OldestFirst)?;
         let request = PageRequest { after: None, limit };
         self.run(question, from, &request).await
     }
 
     /// Events behind a number, in the order of storing: what is stored later has a larger number and is seen later, so
-    /// who goes on from [`EventTail::upto`] misses nothing.
+    /// who goes on from [`EventTail::upto`] misses nothing. Times and [`EventFilter::upto`] are not looked at.
     pub async fn events_after(
         &self,
         filter: &EventFilter,

@@ -105,6 +105,7 @@ macro_rules! asked {
                     id: self.id.clone(),
                     since: None,
                     until: None,
+                    upto: None,
                 })
             }
         }
@@ -186,6 +187,18 @@ impl WhichEvents {
             until: self.until,
             ..self.shared(caller)?
         })
+    }
+
+    /// The moment that the pages are of, taken off the cursor: the newest event's number when the first was read.
+    pub(super) fn moment(&mut self) -> Result<Option<u64>, Refused> {
+        let Some(after) = &self.after else {
+            return Ok(None);
+        };
+        let wrong = || Refused::bad("after", "this is no `next` of a page of this list");
+        let (place, moment) = after.rsplit_once('.').ok_or_else(wrong)?;
+        let moment = moment.parse().map_err(|_| wrong())?;
+        self.after = Some(place.to_owned());
+        Ok(Some(moment))
     }
 }
 

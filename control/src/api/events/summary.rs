@@ -40,6 +40,7 @@ pub(in crate::api) async fn job_summary(
     let filter = EventFilter {
         job: Some(id.clone()),
         owners: caller.owners(),
+        upto: Some(state.store.newest_event().await.map_err(errors::of_query)?),
         ..EventFilter::default()
     };
     let counted = Counted::of(&state, &filter).await.map_err(errors::of_query)?;
@@ -76,12 +77,11 @@ struct Counted {
 impl Counted {
     async fn of(state: &ApiState, filter: &EventFilter) -> Result<Self, StoreError> {
         let mut counted = Self::default();
-        let upto = state.store.newest_event().await?;
         let (mut from, mut events) = (None, 0_u64);
         loop {
             let run = state
                 .store
-                .events_onwards(filter, from, upto, PageRequest::MOST)
+                .events_onwards(filter, from, PageRequest::MOST)
                 .await?;
             events += run.items.len() as u64;
             for stored in &run.items {

@@ -48,6 +48,8 @@ pub struct EventFilter {
     pub since: Option<Timestamp>,
     /// Before this time.
     pub until: Option<Timestamp>,
+    /// With a number up to this one: what was stored at some moment, while others go on storing.
+    pub upto: Option<u64>,
 }
 
 /// What an event is about.

@@ -5,7 +5,10 @@
 
 use super::filter::{Condition, EventFilter};
 use super::{Micros, Place};
+use tidegate_policy::effective::Generation;
+
 use crate::store::StoreError;
+use crate::store::read::number;
 use crate::store::sql::Sql;
 
 /// In which order.
@@ -33,7 +36,6 @@ pub(super) struct Question<'f> {
     index: Index,
     conditions: Vec<Condition>,
     from: Option<Place>,
-    upto: Option<i64>,
 }
 
 impl<'f> Question<'f> {
@@ -54,18 +56,12 @@ impl<'f> Question<'f> {
             index,
             conditions,
             from: None,
-            upto: None,
         })
     }
 
     /// Only what is behind this place.
     pub(super) fn behind(&mut self, from: Option<Place>) {
         self.from = from;
-    }
-
-    /// Only events with a number up to this one.
-    pub(super) fn upto(&mut self, upto: i64) {
-        self.upto = Some(upto);
     }
 
     /// Asks for the last row of a window of so many; nothing when every row that the index finds is an answer.
@@ -127,9 +123,9 @@ impl<'f> Question<'f> {
             });
             place(sql, from);
         }
-        if let Some(upto) = self.upto {
+        if let Some(upto) = self.filter.upto {
             // A sum has no index either.
-            sql.push(" AND seq + 0 <= ").number(upto);
+            sql.push(" AND seq + 0 <= ").number(number(Generation(upto)));
         }
     }
 
