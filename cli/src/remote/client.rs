@@ -11,7 +11,7 @@ use reqwest::header::{
     AUTHORIZATION, CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue, IF_MATCH, IF_NONE_MATCH,
 };
 use reqwest::redirect::Policy;
-use reqwest::{Method, Url};
+use reqwest::{Method, Response, Url};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -29,6 +29,8 @@ const CONNECT: Duration = Duration::from_secs(10);
 const ANSWER: Duration = Duration::from_mins(1);
 /// Largest answer, in bytes: a page of the largest policies.
 const MAX_ANSWER: usize = 512 << 20;
+/// Until an answer that is read while it is made ends.
+const WITHOUT_END: Duration = Duration::from_hours(24 * 365);
 /// Items of a page.
 const PAGE: usize = 100;
 /// How the server tells our changes from others in its histories.
@@ -45,6 +47,8 @@ pub(crate) struct Client {
 pub(crate) struct Answer {
     /// The version that it shows, for `If-Match`.
     pub(crate) etag: Option<HeaderValue>,
+    /// What is said beside the body.
+    pub(crate) headers: HeaderMap,
     /// The body; null when there is none.
     pub(crate) json: Value,
     server: String,
@@ -121,6 +125,27 @@ impl Client {
         })
     }
 
+    /// An answer that this program does not understand.
+    pub(crate) fn strange(&self, reason: &str) -> CallError {
+        CallError::Strange {
+            server: self.server.to_string(),
+            reason: reason.to_owned(),
+        }
+    }
+
+    /// No answer, or half of one.
+    pub(crate) fn unreachable(&self, reason: String) -> CallError {
+        CallError::Unreachable {
+            server: self.server.to_string(),
+            reason,
+        }
+    }
+
+    /// The same, with the library's reason.
+    pub(crate) fn broken(&self, error: &reqwest::Error) -> CallError {
+        self.unreachable(cause(error))
+    }
+
     /// A list, page by page, until `most` items are there.
     pub(crate) async fn list(
         &self,
@@ -184,6 +209,13 @@ impl Call<'_> {
         self
     }
 
+    /// What was seen last of a stream.
+    pub(crate) fn last_seen(mut self, id: u64) -> Self {
+        self.headers
+            .insert(HeaderName::from_static("last-event-id"), HeaderValue::from(id));
+        self
+    }
+
     /// Only if it is still what was read.
     pub(crate) fn if_match(mut self, etag: HeaderValue) -> Self {
         self.headers.insert(IF_MATCH, etag);
@@ -215,42 +247,56 @@ impl Call<'_> {
 
     /// Asks; an answer above 399 is an error.
     pub(crate) async fn send(self) -> Result<Answer, CallError> {
-        let server = self.client.server.to_string();
-        let unreachable = |error: reqwest::Error| CallError::Unreachable {
-            server: server.clone(),
-            reason: cause(&error),
-        };
-        let request = self
-            .client
-            .http
-            .request(self.method, self.url)
-            .headers(self.headers)
-            .body(self.body);
-        let mut response = request.send().await.map_err(unreachable)?;
-        let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(unreachable)? {
-            if body.len() + chunk.len() > MAX_ANSWER {
-                let reason = format!("it is larger than {} MiB", MAX_ANSWER >> 20);
-                return Err(CallError::Strange { server, reason });
-            }
-            body.extend_from_slice(&chunk);
-        }
-        if !response.status().is_success() {
-            return Err(CallError::Refused(Box::new(refusal(&response, &body, &server))));
-        }
+        let client = self.client;
+        let mut response = self.respond(ANSWER).await?;
+        let body = read(client, &mut response).await?;
         let json = match body.as_slice() {
             [] => Value::Null,
-            body => serde_json::from_slice(body).map_err(|error| CallError::Strange {
-                server: server.clone(),
-                reason: error.to_string(),
-            })?,
+            body => serde_json::from_slice(body).map_err(|error| client.strange(&error.to_string()))?,
         };
         Ok(Answer {
             etag: response.headers().get(ETAG).cloned(),
+            headers: response.headers().clone(),
             json,
-            server,
+            server: client.server.to_string(),
         })
     }
+
+    /// Asks for what is read while it is made, and may have no end; an answer above 399 is an error.
+    pub(crate) async fn open(self) -> Result<Response, CallError> {
+        let client = self.client;
+        let begun = tokio::time::timeout(ANSWER, self.respond(WITHOUT_END)).await;
+        begun.map_err(|_| client.unreachable(format!("no answer within {} s", ANSWER.as_secs())))?
+    }
+
+    async fn respond(self, patience: Duration) -> Result<Response, CallError> {
+        let client = self.client;
+        let request = client
+            .http
+            .request(self.method, self.url)
+            .headers(self.headers)
+            .timeout(patience)
+            .body(self.body);
+        let mut response = request.send().await.map_err(|error| client.broken(&error))?;
+        if response.status().is_success() {
+            return Ok(response);
+        }
+        let body = read(client, &mut response).await?;
+        let refusal = refusal(&response, &body, client.server.as_str());
+        Err(CallError::Refused(Box::new(refusal)))
+    }
+}
+
+/// A body of bounded size.
+async fn read(client: &Client, response: &mut Response) -> Result<Vec<u8>, CallError> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(|error| client.broken(&error))? {
+        if body.len() + chunk.len() > MAX_ANSWER {
+            return Err(client.strange(&format!("it is larger than {} MiB", MAX_ANSWER >> 20)));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
 }
 
 impl Answer {

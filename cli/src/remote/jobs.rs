@@ -9,7 +9,7 @@ use tidegate_control::model::{Job, LeaseView};
 
 use super::args::things::{Job as Args, JobAction, JobList, JobStart, Lease as LeaseArgs, LeaseAction};
 use super::client::{Answer, Client};
-use super::{show, when};
+use super::{events, show, when};
 use crate::Usage;
 use crate::out::say;
 
@@ -66,6 +66,8 @@ pub(super) async fn run(args: &Args) -> anyhow::Result<ExitCode> {
     match &args.action {
         JobAction::List(which) => list(&client, which, json).await?,
         JobAction::Show { id } => one(client.call(Method::GET, &["jobs", id])?.send().await?, json)?,
+        JobAction::Events(which) => events::of_job(&client, which, json).await?,
+        JobAction::Summary { id } => events::summary(&client, id, json).await?,
         JobAction::Start(job) => start(&client, job, json).await?,
         JobAction::End { id } => {
             let call = client.call(Method::POST, &["jobs", id, "end"])?;

@@ -46,6 +46,47 @@ impl Expiry {
     }
 }
 
+/// When something was: at a time, or so long ago.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Past {
+    At(Timestamp),
+    Ago(Span),
+}
+
+/// A text that is neither.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("write a time as 2026-01-31T12:00:00Z, or so long ago as 2h or 7d")]
+pub(crate) struct PastError;
+
+impl FromStr for Past {
+    type Err = PastError;
+
+    fn from_str(text: &str) -> Result<Self, PastError> {
+        if let Ok(at) = text.parse() {
+            return Ok(Self::At(at));
+        }
+        let span: Span = text.parse().map_err(|_| PastError)?;
+        if span.is_positive() {
+            Ok(Self::Ago(span))
+        } else {
+            Err(PastError)
+        }
+    }
+}
+
+impl Past {
+    /// The point in time; days are days of UTC. An error when the calendar begins after it.
+    pub(crate) fn from(self, now: Timestamp) -> Result<Timestamp, PastError> {
+        match self {
+            Self::At(at) => Ok(at),
+            Self::Ago(span) => {
+                let begin = now.to_zoned(TimeZone::UTC).checked_sub(span);
+                begin.map(|begin| begin.timestamp()).map_err(|_| PastError)
+            }
+        }
+    }
+}
+
 /// To the second, in UTC.
 pub(crate) fn show(time: Timestamp) -> String {
     time.strftime("%Y-%m-%d %H:%M:%SZ").to_string()
@@ -72,6 +113,20 @@ mod tests {
             assert!(wrong.parse::<Expiry>().is_err(), "{wrong:?}");
         }
         let far: Expiry = "19000y".parse().unwrap();
+        assert!(far.from(now).is_err());
+    }
+
+    #[test]
+    fn the_past_is_a_time_or_a_span_before_now() {
+        let now: Timestamp = "2026-03-01T12:00:00Z".parse().unwrap();
+        let begin = |text: &str| text.parse::<Past>().unwrap().from(now).unwrap().to_string();
+        assert_eq!(begin("2030-01-01T00:00:00Z"), "2030-01-01T00:00:00Z");
+        assert_eq!(begin("2h"), "2026-03-01T10:00:00Z");
+        assert_eq!(begin("7d"), "2026-02-22T12:00:00Z");
+        for wrong in ["", "yesterday", "-3d", "0s", "12", "2026-01-31"] {
+            assert!(wrong.parse::<Past>().is_err(), "{wrong:?}");
+        }
+        let far: Past = "19000y".parse().unwrap();
         assert!(far.from(now).is_err());
     }
 

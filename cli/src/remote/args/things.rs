@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 
+use super::events::What;
 use super::{Most, Owner, Remote};
 use crate::remote::when::Expiry;
 
@@ -82,6 +83,14 @@ pub(crate) enum JobAction {
         /// Id of the job.
         id: String,
     },
+    /// Show a job's network events: what it reached and what it was refused.
+    #[command(after_help = "Example:\n  tidegate job events job_0… --verdict refuse")]
+    Events(JobEvents),
+    /// Show a job's summary, in Markdown: what was refused and why, and the lines that would allow it.
+    Summary {
+        /// Id of the job.
+        id: String,
+    },
     /// Register a job at addresses that a provisioner knows (token of role provisioner or admin).
     #[command(
         after_help = "A job that can register itself does so with `tidegate hook job-started`.\n\nExample:\n  \
@@ -93,6 +102,20 @@ pub(crate) enum JobAction {
         /// Id of the job.
         id: String,
     },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct JobEvents {
+    /// Id of the job.
+    pub(crate) id: String,
+    #[command(flatten)]
+    pub(crate) what: What,
+    /// Show the newest so many; 100 when nothing is said.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) limit: Option<u32>,
+    /// Show all of them, the oldest first.
+    #[arg(long, conflicts_with = "limit")]
+    pub(crate) all: bool,
 }
 
 #[derive(Debug, Args)]
