@@ -7,11 +7,13 @@
 mod attachments;
 mod audit;
 mod backup;
+mod baselines;
 mod block;
 pub mod chain;
 mod changes;
 mod days;
 mod db;
+mod detections;
 mod error;
 mod events;
 mod gateways;
@@ -34,6 +36,7 @@ mod rollups;
 mod sets;
 mod snapshot;
 mod sql;
+mod suppressions;
 mod time;
 mod tokens;
 mod tx;
@@ -46,13 +49,16 @@ use std::sync::Arc;
 use tokio::sync::Semaphore;
 
 use db::Half;
+use observe::{Observing, Upkeep};
 
 pub use attachments::AttachRequest;
 pub use audit::AuditDraft;
 pub use backup::Backup;
+pub use baselines::Candidate;
 pub use block::{BlockImport, BlockUpdate, MAX_ENTRIES, MAX_LAYER};
 pub use changes::{ChangesPage, MAX_BLOCK_DELTA, MAX_PAGE, Since};
 pub use db::{Backend, Db, place};
+pub use detections::{DetectionFilter, Said};
 pub use error::StoreError;
 pub use events::{EventFilter, EventRun, EventTail, NamePattern, Place, StoredEvent};
 pub use ingest::{Item, Recorded};
@@ -61,8 +67,9 @@ pub use leases::{ClaimError, Claimed};
 pub use meta::MetaKey;
 pub use policies::PolicyFilter;
 pub use prune::{Pruned, Retention};
-pub use publish::Expected;
+pub use publish::{Attaching, Expected, Put};
 pub use retention::{EventRetention, Forgotten};
+pub use suppressions::{MAX_SUPPRESSIONS, SuppressionDraft};
 pub use time::Micros;
 pub use tx::{ChangeKind, Tx};
 pub use writer::Boxed;
@@ -72,18 +79,27 @@ pub use writer::Boxed;
 pub struct Store {
     db: Db,
     events: Db,
+    observing: Observing,
     kept: EventRetention,
     strict: bool,
     snapshots: Arc<Semaphore>,
+    _upkeep: Arc<Upkeep>,
 }
 
 impl Store {
     /// Opens the store at a URL: `sqlite:///path/control.db` or `postgres://user@host/database`. Tables are brought up
     /// to date.
     pub async fn open(url: &str) -> Result<Self, StoreError> {
+        let (db, events) = (
+            Db::open(url, Half::Policies).await?,
+            Db::open(url, Half::Events).await?,
+        );
+        let observing = Observing::open(&db, &events).await?;
         Ok(Self {
-            db: Db::open(url, Half::Policies).await?,
-            events: Db::open(url, Half::Events).await?,
+            _upkeep: Arc::new(Upkeep::start(observing.clone())),
+            db,
+            events,
+            observing,
             kept: EventRetention::default(),
             strict: false,
             snapshots: Arc::new(Semaphore::new(snapshot::AT_ONCE)),

@@ -121,7 +121,7 @@ pub struct Target {
     pub transport: Transport,
 }
 
-/// What an event says besides that its run is there.
+/// What an event says of where its job went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Told {
     /// Nothing.
@@ -154,6 +154,17 @@ pub fn told(event: &EventRecord) -> Told {
             Kind::Dns | Kind::Tls | Kind::Http | Kind::Quic | Kind::Tcp | Kind::Udp | Kind::Icmp | Kind::Ip,
             Verdict::Permit | Verdict::WouldRefuse,
         ) => Told::Nothing,
+    }
+}
+
+/// Whether an event shows its run at work: a flow that went through, to wherever. Refusals and queries show nothing; they
+/// come by another way than permits, and a hundred runs of which only those are known are no quiet runs.
+pub fn shows_run(event: &EventRecord) -> bool {
+    match event.kind {
+        Kind::Tls | Kind::Http | Kind::Quic | Kind::Tcp | Kind::Udp => {
+            event.count > 0 && event.verdict != Verdict::Refuse
+        }
+        Kind::Dns | Kind::Icmp | Kind::Ip => false,
     }
 }
 

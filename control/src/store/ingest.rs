@@ -96,9 +96,9 @@ impl Store {
             entries.sort_by_key(order);
         }
         entries.dedup_by_key(|(seq, _)| *seq);
-        let (gateway, kept) = (gateway.to_owned(), self.kept);
+        let (gateway, store) = (gateway.to_owned(), self.clone());
         self.events
-            .write(move |tx| Box::pin(async move { tx.ingest(&gateway, &head, entries, kept).await }))
+            .write(move |tx| Box::pin(async move { tx.ingest(&store, &gateway, &head, entries).await }))
             .await
     }
 }
@@ -120,10 +120,10 @@ fn check(head: &BatchHead) -> Result<(), StoreError> {
 impl Tx<'_> {
     async fn ingest(
         &mut self,
+        store: &Store,
         gateway: &str,
         head: &BatchHead,
         entries: Vec<(u64, Item)>,
-        kept: super::EventRetention,
     ) -> Result<BatchStored, StoreError> {
         let source = self.source(gateway, head).await?;
         let refused = entries
@@ -137,7 +137,7 @@ impl Tx<'_> {
         let fresh = entries
             .into_iter()
             .filter(|(seq, _)| number(Generation(*seq)) > source.stored);
-        let fresh = Fresh::part(fresh.map(|(_, item)| item), self.now(), kept);
+        let fresh = Fresh::part(fresh.map(|(_, item)| item), self.now(), store.kept);
         let raw = fresh.events.iter().zip(fresh.at.iter().copied());
         let late = fresh.late.iter().map(|(at, event)| (event, *at));
         let rollups = Rollups::of(raw.chain(late));
@@ -145,7 +145,7 @@ impl Tx<'_> {
         self.insert_reports(&fresh.reports).await?;
         self.add_rollups(&rollups).await?;
         self.note_loss(gateway, head, source.dropped).await?;
-        self.observe(&fresh.events).await?;
+        self.observe(&store.observing.observer, &fresh.events).await?;
         self.set_source(gateway, head, stored).await?;
         if !fresh.events.is_empty() {
             self.newest_event().await?;
@@ -208,7 +208,8 @@ impl Tx<'_> {
             let mut sql = Sql::new(
                 "INSERT INTO events (at, id, gateway, owner, repo, workflow, job_id, run_id, verdict, endpoint, body) \
                  VALUES ",
-            );
+            )
+            .many(self.backend());
             for (place, ((event, at), body)) in rows.by_ref().take(lot).enumerate() {
                 sql.push(if place == 0 { "(" } else { ", (" }).number(at.0);
                 let job = event.job.as_ref();

@@ -22,6 +22,8 @@ pub enum MetaKey {
     FeedChecked,
     /// Date of the program's own block list.
     BuiltinDate,
+    /// Names the state of the suppression rules: another text, other rules.
+    Suppressions,
 }
 
 impl MetaKey {
@@ -33,6 +35,7 @@ impl MetaKey {
             Self::FeedDate => "feed-date",
             Self::FeedChecked => "feed-checked",
             Self::BuiltinDate => "builtin-date",
+            Self::Suppressions => "suppressions",
         }
     }
 }

@@ -62,6 +62,8 @@ pub struct Forgotten {
     pub losses: u64,
     /// Lanes of spools that were silent for long.
     pub sources: u64,
+    /// Who reached what, as long as raw events; baselines' endpoints and detections, as long as sums.
+    pub observed: u64,
 }
 
 /// What a lot is of.
@@ -130,6 +132,7 @@ impl Store {
             rollups: self.forget(Kind::Rollups, day(counted)).await?,
             losses: self.forget(Kind::Losses, day(counted)).await?,
             sources: self.forget(Kind::Sources, counted.0).await?,
+            observed: self.forget_observed(raw, counted).await?,
         })
     }
 

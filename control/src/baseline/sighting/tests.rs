@@ -65,6 +65,20 @@ fn flows_that_went_through_are_reached_and_queries_are_not() {
 }
 
 #[test]
+fn a_run_is_seen_by_its_flows_that_went_through() {
+    for (change, shown) in [
+        (json!({}), true),
+        (json!({"rule_source": "platform"}), true),
+        (json!({"verdict": "would-refuse"}), true),
+        (json!({"verdict": "refuse"}), false),
+        (json!({"kind": "dns"}), false),
+        (json!({"count": 0}), false),
+    ] {
+        assert_eq!(shows_run(&event(change.clone())), shown, "{change}");
+    }
+}
+
+#[test]
 fn quic_reaches_what_tcp_reaches() {
     let tls = target(&event(json!({})));
     assert_eq!(tls, target(&event(json!({"kind": "quic"}))));
