@@ -104,7 +104,8 @@ impl Tx<'_> {
             let mut sql = Sql::new(
                 "INSERT INTO rollups (repo, workflow, day, endpoint, port, kind, verdict, reason, owner, cluster, \
                  verdicts, bytes_up, bytes_down, first_at, last_at) VALUES ",
-            );
+            )
+            .many(self.backend());
             for (place, (key, sums)) in rows.by_ref().take(lot).enumerate() {
                 sql.push(if place == 0 { "(" } else { ", (" }).text(key.repo);
                 sql.push(", ").text(key.workflow);

@@ -7,6 +7,7 @@ use sqlx::any::{AnyArguments, AnyRow};
 use sqlx::{Any, Arguments, AssertSqlSafe, Executor};
 
 use super::StoreError;
+use super::db::Backend;
 
 /// How many rows each statement has that inserts some of `rows`: few shapes, so that each stays prepared.
 pub(super) fn lots(mut rows: usize) -> impl Iterator<Item = usize> {
@@ -25,6 +26,8 @@ pub(super) struct Sql {
     count: usize,
     /// Its shape comes again: worth to be kept prepared.
     keep: bool,
+    /// Parameters have no names.
+    nameless: bool,
 }
 
 impl Sql {
@@ -40,6 +43,13 @@ impl Sql {
     /// It is of a shape that hardly comes again.
     pub(super) fn once(mut self) -> Self {
         self.keep = false;
+        self
+    }
+
+    /// It has parameters by the hundred, and is for this database: SQLite looks each named one up among all of them,
+    /// which costs more than storing it, so there they have no names (PostgreSQL has no parameters without).
+    pub(super) fn many(mut self, backend: Backend) -> Self {
+        self.nameless = backend == Backend::Sqlite;
         self
     }
 
@@ -81,8 +91,12 @@ impl Sql {
         if self.values.add(value).is_ok() {
             self.count += 1;
         }
-        self.text.push('$');
-        self.text.push_str(&self.count.to_string());
+        if self.nameless {
+            self.text.push('?');
+        } else {
+            self.text.push('$');
+            self.text.push_str(&self.count.to_string());
+        }
         self
     }
 
