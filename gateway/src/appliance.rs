@@ -32,6 +32,7 @@ use crate::parts::{self, PartsError};
 use crate::raw::{Drops, Echo, OBSERVED_QUEUE, Observer, RawSender};
 use crate::runner_api::{Links, Listeners, Parts as RunnerParts, RunnerApi, ServeError};
 use crate::sync::{self, Connector, Control, ControlLink, Remote, RemoteError};
+use crate::tally::Attributed;
 use crate::watch::FileWatch;
 use crate::{http, keep, metrics, pings, policies, status};
 
@@ -341,7 +342,12 @@ fn runner_api(core: &Arc<Core>, served: &[Served]) -> Arc<RunnerApi> {
         machines: Arc::new(links),
         clock: core.clock.clone(),
         counts: Arc::clone(&core.asked),
-        reports: core.events.clone(),
+        reports: Arc::new(Attributed {
+            tallies: Arc::clone(&core.tallies),
+            events: Arc::clone(&core.events),
+        }),
+        tallies: Arc::clone(&core.tallies),
+        events: Arc::clone(&core.events),
     }))
 }
 

@@ -30,11 +30,12 @@ use crate::events::EventPipeline;
 use crate::intercept::Guard;
 use crate::jobs::{Now, Registrar};
 use crate::link::{LinkSnapshot, Monitor};
-use crate::parts;
+use crate::parts::{self, OwnPages};
 use crate::policies::{PolicyFiles, Synced, pinned_key};
 use crate::rebind::Rebind;
 use crate::runner_api::Counts;
 use crate::sync::{Control, Enforcer};
+use crate::tally::Tallies;
 
 /// Everything that runs, once.
 pub(crate) struct Core {
@@ -54,6 +55,10 @@ pub(crate) struct Core {
     pub(crate) proxy: Arc<Proxy>,
     pub(crate) guard: Arc<Guard>,
     pub(crate) events: Arc<EventPipeline>,
+    /// What each job was seen to do.
+    pub(crate) tallies: Arc<Tallies>,
+    /// Where runners find the runner API.
+    pub(crate) pages: OwnPages,
     pub(crate) links: Arc<Monitor>,
     /// Where leases come from that the configuration does not make.
     pub(crate) jobs: Arc<Registrar>,
@@ -115,8 +120,11 @@ impl Core {
     pub(crate) fn apply_config(&self, config: GatewayConfig, resolver: &ResolverConfig) {
         let leases = static_leases(&config);
         self.resolver.reconfigure(resolver);
-        self.dns
-            .reconfigure(parts::handler_config(&config, &self.links.snapshot()));
+        self.dns.reconfigure(parts::handler_config(
+            &config,
+            &self.links.snapshot(),
+            &self.pages,
+        ));
         self.config.store(Arc::new(config));
         self.swap(Files::Read, |core, set| {
             let (changed, report) = core.leases.reconfigure(Arc::new(set), leases, core.clock.now());
@@ -172,9 +180,10 @@ impl Core {
         self.rejudge_sources(&changed);
     }
 
-    /// Publishes how many leases there are, by assurance, and how many tickets all subjects hold.
+    /// Publishes how many leases there are, by assurance, and how many tickets all subjects hold; lets the tallies follow.
     pub(crate) fn publish(&self) {
         let leases = self.leases.leases();
+        self.tallies.follow(&leases, self.clock.now(), Timestamp::now());
         for assurance in Assurance::ALL {
             let count = leases
                 .iter()

@@ -29,4 +29,5 @@ mod runner_api;
 pub mod status;
 pub mod sync;
 mod sys;
+mod tally;
 mod watch;

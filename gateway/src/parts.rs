@@ -1,10 +1,13 @@
 //! Putting the gateway's parts together: from a configuration to a [`Core`].
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use arc_swap::ArcSwap;
+use compact_str::CompactString;
+use hashbrown::HashMap;
 use jiff::Timestamp;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
@@ -33,8 +36,9 @@ use crate::networks::{Served, has_v6_route};
 use crate::policies::PolicyFiles;
 use crate::raw::{RawSender, Refuser};
 use crate::rebind::Rebind;
-use crate::runner_api::Links;
+use crate::runner_api::{Links, cleartext_addresses};
 use crate::sync::{Control, Enforcer, Leases as SyncedLeases};
+use crate::tally::Tallies;
 
 /// A part that can't be made from the configuration.
 #[derive(Debug, Error)]
@@ -65,7 +69,7 @@ pub(crate) fn plan(served: &[Served], config: &GatewayConfig) -> InterceptPlan {
                 config
                     .runner_api
                     .iter()
-                    .flat_map(|api| api.listen.iter().copied()),
+                    .flat_map(|api| api.listen.iter().copied().chain(cleartext_addresses(api))),
             )
             .collect(),
         refuse_v6_tcp: !has_v6_route(),
@@ -112,13 +116,42 @@ pub(crate) fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, 
 }
 
 /// What the DNS handler is told.
-pub(crate) fn handler_config(config: &GatewayConfig, links: &LinkSnapshot) -> HandlerConfig {
+pub(crate) fn handler_config(
+    config: &GatewayConfig,
+    links: &LinkSnapshot,
+    pages: &OwnPages,
+) -> HandlerConfig {
     HandlerConfig {
         hosts: config.dns.hosts.clone(),
+        pages: pages.clone(),
         ticket_hold: config.proxy.ticket_hold,
         own: links.local.iter().copied().collect(),
         budget: BudgetConfig::default(),
     }
+}
+
+/// The addresses of the runner API, by the network from which they are asked for.
+pub(crate) type OwnPages = HashMap<CompactString, Vec<IpAddr>>;
+
+/// Each network's own addresses of the runner API; where it has none there, all of them: they are local, and served to
+/// every runner.
+fn own_pages(config: &GatewayConfig, served: &[Served]) -> OwnPages {
+    let Some(api) = &config.runner_api else {
+        return OwnPages::new();
+    };
+    let mut all: Vec<IpAddr> = Vec::new();
+    for address in &api.listen {
+        if !all.contains(&address.ip()) {
+            all.push(address.ip());
+        }
+    }
+    let of = |one: &Served| {
+        let is_own = |address: &&IpAddr| one.plan.addresses.contains(address);
+        let own: Vec<IpAddr> = all.iter().filter(is_own).copied().collect();
+        let reached = if own.is_empty() { all.clone() } else { own };
+        (one.network.name.clone(), reached)
+    };
+    served.iter().map(of).collect()
 }
 
 fn proxy_config(config: &GatewayConfig) -> ProxyConfig {
@@ -134,6 +167,7 @@ fn proxy_config(config: &GatewayConfig) -> ProxyConfig {
         },
         ticket_hold: config.proxy.ticket_hold,
         quic: QuicMode::Refuse,
+        pages: config.runner_api.is_some(),
         spoof_mark: Steering::default().spoof_mark,
         ..ProxyConfig::default()
     }
@@ -162,6 +196,9 @@ pub(crate) async fn assemble(
     let leases = Arc::new(LeaseTable::new(networks, Arc::new(set)));
     leases.set_static(static_leases(&config), clock.now());
     let events = EventPipeline::new(&config.name, random());
+    let tallies = Arc::new(Tallies::new(&config.name, None, Timestamp::now()));
+    tallies.follow(&leases.leases(), clock.now(), Timestamp::now());
+    events.witness(tallies.clone());
     let resolver = Resolver::new(&resolver_config(&config.dns)?, DEFAULT_CACHE_BYTES, clock.clone());
     let interfaces = served
         .iter()
@@ -179,7 +216,8 @@ pub(crate) async fn assemble(
         sink: events.clone(),
         clock: clock.clone(),
     };
-    let dns = DnsHandler::new(front, handler_config(&config, &monitor.snapshot()));
+    let pages = own_pages(&config, served);
+    let dns = DnsHandler::new(front, handler_config(&config, &monitor.snapshot(), &pages));
     let sender = RawSender::open().map_err(|source| ApplianceError::System {
         what: "can't open the raw sockets".into(),
         source,
@@ -231,6 +269,8 @@ pub(crate) async fn assemble(
         proxy,
         guard,
         events,
+        tallies,
+        pages,
         links: monitor,
         jobs,
         asked: Arc::default(),

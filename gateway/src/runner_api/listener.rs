@@ -13,7 +13,10 @@ use std::time::Duration;
 
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::{Bytes, Incoming};
-use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use hyper::header::{
+    ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE,
+    X_CONTENT_TYPE_OPTIONS,
+};
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -29,8 +32,10 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_rustls::TlsAcceptor;
 
+use super::cleartext::Cleartext;
 use super::pages::{Answer, Ask, RunnerApi};
 use super::problem::{Code, PROBLEM_JSON, Problem};
+use super::why;
 use crate::config::RunnerApiConfig;
 use crate::intercept::NetworkPlan;
 use crate::listen::{self, ListenError};
@@ -94,6 +99,7 @@ pub enum ServeError {
 pub(crate) struct Listeners {
     listeners: Vec<StdListener>,
     tls: Arc<ServerConfig>,
+    cleartext: Cleartext,
 }
 
 impl Listeners {
@@ -119,7 +125,11 @@ impl Listeners {
             }
             listeners.push(listen::runner_api(*address)?);
         }
-        Ok(Self { listeners, tls })
+        Ok(Self {
+            listeners,
+            tls,
+            cleartext: Cleartext::open(config)?,
+        })
     }
 
     /// Serves every listener on the present runtime.
@@ -133,6 +143,7 @@ impl Listeners {
         for listener in self.listeners {
             tasks.spawn(Arc::clone(&door).accept(TcpListener::from_std(listener)?));
         }
+        self.cleartext.serve(api, tasks)?;
         Ok(())
     }
 }
@@ -276,7 +287,8 @@ async fn drain(body: &mut Incoming) {
     while let Some(Ok(_)) = rest.frame().await {}
 }
 
-fn response(answer: Answer) -> Response<Full<Bytes>> {
+/// An answer with its headers. Browsers run nothing of it, and take it for nothing else than it says to be.
+pub(super) fn response(answer: Answer) -> Response<Full<Bytes>> {
     let (status, content_type, body, problem) = match answer {
         Ok(page) => (page.status, page.content_type, page.body, None),
         Err(problem) => {
@@ -290,6 +302,11 @@ fn response(answer: Answer) -> Response<Full<Bytes>> {
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(
+        CONTENT_SECURITY_POLICY,
+        HeaderValue::from_static(why::CONTENT_SECURITY_POLICY),
+    );
     if status == StatusCode::UNAUTHORIZED {
         headers.insert(
             WWW_AUTHENTICATE,

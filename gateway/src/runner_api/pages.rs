@@ -3,6 +3,8 @@
 //! Owns paths, methods and who is throttled. Every request is about the source that it came from, and no other:
 //! [`super::listener`] stamps it from the connection.
 
+mod told;
+
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -24,8 +26,10 @@ use super::machines::{Machines, Seen};
 use super::problem::{Code, Problem};
 use super::throttle::Throttle;
 use super::view::{CurrentView, GovernedView, MonitorView, StartedView, WhyView};
+use crate::events::EventPipeline;
 use crate::jobs::{Asker, JobStart, Now, Registrar, Shown, claimed};
 use crate::status::unescape;
+use crate::tally::Tallies;
 
 /// Changes of leases in progress; more than these are told to try again. Each waits for the control plane for two
 /// seconds at most.
@@ -80,6 +84,8 @@ pub(crate) struct Parts {
     pub(crate) counts: Arc<Counts>,
     /// Takes what agents on runners report.
     pub(crate) reports: Arc<dyn ReportSink>,
+    pub(crate) tallies: Arc<Tallies>,
+    pub(crate) events: Arc<EventPipeline>,
 }
 
 /// The pages, with what they need.
@@ -98,6 +104,8 @@ pub(crate) struct RunnerApi {
     failed_proofs: Counter,
     /// The pages of the Harden-Runner clients.
     wire: HardenRunner,
+    tallies: Arc<Tallies>,
+    events: Arc<EventPipeline>,
 }
 
 impl RunnerApi {
@@ -109,6 +117,8 @@ impl RunnerApi {
             clock,
             counts,
             reports,
+            tallies,
+            events,
         } = parts;
         let wire = HardenRunner::new(Arc::clone(&jobs), Arc::clone(&leases), clock.clone(), reports);
         Self {
@@ -123,6 +133,8 @@ impl RunnerApi {
             secret: Secret::new(Role::Runner),
             counts,
             failed_proofs: counter!("tidegate_runner_api_failed_proofs_total"),
+            tallies,
+            events,
         }
     }
 
@@ -164,13 +176,27 @@ impl RunnerApi {
             (["v1", "jobs", "current", "end"], _) => Err(Problem::method("POST")),
             (["v1", "why"], &Method::GET) => self.why(ask.source, &ask.query),
             (["v1", "why"], _) => Err(Problem::method("GET")),
+            (["v1", "summary.md"], &Method::GET) => self.summary_page(ask.source).await,
+            (["v1", "summary.json"], &Method::GET) => self.summary_data(ask.source).await,
+            (["v1", "summary.md" | "summary.json"], _) => Err(Problem::method("GET")),
+            ([""] | ["why", ..], &Method::GET) => {
+                let page = self.told(ask.source, &ask.path, &ask.headers).await;
+                page.ok_or_else(Problem::not_found)
+            }
+            (["why", _, ..], _) => Err(Problem::method("GET")),
             (["v1", "github", _, _, "actions", "runs", _, "monitor"], &Method::POST) => {
                 self.change(ask, Change::Monitor).await
             }
             (["v1", "github", _, _, "actions", "runs", _, "monitor"], _) => Err(Problem::method("POST")),
-            (["v1"] | ["v1", "" | "github" | "global-feature-flags" | "global-blocklist", ..], _) => {
-                self.wire.answer(self, &ask).await
-            }
+            (
+                ["v1"]
+                | [
+                    "v1",
+                    "" | "github" | "global-feature-flags" | "global-blocklist",
+                    ..,
+                ],
+                _,
+            ) => self.wire.answer(self, &ask).await,
             _ => Err(Problem::not_found()),
         }
     }
@@ -209,6 +235,9 @@ impl RunnerApi {
         let now = self.now();
         let started = self.jobs.start(asker, &start, bearer, now).await?;
         let lease = &started.lease;
+        if let Some(job) = lease.subject.job() {
+            self.tallies.machine(&job, asker.source, asker.mac, now.wall);
+        }
         let status = if started.fresh {
             StatusCode::CREATED
         } else {
@@ -233,7 +262,12 @@ impl RunnerApi {
             oidc: start.oidc_token.as_deref(),
         };
         let asker = self.asker(ask.source).await?;
-        let id = self.jobs.end(asker, shown, self.now()).await?;
+        let now = self.now();
+        // Its summary is asked for behind its end, by the same machine.
+        if let Some(job) = self.leases.lookup(asker.source, now.moment).job() {
+            self.tallies.machine(&job, asker.source, asker.mac, now.wall);
+        }
+        let id = self.jobs.end(asker, shown, now).await?;
         Ok(json(
             StatusCode::OK,
             &serde_json::json!({"id": id, "ended": true}),

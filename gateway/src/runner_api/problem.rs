@@ -99,7 +99,8 @@ impl Problem {
     }
 
     pub(super) fn not_found() -> Self {
-        let detail = "there are /v1/jobs, /v1/jobs/current, /v1/jobs/current/end, /v1/why and the Harden-Runner \
+        let detail = "there are /v1/jobs, /v1/jobs/current, /v1/jobs/current/end, /v1/why, /v1/summary.md, \
+                      /v1/summary.json, /why/NAME and the Harden-Runner \
                       clients' /v1/github/…";
         Self::new(StatusCode::NOT_FOUND, Code::NotFound, detail)
     }

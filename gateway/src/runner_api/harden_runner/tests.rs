@@ -64,6 +64,8 @@ impl Clients {
             clock: Clock::manual().0,
             counts: Arc::default(),
             reports: taken.clone(),
+            tallies: Arc::new(crate::tally::Tallies::new("gw-1", None, jiff::Timestamp::now())),
+            events: crate::events::EventPipeline::new("gw-1", 1),
         }));
         Self { world, api, taken }
     }

@@ -13,6 +13,8 @@ use crate::events::EventPipeline;
 use crate::jobs::Pending;
 use crate::jobs::tests::fixture::{Mode, World, ip, mac, oidc_at};
 
+mod told;
+
 /// Machines as a test says.
 struct FakeMachines(Mutex<HashMap<IpAddr, Seen>>);
 
@@ -58,6 +60,8 @@ impl Api {
             clock,
             counts: Arc::default(),
             reports: EventPipeline::new("gw-1", 1),
+            tallies: Arc::new(crate::tally::Tallies::new("gw-1", None, jiff::Timestamp::now())),
+            events: EventPipeline::new("gw-1", 1),
         });
         Self {
             world,
@@ -389,7 +393,10 @@ async fn paths_and_methods_that_are_not_there_say_so() {
         (Method::GET, "/v1/jobs/current/end", 405),
         (Method::POST, "/v1/why", 405),
         (Method::GET, "/v1/github/acme/web/actions/runs/1/monitor", 405),
-        (Method::GET, "/", 404),
+        (Method::POST, "/", 404),
+        (Method::GET, "/why", 404),
+        (Method::POST, "/why/a.test", 405),
+        (Method::POST, "/v1/summary.md", 405),
         (Method::POST, "/v1", 404),
         (Method::GET, "/v1/jobs/job_1", 404),
         (Method::POST, "/v1/jobs/job_1/end", 404),

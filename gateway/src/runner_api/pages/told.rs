@@ -1,0 +1,111 @@
+//! What the calling job is told about itself: its summary, and why a destination is judged as it is.
+//!
+//! Owns whose summary a source may read: that of the job that holds it or, for a while after its end, that of the job
+//! whose machine it still is. Counting is [`crate::tally`]'s, words are [`super::super::why`]'s.
+
+use std::net::IpAddr;
+
+use hyper::{HeaderMap, StatusCode};
+use tidegate_control_wire::summary::JobSummary;
+use tidegate_policy::explain::{Target, explain};
+use tidegate_policy::subject::{RunnerKind, Standing, Subject};
+
+use super::{Answer, MAX_TARGET, Page, RunnerApi, json};
+use crate::runner_api::machines::Seen;
+use crate::runner_api::problem::Problem;
+use crate::runner_api::why::{self, Caller, Format, Told};
+use crate::status::unescape;
+
+impl RunnerApi {
+    /// The summary of the job that holds the source; of the one that held it last, for ten minutes, as long as its
+    /// machine is there. Everything that was judged before the question is in it.
+    pub(crate) async fn summary(&self, source: IpAddr) -> Result<JobSummary, Problem> {
+        self.events.settled().await;
+        let now = self.clock.now();
+        let subject = self.leases.lookup(source, now);
+        if let Some(job) = subject.job() {
+            return Ok(self.tallies.of(&job, source, &subject.rulebook()));
+        }
+        if !may_be_left(&subject) {
+            return Err(Problem::no_job(source));
+        }
+        let machine = match self.machines.behind(source).await {
+            Seen::Machine(mac) => Some(mac),
+            Seen::OffLink => None,
+            Seen::Nobody => return Err(Problem::no_job(source)),
+        };
+        let left = self.tallies.left_at(source, machine, now);
+        left.ok_or_else(|| Problem::no_job(source))
+    }
+
+    /// The same as a page of Markdown.
+    pub(super) async fn summary_page(&self, source: IpAddr) -> Answer {
+        let summary = self.summary(source).await?;
+        Ok(Page {
+            status: StatusCode::OK,
+            content_type: "text/markdown; charset=utf-8",
+            body: summary.markdown(),
+        })
+    }
+
+    /// The same for programs.
+    pub(super) async fn summary_data(&self, source: IpAddr) -> Answer {
+        Ok(json(StatusCode::OK, &self.summary(source).await?))
+    }
+
+    /// The pages for people: `/`, and `/why/NAME[:PORT][/PROTO]`. `None` for any other path.
+    pub(crate) async fn told(&self, source: IpAddr, path: &str, headers: &HeaderMap) -> Option<Page> {
+        let format = Format::wanted(headers);
+        let subject = self.leases.lookup(source, self.clock.now());
+        let caller = Caller {
+            source,
+            job: subject.job(),
+            standing: subject.standing,
+            network: subject.network.name.to_string(),
+        };
+        let (status, told) = match path.strip_prefix("/why/") {
+            Some(text) => match target(text) {
+                Ok(target) => (StatusCode::OK, self.explained(&subject, &target, &caller).await),
+                Err(problem) => (StatusCode::BAD_REQUEST, Told::unclear(&problem)),
+            },
+            None if path == "/" => (StatusCode::OK, Told::welcome(&caller)),
+            None => return None,
+        };
+        Some(Page {
+            status,
+            content_type: format.content_type(),
+            body: told.page(format),
+        })
+    }
+
+    async fn explained(&self, subject: &Subject, target: &Target, caller: &Caller) -> Told {
+        let explanation = explain(&subject.rulebook(), target);
+        let seen = match &caller.job {
+            Some(job) => {
+                self.events.settled().await;
+                self.tallies.seen_of(job, caller.source, &why::host(target))
+            }
+            None => Vec::new(),
+        };
+        Told::of(&explanation, target, caller, &seen)
+    }
+}
+
+/// Whether the last job's machine may still be there: on a network of ephemeral runners the address is quarantined until
+/// it is not.
+fn may_be_left(subject: &Subject) -> bool {
+    match (subject.standing, subject.network.runners) {
+        (Standing::Quarantined, _) | (Standing::Unleased, RunnerKind::Persistent) => true,
+        (Standing::Leased | Standing::Unbound | Standing::Foreign, _)
+        | (Standing::Unleased, RunnerKind::Ephemeral) => false,
+    }
+}
+
+/// The question behind `/why/`, still escaped.
+fn target(text: &str) -> Result<Target, String> {
+    let text = unescape(text);
+    if text.len() > MAX_TARGET {
+        return Err("it is longer than a name can be".into());
+    }
+    Target::parse(&text).map_err(|error| error.to_string())
+}
