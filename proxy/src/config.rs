@@ -117,6 +117,8 @@ pub struct ProxyConfig {
     pub ticket_hold: Duration,
     /// What becomes of QUIC in block mode.
     pub quic: QuicMode,
+    /// The gateway's own pages tell runners more (`http://tidegate.internal/why/NAME`).
+    pub pages: bool,
     /// Mark bit of a datagram whose hardware address is not its source's; 0 when nothing marks.
     pub spoof_mark: u32,
 }

@@ -414,7 +414,7 @@ impl About<'_> {
     fn refused(self, ruling: &FlowRuling, remarks: Remarks) -> Explanation {
         self.proxy.metrics.verdict(remarks.kind, &ruling.judgement);
         let event = self.event(ruling, remarks);
-        let explanation = Explanation::of(&event, &ruling.judgement);
+        let explanation = Explanation::of(&event, &ruling.judgement, self.proxy.config.pages);
         self.proxy.sink.emit(event);
         explanation
     }

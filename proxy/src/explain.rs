@@ -26,6 +26,8 @@ pub(crate) struct Explanation {
     policy: Option<String>,
     scope: Option<String>,
     note: Option<String>,
+    /// There is a page that tells more.
+    more: bool,
 }
 
 /// How a page is written.
@@ -50,8 +52,8 @@ impl PageFormat {
 }
 
 impl Explanation {
-    /// From an event and the judgement behind it.
-    pub(crate) fn of(event: &NetworkEvent, judgement: &Judgement) -> Self {
+    /// From an event and the judgement behind it; `more` where the gateway's own pages tell more.
+    pub(crate) fn of(event: &NetworkEvent, judgement: &Judgement, more: bool) -> Self {
         let host = match (&event.name, event.original_address.or(event.address)) {
             (Some(name), _) => name.to_string(),
             (None, Some(address)) if address.is_ipv6() => format!("[{address}]"),
@@ -74,6 +76,7 @@ impl Explanation {
             policy: event.policy.as_ref().map(version),
             scope: event.scope.as_ref().map(ToString::to_string),
             note: event.note.as_ref().map(ToString::to_string),
+            more,
         }
     }
 
@@ -168,6 +171,9 @@ impl Explanation {
             }
         }
         line("Event:", &self.id);
+        if self.more {
+            line("More:", &format!("http://tidegate.internal/why/{}", self.target));
+        }
         let _ = write!(text, "\n{}\n", self.remedy());
         text
     }
@@ -267,7 +273,7 @@ mod tests {
         event.policy_version = Some(3);
         let judgement = Judgement::Refuse(Refusal::because(reason));
         event.judged(&judgement);
-        Explanation::of(&event, &judgement)
+        Explanation::of(&event, &judgement, true)
     }
 
     #[test]

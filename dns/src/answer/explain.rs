@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use tidegate_policy::DnsName;
 use tidegate_policy::event::EventId;
 use tidegate_policy::rulebook::Rulebook;
 use tidegate_policy::verdict::Refusal;
@@ -20,8 +21,9 @@ const ANY_TTL: u32 = 60;
 /// ending in a pointer-free spelling so that it stands anywhere.
 const SOA_NAMES: &[u8] = b"\x08tidegate\x08internal\x00\x0ahostmaster\x08tidegate\x08internal\x00";
 
-/// What a refusal says, with the policy, the rule and the event that tells more.
-pub(crate) fn blocked(book: &Rulebook, refusal: &Refusal, event: EventId) -> Ede {
+/// What a refusal says, with the policy, the rule and the event that tells more; and the page that does, for `why`, where
+/// there is room for its whole address.
+pub(crate) fn blocked(book: &Rulebook, refusal: &Refusal, event: EventId, why: Option<&DnsName>) -> Ede {
     let mut text = String::with_capacity(96);
     match book.policy() {
         Some((policy, _)) => _ = write!(text, "policy {} v{}", policy.meta.name, policy.meta.version),
@@ -34,6 +36,15 @@ pub(crate) fn blocked(book: &Rulebook, refusal: &Refusal, event: EventId) -> Ede
         (None, None) => {}
     }
     _ = write!(text, ", event {event}");
+    if let Some(name) = why.filter(|name| !name.is_root()) {
+        let name = name.to_string();
+        let page = format!(", http://tidegate.internal/why/{name}");
+        // Other characters would have to be escaped in a URL, and would be misread in the text.
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+        if text.len() + page.len() <= Ede::MAX_TEXT && name.chars().all(plain) {
+            text.push_str(&page);
+        }
+    }
     Ede::new(Ede::BLOCKED, text)
 }
 

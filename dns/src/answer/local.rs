@@ -1,4 +1,5 @@
-//! Names that the gateway answers by itself: `localhost` (RFC 6761 §6.3) and the configured hosts.
+//! Names that the gateway answers by itself: `localhost` (RFC 6761 §6.3), the configured hosts and its own name
+//! (`.internal` is nobody's in the public DNS, by ICANN's resolution 2024.07.29.06).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -49,6 +50,11 @@ impl Hosts {
 pub(crate) fn localhost(name: &DnsName) -> Option<[IpAddr; 2]> {
     let is = name.labels().last().is_some_and(|label| *label == b"localhost");
     is.then_some([IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)])
+}
+
+/// True for the name of the gateway's own pages.
+pub(crate) fn is_own_name(name: &DnsName) -> bool {
+    name.as_wire() == b"\x08tidegate\x08internal"
 }
 
 /// `localhost`, as the name of loopback addresses.

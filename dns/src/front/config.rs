@@ -3,7 +3,8 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use hashbrown::HashSet;
+use compact_str::CompactString;
+use hashbrown::{HashMap, HashSet};
 use tidegate_policy::DnsName;
 
 use super::budget::BudgetConfig;
@@ -16,6 +17,9 @@ pub struct HandlerConfig {
     pub hosts: Vec<(DnsName, Vec<IpAddr>)>,
     /// The least life of a ticket (`proxy.ticket-hold`).
     pub ticket_hold: Duration,
+    /// Where each network reaches the gateway's own pages: what `tidegate.internal` is answered with there, unless `hosts`
+    /// names it. A network that is not named has none.
+    pub pages: HashMap<CompactString, Vec<IpAddr>>,
     /// The gateway's own addresses: queries to any other server are foreign.
     pub own: HashSet<IpAddr>,
     /// The DNS budget of a job.
@@ -26,6 +30,7 @@ impl Default for HandlerConfig {
     fn default() -> Self {
         Self {
             hosts: Vec::new(),
+            pages: HashMap::new(),
             ticket_hold: Duration::from_hours(1),
             own: HashSet::new(),
             budget: BudgetConfig::default(),

@@ -1,6 +1,7 @@
 //! What leaves: refusals, empty answers, answers with their tickets stored first. One event each.
 
 use compact_str::format_compact;
+use tidegate_policy::event::EventId;
 use tidegate_policy::judge::permit::QueryPermit;
 use tidegate_policy::verdict::{Judgement, Refusal};
 
@@ -19,7 +20,7 @@ impl DnsHandler {
     /// NXDOMAIN with the explanation.
     pub(super) fn refuse(&self, ask: &Ask, refusal: Refusal) -> Vec<u8> {
         let id = self.sink.mint();
-        let reply = explain::refused(&ask.query, &explain::blocked(&ask.book, &refusal, id));
+        let reply = explain::refused(&ask.query, &self.blocked(ask, &refusal, id));
         ask.end(self, End::new(id, &Judgement::Refuse(refusal), Rcode::NXDOMAIN));
         fitted(ask, reply, Rcode::NXDOMAIN).0
     }
@@ -27,9 +28,15 @@ impl DnsHandler {
     /// An empty NOERROR with the explanation.
     pub(super) fn no_data(&self, ask: &Ask, refusal: Refusal) -> Vec<u8> {
         let id = self.sink.mint();
-        let reply = explain::no_data(&ask.query, &explain::blocked(&ask.book, &refusal, id));
+        let reply = explain::no_data(&ask.query, &self.blocked(ask, &refusal, id));
         ask.end(self, End::new(id, &Judgement::Refuse(refusal), Rcode::NOERROR));
         fitted(ask, reply, Rcode::NOERROR).0
+    }
+
+    fn blocked(&self, ask: &Ask, refusal: &Refusal, id: EventId) -> Ede {
+        let live = self.live.load();
+        let has_pages = live.config.pages.contains_key(&ask.subject.network.name);
+        explain::blocked(&ask.book, refusal, id, has_pages.then_some(&ask.query.name))
     }
 
     /// An upstream's answer, as this job gets it. Its tickets are stored before the bytes are returned.

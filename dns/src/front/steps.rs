@@ -77,7 +77,7 @@ impl DnsHandler {
         }
     }
 
-    /// `localhost` and the configured hosts, to every job.
+    /// `localhost`, the configured hosts and the gateway's own pages, to every job.
     fn local(&self, ask: &Ask) -> Option<Vec<u8>> {
         let (query, live) = (&ask.query, self.live.load());
         let permit = Judgement::Permit(None);
@@ -96,7 +96,13 @@ impl DnsHandler {
             ask.end(self, End::new(id(), &permit, Rcode::NOERROR));
             return Some(local::addresses(query, &loopback).0);
         }
-        let (reply, given) = local::addresses(query, live.hosts.get(&query.name)?);
+        let own = || {
+            let pages = live.config.pages.get(&ask.subject.network.name);
+            pages
+                .filter(|_| local::is_own_name(&query.name))
+                .map(Vec::as_slice)
+        };
+        let (reply, given) = local::addresses(query, live.hosts.get(&query.name).or_else(own)?);
         let grant = Grant {
             asked: &query.name,
             chain: &[],

@@ -20,7 +20,7 @@ impl Ede {
     pub(crate) const NETWORK_ERROR: u16 = 23;
 
     /// Texts longer than this are cut: a reply stays close to its query's size.
-    const MAX_TEXT: usize = 240;
+    pub(crate) const MAX_TEXT: usize = 240;
 
     pub(crate) fn new(code: u16, mut text: String) -> Self {
         if text.len() > Self::MAX_TEXT {
