@@ -239,7 +239,7 @@ pub struct Detection {
     /// When it happened last.
     #[schema(value_type = String, format = DateTime)]
     pub last_time: Timestamp,
-    /// How often.
+    /// How often: verdicts of a refusal; of a new endpoint what the first moment of each run says.
     pub count: u64,
     /// What is known: endpoint, port, transport, verdict, reason, rule, event id; for a new endpoint the baselines that
     /// it is outside of (`outside`); `further`: what else the job did after its 100th detection, not told apart.

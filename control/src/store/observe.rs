@@ -166,7 +166,7 @@ impl Tx<'_> {
                 Outcome::Inside => None,
                 Outcome::Outside => drafts.outside(group, target, scope),
                 Outcome::Told(id) => {
-                    drafts.again(id, group);
+                    drafts.again(id, number, group);
                     None
                 }
             }

@@ -58,7 +58,7 @@ pub(crate) async fn what_is_old_is_forgotten_each_kind_in_its_time(bench: Bench)
 
     let short = store.clone().keeping(EventRetention { events: 10 * DAY, rollups: 30 * DAY });
     let forgotten = short.forget_events().await.unwrap();
-    let expected = Forgotten { events: 2, reports: 1, rollups: 1, losses: 0, sources: 0, observed: 0 };
+    let expected = Forgotten { events: 2, reports: 1, rollups: 1, losses: 0, sources: 0, observed: 7 };
     assert_eq!(forgotten, expected);
     assert_eq!(names(&store).await, ["n3.test", "n4.test"]);
     assert_eq!(rollups(&store).await.len(), 3);

@@ -13,10 +13,12 @@
 mod attachments;
 mod audit;
 mod away;
+mod baselines;
 mod bench;
 mod block;
 mod changes;
 mod database;
+mod detections;
 mod event_upkeep;
 mod events;
 mod fixture;
@@ -33,6 +35,7 @@ mod sets;
 mod tokens;
 mod upkeep;
 mod versions;
+mod watched;
 
 /// Makes the tests of both databases out of one list.
 macro_rules! suite {
@@ -213,5 +216,33 @@ suite! {
         tokens_and_gateways_are_forgotten_long_after_their_end
         a_long_log_is_forgotten_in_lots
         a_backup_is_another_store_with_the_same_content
+    }
+    baselines {
+        a_hundred_quiet_runs_make_every_scope_stable
+        fourteen_quiet_days_make_it_stable_with_ten_runs
+        what_is_new_unsettles_a_stable_one_for_fifty_runs
+        attempts_jobs_and_repeats_are_one_run
+        a_run_counts_once_in_each_scope_wherever_its_jobs_ran
+        strangers_add_nothing_and_are_left_out
+        noise_and_single_runs_are_left_out_and_said
+        what_is_not_reached_is_no_endpoint
+        repeats_are_counted_by_memory_on_every_control_plane
+        what_was_undone_is_not_remembered
+        what_nobody_reached_for_long_is_forgotten
+    }
+    detections {
+        a_new_endpoint_of_a_stable_baseline_is_detected_once
+        a_rule_of_one_scope_is_not_anothers
+        only_what_is_expected_gets_into_a_baseline
+        what_was_said_is_in_the_audit_log
+        a_refusal_is_detected_once_a_job_and_counted
+        a_job_has_a_hundred_detections_and_the_last_counts_on
+        a_rule_keeps_what_it_covers_quiet
+        a_rule_with_a_process_covers_what_is_known_of_it
+        rules_reach_every_control_plane_and_end_with_their_time
+        a_rule_that_makes_no_sense_is_refused_with_its_field
+        detections_are_listed_by_what_is_asked_and_paged
+        hostile_names_are_kept_as_text
+        forks_are_detected_and_unsettle_nothing
     }
 }

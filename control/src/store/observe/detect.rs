@@ -50,6 +50,8 @@ pub(super) struct Drafts<'g, 'e> {
     places: HashMap<(CompactString, DetectionType, Target), usize>,
     /// What was told of before, and happened again in another run.
     again: HashMap<String, Count>,
+    /// Several scopes tell of the same: detection, and number of the group.
+    counted: HashSet<(String, usize)>,
 }
 
 /// What a job has.
@@ -88,7 +90,10 @@ impl<'g, 'e> Drafts<'g, 'e> {
     }
 
     /// Something that an open detection tells of happened in another run.
-    pub(super) fn again(&mut self, id: String, group: &Group<'_>) {
+    pub(super) fn again(&mut self, id: String, number: usize, group: &Group<'_>) {
+        if !self.counted.insert((id.clone(), number)) {
+            return;
+        }
         let none = Count {
             times: 0,
             last: group.last,
