@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::remote::args::{policy, things};
+use crate::remote::args::{events, policy, things};
 
 /// Transparent egress gateway for CI runner fleets.
 #[derive(Debug, Parser)]
@@ -31,6 +31,7 @@ pub(crate) enum Command {
     Policy(policy::Policy),
     Set(things::Set),
     Job(things::Job),
+    Events(events::Events),
     Lease(things::Lease),
     GlobalBlock(things::GlobalBlock),
     Token(things::Token),

@@ -39,6 +39,7 @@ fn main() -> ExitCode {
         Command::Policy(args) => remote::policy(&args),
         Command::Set(args) => remote::set(&args),
         Command::Job(args) => remote::job(&args),
+        Command::Events(args) => remote::events(&args),
         Command::Lease(args) => remote::lease(&args),
         Command::GlobalBlock(args) => remote::global_block(&args),
         Command::Token(args) => remote::token(&args),

@@ -1,4 +1,4 @@
-//! The commands that talk to a control plane over its HTTP API: `policy`, `set`, `job`, `lease`, `global-block`,
+//! The commands that talk to a control plane over its HTTP API: `policy`, `set`, `job`, `events`, `lease`, `global-block`,
 //! `token`, `gateway list` and `audit`.
 //!
 //! Owns asking and showing. What is allowed, what conflicts and what a document means is the control plane's to say; a
@@ -8,13 +8,14 @@
 pub(crate) mod args;
 mod audit;
 mod client;
-mod document;
+pub(crate) mod document;
+mod events;
 mod gateways;
 mod global_block;
 mod jobs;
 mod policy;
 mod publish;
-mod reach;
+pub(crate) mod reach;
 mod sets;
 mod show;
 mod sync;
@@ -38,6 +39,11 @@ pub(crate) fn set(args: &args::things::Set) -> anyhow::Result<ExitCode> {
 /// `tidegate job`.
 pub(crate) fn job(args: &args::things::Job) -> anyhow::Result<ExitCode> {
     block_on(jobs::run(args))
+}
+
+/// `tidegate events`.
+pub(crate) fn events(args: &args::events::Events) -> anyhow::Result<ExitCode> {
+    block_on(events::run(args))
 }
 
 /// `tidegate lease`.

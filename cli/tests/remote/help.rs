@@ -10,6 +10,8 @@ fn every_group_of_commands_has_help_with_examples() {
         (&["policy", "apply", "--help"], "Examples:"),
         (&["set", "--help"], "apply"),
         (&["job", "start", "--help"], "Example:"),
+        (&["events", "--help"], "Examples:"),
+        (&["job", "events", "--help"], "Example:"),
         (&["lease", "end", "--help"], "Example:"),
         (&["global-block", "import", "--help"], "Example:"),
         (&["token", "create", "--help"], "Examples:"),

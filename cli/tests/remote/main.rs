@@ -4,6 +4,7 @@
 
 mod audit;
 mod errors;
+mod events;
 mod fake;
 mod help;
 mod plane;

@@ -89,6 +89,11 @@ impl Plane {
         secret.expose().to_owned()
     }
 
+    /// Waits for something of the store.
+    pub(crate) fn wait<T>(&self, work: impl Future<Output = T>) -> T {
+        self.runtime.block_on(work)
+    }
+
     /// A gateway that serves 10.77.0.0/16, as the store knows it.
     pub(crate) fn gateway(&self) {
         let hello = Hello {
