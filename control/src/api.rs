@@ -22,6 +22,7 @@ mod errors;
 mod etag;
 mod events;
 mod extract;
+mod harden_runner;
 mod jobs;
 mod leases;
 mod lists;
@@ -60,6 +61,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub fn router(state: ApiState) -> Router {
     let (router, _) = OpenApiRouter::new()
         .nest(PREFIX, openapi::routes())
+        .merge(openapi::foreign_routes())
         .split_for_parts();
     router
         // Where probes look.

@@ -13,7 +13,7 @@ use super::problem::Refused;
 use super::state::ApiState;
 use crate::model::Role;
 
-/// Below which everything of the API lies.
+/// Below which everything of the API lies, but for what foreign clients ask for by paths of their own.
 pub(super) const PREFIX: &str = "/api/v1";
 
 /// Who may use a route.
@@ -25,7 +25,7 @@ pub(super) enum Who {
     Roles(&'static [Role]),
 }
 
-/// One line of the table: a method, a path below [`PREFIX`], who may, and the refusals that the route knows besides
+/// One line of the table: a method, a path (below [`PREFIX`], unless it begins with [`WHOLE`]), who may, and the refusals that the route knows besides
 /// those that follow from its shape (see [`super::openapi`]).
 #[derive(Clone, Debug)]
 pub(super) struct Rule {
@@ -116,7 +116,26 @@ pub(super) const RULES: &[Rule] = &[
     post("/tokens", ADMINS, &[]),
     delete("/tokens/{id}", ADMINS, &[404]),
     get("/audit-log", READERS, &[]),
+    get(WIRE_POLICY, READERS, &[404]),
+    post(WIRE_POLICY, WRITERS, &[409]),
+    delete(WIRE_POLICY, WRITERS, &[404]),
+    post(WIRE_ATTACH, WRITERS, &[404, 409]),
+    delete(WIRE_ATTACH, WRITERS, &[404]),
 ];
+
+/// Where the Harden-Runner clients' Terraform provider has its policies.
+const WIRE_POLICY: &str = "/v1/github/{owner}/actions/policies/{policyName}";
+const WIRE_ATTACH: &str = "/v1/github/{owner}/actions/policies/{policyName}/attach";
+/// How whole paths begin.
+const WHOLE: &str = "/v1/";
+
+impl Rule {
+    /// Its path as it is served.
+    pub(super) fn whole_path(&self) -> String {
+        let before = if self.path.starts_with(WHOLE) { "" } else { PREFIX };
+        format!("{before}{}", self.path)
+    }
+}
 
 /// The rule of a route. `HEAD` is a `GET` whose body is left out.
 pub(super) fn rule_of(method: &Method, path: &str) -> Option<&'static Rule> {

@@ -23,7 +23,8 @@ use super::access::{PREFIX, RULES, Rule, Who};
 use super::problem::{PROBLEM_JSON, Problem};
 use super::state::ApiState;
 use super::{
-    attachments, block, check, effective, events, jobs, leases, policies, policy_list, sets, system, tokens, versions,
+    attachments, block, check, effective, events, harden_runner, jobs, leases, policies, policy_list, sets,
+    system, tokens, versions,
 };
 
 /// Name of the way to authenticate.
@@ -114,10 +115,27 @@ pub(super) fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(system::audit_log))
 }
 
+/// Documented routes that foreign clients ask for by whole paths, beside [`PREFIX`].
+pub(super) fn foreign_routes() -> OpenApiRouter<ApiState> {
+    OpenApiRouter::new()
+        .routes(routes!(
+            harden_runner::wire_put_policy,
+            harden_runner::wire_get_policy,
+            harden_runner::wire_delete_policy
+        ))
+        .routes(routes!(
+            harden_runner::wire_attach_policy,
+            harden_runner::wire_detach_policy
+        ))
+}
+
 /// The document as it is served, made once.
 pub(super) fn text() -> &'static str {
     static TEXT: LazyLock<String> = LazyLock::new(|| {
-        let (_, document) = OpenApiRouter::new().nest(PREFIX, routes()).split_for_parts();
+        let all = OpenApiRouter::new()
+            .nest(PREFIX, routes())
+            .merge(foreign_routes());
+        let (_, document) = all.split_for_parts();
         // Plain data with text keys always serializes.
         let mut text = serde_json::to_string_pretty(&complete(document)).unwrap_or_default();
         text.push('\n');
@@ -175,7 +193,7 @@ fn link(operation: &mut Operation) {
 
 /// The operation that a rule is about.
 fn operation<'a>(api: &'a mut OpenApi, rule: &Rule) -> Option<&'a mut Operation> {
-    let item = api.paths.paths.get_mut(&format!("{PREFIX}{}", rule.path))?;
+    let item = api.paths.paths.get_mut(&rule.whole_path())?;
     match http_method(&rule.method) {
         HttpMethod::Get => item.get.as_mut(),
         HttpMethod::Put => item.put.as_mut(),

@@ -161,6 +161,40 @@ impl Store {
     }
 }
 
+/// Attaches a policy to these scopes, inside of a transaction; with `all`, it leaves every other one. A scope that another
+/// policy holds is [`StoreError::Conflict`].
+pub(super) async fn bring(
+    tx: &mut Tx<'_>,
+    (owner, name): (&str, &str),
+    (scopes, all): (&[Scope], bool),
+    actor: &Actor,
+) -> Result<Policy, StoreError> {
+    if scopes.len() > MAX_SCOPES {
+        let reason = format!("{} scopes; at most {MAX_SCOPES} in one request", scopes.len());
+        return Err(StoreError::invalid("attachments", reason));
+    }
+    let named = scopes.iter().map(|scope| names::scope("attachments", scope));
+    let wanted: BTreeSet<String> = named.collect::<Result<_, _>>()?;
+    let found = find(tx.connection(), owner, name).await?;
+    let policy = load_one(tx.connection(), &found.id).await?;
+    let held: BTreeSet<String> = policy.attachments.iter().cloned().collect();
+    let request = Request {
+        owner: owner.to_owned(),
+        name: name.to_owned(),
+        add: wanted.difference(&held).cloned().collect(),
+        remove: if all {
+            held.difference(&wanted).cloned().collect()
+        } else {
+            BTreeSet::new()
+        },
+        replace: false,
+    };
+    if request.add.is_empty() && request.remove.is_empty() {
+        return Ok(policy);
+    }
+    attach(tx, &request, actor).await.map(|done| done.policy)
+}
+
 async fn attach(tx: &mut Tx<'_>, asked: &Request, actor: &Actor) -> Result<Done, StoreError> {
     let found = find(tx.connection(), &asked.owner, &asked.name).await?;
     let own = Holder {

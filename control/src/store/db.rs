@@ -35,6 +35,11 @@ const SQLITE: &[(i64, &str, &str)] = &[
         "suppressions",
         include_str!("../../migrations/sqlite/0002_suppressions.sql"),
     ),
+    (
+        3,
+        "written",
+        include_str!("../../migrations/sqlite/0003_written.sql"),
+    ),
 ];
 const SQLITE_EVENTS: &[(i64, &str, &str)] = &[
     (
@@ -63,6 +68,11 @@ const POSTGRES: &[(i64, &str, &str)] = &[
         3,
         "baselines",
         include_str!("../../migrations/postgres/0003_baselines.sql"),
+    ),
+    (
+        4,
+        "written",
+        include_str!("../../migrations/postgres/0004_written.sql"),
     ),
 ];
 
@@ -169,17 +179,33 @@ impl Backend {
     }
 
     /// Settings of a fresh connection.
-    fn settings(self) -> &'static str {
-        match self {
+    fn settings(self, half: Half) -> &'static str {
+        match (self, half) {
             // FULL: an acknowledged change survives a power cut, too; the writer's batches pay for it.
-            Self::Sqlite => {
+            (Self::Sqlite, Half::Policies) => {
                 "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; \
                  PRAGMA busy_timeout = 5000; PRAGMA trusted_schema = OFF"
             }
-            Self::Postgres => {
+            // A batch of events is megabytes: larger pages; a log that is folded into the file at 64 MiB, not with each
+            // batch; and what a savepoint may have to put back (pages as they were, twice a statement) in memory.
+            (Self::Sqlite, Half::Events) => {
+                "PRAGMA page_size = 8192; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
+                 PRAGMA foreign_keys = ON; PRAGMA busy_timeout = 5000; PRAGMA trusted_schema = OFF; \
+                 PRAGMA temp_store = MEMORY; PRAGMA wal_autocheckpoint = 8192; PRAGMA journal_size_limit = 134217728"
+            }
+            (Self::Postgres, Half::Policies | Half::Events) => {
                 "SET statement_timeout = '30s'; SET lock_timeout = '10s'; SET timezone = 'UTC'; \
                  SET default_transaction_isolation = 'read committed'"
             }
+        }
+    }
+
+    /// Further settings of the connection that writes.
+    fn writing(self, half: Half) -> &'static str {
+        match (self, half) {
+            // Room for what one transaction changes (64 MiB): a page that has to leave early is written twice.
+            (Self::Sqlite, Half::Events) => "PRAGMA cache_size = -65536",
+            (Self::Sqlite, Half::Policies) | (Self::Postgres, Half::Policies | Half::Events) => "",
         }
     }
 
@@ -216,23 +242,26 @@ impl Db {
                 source,
             })?;
         }
-        let pool = |most: u32| {
+        let pool = |most: u32, more: &'static str| {
             AnyPoolOptions::new()
                 .max_connections(most)
                 .acquire_timeout(CONNECT)
                 .after_connect(move |connection, _| {
-                    Box::pin(async move { connection.execute(backend.settings()).await.map(drop) })
+                    Box::pin(async move {
+                        connection.execute(backend.settings(half)).await?;
+                        connection.execute(more).await.map(drop)
+                    })
                 })
         };
         let options = AnyConnectOptions::from_str(url)
             .map_err(StoreError::unavailable)?
             .disable_statement_logging();
-        let writing = pool(1)
+        let writing = pool(1, backend.writing(half))
             .connect_with(options.clone())
             .await
             .map_err(StoreError::unavailable)?;
         backend.migrate(half, &writing).await?;
-        let readers = pool(half.readers())
+        let readers = pool(half.readers(), "")
             .connect_with(options)
             .await
             .map_err(StoreError::unavailable)?;

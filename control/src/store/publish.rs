@@ -5,6 +5,7 @@
 //! the transaction, by [`enter`].
 
 mod enter;
+mod put;
 
 use std::sync::Arc;
 
@@ -19,6 +20,8 @@ use super::{Store, StoreError, names};
 use crate::diff::Diff;
 use crate::document::CheckedPolicy;
 use crate::model::{Actor, Apply, Policy};
+
+pub use self::put::{Attaching, Put};
 
 /// Tries of an update that does not say which version it is of, while others write the same policy.
 const TRIES: u32 = 16;

@@ -123,12 +123,13 @@ impl Bench {
             .unwrap();
     }
 
-    /// A request by the admin, below `/api/v1`.
+    /// A request by the admin, below `/api/v1` but for paths that begin with `/v1/`.
     pub(crate) fn call(&self, method: Method, path: &str) -> Call<'_> {
+        let before = if path.starts_with("/v1/") { "" } else { "/api/v1" };
         Call {
             bench: self,
             method,
-            path: format!("/api/v1{path}"),
+            path: format!("{before}{path}"),
             token: Some(self.admin.clone()),
             headers: Vec::new(),
             body: Body::empty(),

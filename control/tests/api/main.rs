@@ -12,6 +12,7 @@ mod bench;
 mod block;
 mod documented;
 mod effective;
+mod harden_runner;
 mod events;
 mod jobs;
 mod policies;
