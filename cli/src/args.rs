@@ -36,6 +36,7 @@ pub(crate) enum Command {
     GlobalBlock(things::GlobalBlock),
     Token(things::Token),
     Audit(things::Audit),
+    Import(crate::import::args::Import),
     /// Show Tidegate at work in a lab of network namespaces (needs root).
     Demo(Demo),
     /// Print a completion script for a shell.

@@ -9,6 +9,7 @@ mod control;
 mod demo;
 mod explain;
 mod gateway;
+mod import;
 mod man;
 mod out;
 mod remote;
@@ -44,6 +45,7 @@ fn main() -> ExitCode {
         Command::GlobalBlock(args) => remote::global_block(&args),
         Command::Token(args) => remote::token(&args),
         Command::Audit(args) => remote::audit(&args),
+        Command::Import(args) => import::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Completions { shell } => {
             let mut script = Vec::new();

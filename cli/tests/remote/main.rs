@@ -7,6 +7,7 @@ mod errors;
 mod events;
 mod fake;
 mod help;
+mod import;
 mod plane;
 mod policies;
 mod sync;

@@ -53,13 +53,12 @@ jobs:
   test: *job
 ";
         let tree = Tree::read(text, 32).unwrap();
-        let get = |node: &Node, key: &str| match &node.value {
-            Value::Map(entries) => entries
-                .iter()
-                .find(|(name, _)| name.value == Value::Text(key.into()))
-                .map(|(_, value)| value.clone())
-                .unwrap(),
-            other => panic!("{key} in {other:?}"),
+        let get = |node: &Node, key: &str| {
+            let Value::Map(entries) = &node.value else {
+                panic!("{key} in {node:?}");
+            };
+            let named = entries.iter().find(|(name, _)| name.value == Value::Text(key.into()));
+            named.map(|(_, value)| value.clone()).unwrap()
         };
         for job in ["build", "test"] {
             let list = get(&get(&get(&get(tree.root(), "jobs"), job), "with"), "list");
