@@ -308,6 +308,7 @@ mod tests {
             "not-allowed",
             &explained.id,
             "\n  evil.test:8080\n",
+            "More:     http://tidegate.internal/why/evil.test:8080\n",
         ] {
             assert!(body.contains(part), "{part} in {body}");
         }
