@@ -338,10 +338,8 @@ impl Inner {
                 }
                 self.problem = Some(error);
             }
-            None if worked && self.disk.is_some() => {
-                if self.problem.take().is_some() {
-                    tracing::info!(folder = %folder.display(), "the event spool works again");
-                }
+            None if worked && self.disk.is_some() && self.problem.take().is_some() => {
+                tracing::info!(folder = %folder.display(), "the event spool works again");
             }
             None => {}
         }

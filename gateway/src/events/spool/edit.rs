@@ -267,3 +267,6 @@ pub(super) fn survey(text: &[u8], marks: Marks, most: usize) -> Parties {
     }
     parties
 }
+
+#[cfg(test)]
+mod tests;

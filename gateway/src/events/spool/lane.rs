@@ -3,19 +3,21 @@
 //! Owns the lane's files, its numbers and how far it is delivered. Knows nothing of the other lane nor of the bound:
 //! [`super::disk`] drives it. It waits for the disk.
 
+mod change;
+mod deliver;
+
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use tidegate_control_wire::batch::Lane;
 
-use super::edit::{Edited, Marks};
+use super::edit::Marks;
 use super::files;
-use super::line::{self, Look, facts};
+use super::line::facts;
 use super::plan::Parties;
 use super::state::{LaneState, Summary};
 
@@ -308,211 +310,6 @@ impl LaneFiles {
         active.unsynced = false;
         Some(Arc::clone(&active.file))
     }
-
-    /// The next lines to be delivered: whole ones, at least one, of at most `most` bytes together; `None` when everything
-    /// is. An error of kind `InvalidData` is damage in the first segment.
-    pub(super) fn read(&mut self, entries: u64, most: usize) -> io::Result<Option<Piece>> {
-        if self.pending() == 0 {
-            return Ok(None);
-        }
-        let Some(segment) = self.segments.front() else {
-            return Ok(None);
-        };
-        let (first, is_active) = (segment.first, self.segments.len() == 1);
-        let file = match &self.active {
-            Some(active) if is_active => Arc::clone(&active.file),
-            _ => Arc::new(File::open(self.path(first))?),
-        };
-        let offset = match self.position {
-            Some((of, offset)) if of == first => offset,
-            _ => {
-                let offset = offset_after(&file, self.stored)?;
-                self.position = Some((first, offset));
-                offset
-            }
-        };
-        let text = whole_lines(&file, offset, most)?;
-        piece(&text, entries).map(Some)
-    }
-
-    /// Takes the next lines to be delivered; until [`Self::deliver`] or [`Self::fail`] they stay as they are.
-    pub(super) fn take(&mut self, entries: u64, most: usize) -> io::Result<Option<Piece>> {
-        self.in_flight = None;
-        let Some(piece) = self.read(entries, most)? else {
-            return Ok(None);
-        };
-        self.tried = self.tried.max(piece.last);
-        self.oldest = first_time(&piece.text);
-        self.in_flight = Some(InFlight {
-            last: piece.last,
-            entries: piece.entries,
-            bytes: piece.text.len() as u64,
-        });
-        Ok(Some(piece))
-    }
-
-    /// True when the state has to say first that batches are sent.
-    pub(super) fn begin_sending(&mut self) -> bool {
-        !std::mem::replace(&mut self.sending, true)
-    }
-
-    /// Nothing is sent any more: what was tried may be said.
-    pub(super) fn end_sending(&mut self) -> bool {
-        self.in_flight = None;
-        std::mem::replace(&mut self.sending, false)
-    }
-
-    /// What was taken was not delivered, or nobody knows.
-    pub(super) fn fail(&mut self) {
-        self.in_flight = None;
-        if let Some(segment) = self.segments.front_mut() {
-            // It may have been looked at while a part of it was on its way.
-            segment.parties = None;
-        }
-    }
-
-    /// The highest number that was ever given away.
-    pub(super) fn tried(&self) -> u64 {
-        self.tried
-    }
-
-    /// Everything up to this number is stored: it goes.
-    pub(super) fn deliver(&mut self, upto: u64) -> io::Result<()> {
-        let piece = self.in_flight.take();
-        self.stored = self.stored.max(upto);
-        self.oldest = None;
-        match piece.filter(|piece| piece.last == upto) {
-            Some(piece) => {
-                self.done += piece.entries;
-                if let Some((_, offset)) = &mut self.position {
-                    *offset += piece.bytes;
-                }
-            }
-            None => self.recount()?,
-        }
-        self.tidy()
-    }
-
-    /// Counts anew how much of the first segment is stored.
-    pub(super) fn recount(&mut self) -> io::Result<()> {
-        self.tidy()?;
-        (self.position, self.done) = (None, 0);
-        let Some(first) = self.segments.front().map(|segment| segment.first) else {
-            return Ok(());
-        };
-        let text = files::read(&self.path(first), MAX_SEGMENT)?;
-        let lines = line::lines(&text, Look::Brief).sound;
-        self.done = lines.iter().filter(|line| line.seq <= self.stored).count() as u64;
-        Ok(())
-    }
-
-    /// Removes what is stored from the front. A last file that is still small is gone on with.
-    fn tidy(&mut self) -> io::Result<()> {
-        while let Some(front) = self.segments.front() {
-            let goes_on = self.segments.len() == 1 && self.active.is_some();
-            if front.last > self.stored || (goes_on && front.bytes < self.segment_bytes / 4) {
-                return Ok(());
-            }
-            self.forget(0)?;
-        }
-        Ok(())
-    }
-
-    /// Forgets a segment, and removes its file.
-    pub(super) fn forget(&mut self, at: usize) -> io::Result<()> {
-        if at + 1 == self.segments.len() {
-            self.active = None;
-        }
-        if at == 0 {
-            (self.position, self.done) = (None, 0);
-        }
-        match self.segments.remove(at) {
-            // Where it can't be removed, the next start finds that it is stored, or delivers it again.
-            Some(segment) => files::remove(&self.path(segment.first)),
-            None => Ok(()),
-        }
-    }
-
-    /// The bytes of a segment.
-    pub(super) fn text(&self, at: usize) -> io::Result<Vec<u8>> {
-        let first = self.segments.get(at).map_or(0, |segment| segment.first);
-        files::read(&self.path(first), MAX_SEGMENT)
-    }
-
-    /// Puts what is left of a segment in its place.
-    pub(super) fn replace(&mut self, at: usize, edited: &Edited) -> io::Result<()> {
-        self.oldest = None;
-        if edited.entries == 0 {
-            return self.forget(at);
-        }
-        let Some((first, bytes)) = self
-            .segments
-            .get(at)
-            .map(|segment| (segment.first, segment.bytes))
-        else {
-            return Ok(());
-        };
-        if edited.text.len() as u64 == bytes {
-            return Ok(());
-        }
-        files::replace(&self.path(first), &edited.text)?;
-        if at == 0 {
-            (self.position, self.done) = (None, 0);
-        }
-        if let Some(segment) = self.segments.get_mut(at) {
-            segment.bytes = edited.text.len() as u64;
-            segment.entries = edited.entries;
-            segment.last = edited.last;
-            segment.fresh = segment.fresh.min(segment.bytes);
-            segment.parties = None;
-        }
-        if at + 1 == self.segments.len() {
-            self.reopen();
-        }
-        Ok(())
-    }
-
-    /// Goes on with what was found sound of a damaged segment.
-    pub(super) fn mended(&mut self, at: usize, found: Option<Segment>) -> io::Result<()> {
-        if at + 1 == self.segments.len() {
-            self.active = None;
-        }
-        self.oldest = None;
-        match (found, self.segments.get_mut(at)) {
-            (Some(found), Some(segment)) => *segment = found,
-            (None, Some(_)) => drop(self.segments.remove(at)),
-            (_, None) => {}
-        }
-        if at == 0 { self.recount() } else { Ok(()) }
-    }
-
-    /// Puts a segment and the one after it into one file.
-    pub(super) fn join(&mut self, at: usize) -> io::Result<()> {
-        let mut text = self.text(at)?;
-        text.extend(self.text(at + 1)?);
-        let (Some(one), Some(other)) = (self.segments.get(at), self.segments.get(at + 1)) else {
-            return Ok(());
-        };
-        let joined = Segment {
-            first: one.first,
-            last: other.last,
-            bytes: text.len() as u64,
-            entries: one.entries + other.entries,
-            // What two segments say the same can be merged now.
-            fresh: text.len() as u64,
-            parties: None,
-        };
-        // Killed in between, the next start finds the second one's lines in the first, and removes it.
-        files::replace(&self.path(joined.first), &text)?;
-        self.forget(at + 1)?;
-        if let Some(segment) = self.segments.get_mut(at) {
-            *segment = joined;
-        }
-        if at + 1 == self.segments.len() {
-            self.reopen();
-        }
-        Ok(())
-    }
 }
 
 /// The name of a segment's file.
@@ -520,68 +317,7 @@ pub(super) fn file_name(lane: Lane, first: u64) -> String {
     format!("{}-{first:020}.ndjson", lane.as_str())
 }
 
-/// Where the first line stands that has a number beyond `stored`.
-fn offset_after(file: &File, stored: u64) -> io::Result<u64> {
-    let mut text = vec![0; usize::try_from(file.metadata()?.len().min(MAX_SEGMENT)).unwrap_or_default()];
-    file.read_exact_at(&mut text, 0)?;
-    let lines = line::lines(&text, Look::Brief).sound;
-    let first = lines.iter().find(|line| line.seq > stored);
-    Ok(first.map_or(text.len(), |line| {
-        line.text.as_ptr() as usize - text.as_ptr() as usize
-    }) as u64)
-}
-
-/// Whole lines from `offset` on: as many as `most` bytes hold, or one that is longer.
-fn whole_lines(file: &File, offset: u64, most: usize) -> io::Result<Vec<u8>> {
-    let mut size = most.max(64 << 10);
-    loop {
-        let mut text = vec![0; size];
-        let mut filled = 0;
-        while filled < size {
-            match file.read_at(&mut text[filled..], offset + filled as u64)? {
-                0 => break,
-                read => filled += read,
-            }
-        }
-        text.truncate(filled);
-        let within = text.len().min(most);
-        let whole = text[..within].iter().rposition(|byte| *byte == b'\n');
-        let longer = || text.iter().position(|byte| *byte == b'\n');
-        if let Some(end) = whole.or_else(longer) {
-            text.truncate(end + 1);
-            return Ok(text);
-        }
-        if filled < size || size as u64 > MAX_SEGMENT {
-            return Err(damaged("the segment ends within a line"));
-        }
-        size *= 2;
-    }
-}
-
-/// The first `entries` of these lines.
-fn piece(text: &[u8], entries: u64) -> io::Result<Piece> {
-    let lines = line::lines(text, Look::Brief);
-    if lines.damaged > 0 {
-        return Err(damaged("a line is none of the spool's"));
-    }
-    let count = usize::try_from(entries)
-        .unwrap_or(usize::MAX)
-        .min(lines.sound.len());
-    let taken = &lines.sound[..count];
-    let bytes = taken.iter().map(|line| line.text.len()).sum();
-    Ok(Piece {
-        text: text[..bytes].to_vec(),
-        first: taken.first().map_or(0, |line| line.seq),
-        last: taken.last().map_or(0, |line| line.seq),
-        entries: count as u64,
-    })
-}
-
 fn first_time(text: &[u8]) -> Option<Timestamp> {
     let first = text.split_inclusive(|byte| *byte == b'\n').next()?;
     facts(first).time
-}
-
-fn damaged(what: &str) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, what.to_owned())
 }

@@ -68,12 +68,12 @@ pub(super) fn decide(full: &Full<'_>) -> Step {
     if let Some(at) = full.permits.iter().position(|held| held.free) {
         return Step::Clear(at);
     }
-    if let Some(at) = full.refusals.iter().position(mergeable) {
-        return Step::Merge(Lane::Refusals, at);
-    }
     match full.lane {
         Lane::Permits => Step::Nothing,
-        Lane::Refusals => thin(full),
+        Lane::Refusals => match full.refusals.iter().position(mergeable) {
+            Some(at) => Step::Merge(Lane::Refusals, at),
+            None => thin(full),
+        },
     }
 }
 
@@ -112,3 +112,6 @@ fn thin(full: &Full<'_>) -> Step {
         need,
     }
 }
+
+#[cfg(test)]
+mod tests;

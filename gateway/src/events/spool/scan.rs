@@ -126,7 +126,7 @@ pub(super) fn is_lost(error: &io::Error) -> bool {
             | io::ErrorKind::FileTooLarge
             | io::ErrorKind::InvalidData
             | io::ErrorKind::UnexpectedEof
-    ) || error.raw_os_error() == Some(nix::libc::EIO)
+    ) || error.raw_os_error() == Some(libc::EIO)
 }
 
 fn say(path: &Path, why: &dyn std::fmt::Display) {
