@@ -108,6 +108,8 @@ impl HardenRunner {
             ["policies", "workflow-check"] => Ok(ok(&self.check(ask.source, about)?)),
             // 403 would be "inactive"; whoever can ask is served.
             ["subscription"] => Ok(ok(&json!({"status": "active"}))),
+            // Of whatever run and correlation: a machine has one job, and time ranges can't show another one's.
+            ["runs", _, "correlation", _, "job-markdown-summary"] => summary(api, ask, about).await,
             _ => Err(unknown(ask)),
         }
     }
@@ -219,6 +221,19 @@ impl HardenRunner {
             wall: jiff::Timestamp::now(),
         }
     }
+}
+
+/// The summary of the job on the calling machine, when it is this repository's. The clients append it as it is.
+async fn summary(api: &RunnerApi, ask: &Ask, about: &About<'_>) -> Answer {
+    let summary = api.summary(ask.source).await?;
+    if summary.job.as_ref().is_none_or(|job| job.repo != about.job.repo) {
+        return Err(Problem::no_job(ask.source));
+    }
+    Ok(Page {
+        status: StatusCode::OK,
+        content_type: "text/markdown; charset=utf-8",
+        body: summary.markdown(),
+    })
 }
 
 /// The repository, and perhaps the workflow, that a request is about.

@@ -634,3 +634,33 @@ async fn odd_owners_repositories_and_paths_are_refused_in_json() {
     }
     assert_eq!(clients.send(Method::POST, CHECK, &[], "{}").await.0, 404);
 }
+
+/// The action and the hooks append what they get to the job's summary when it is 200, and nothing otherwise.
+#[tokio::test]
+async fn the_summary_is_markdown_of_the_calling_machines_own_job() {
+    let clients = Clients::with(&[("repo:acme/web", "web", BLOCK)]);
+    let summary = async |repo: &str, rest: &str| {
+        let path = format!("/v1/github/{repo}/actions/runs/7/correlation/c-1/job-markdown-summary");
+        let ask = Ask {
+            source: ip(ME),
+            method: Method::GET,
+            path,
+            query: rest.to_owned(),
+            headers: HeaderMap::new(),
+            body: Bytes::new(),
+        };
+        clients.api.answer(ask).await
+    };
+    assert_eq!(summary("acme/web", "").await.unwrap_err().status.as_u16(), 404);
+    clients.register("acme/web", "ci.yml").await;
+    for rest in [
+        "",
+        "environment=ARC",
+        "environment=SelfHostedVM&start_time=1&end_time=2",
+    ] {
+        let page = summary("Acme/Web", rest).await.unwrap();
+        assert_eq!(page.content_type, "text/markdown; charset=utf-8");
+        assert!(page.body.contains('#'), "{}", page.body);
+    }
+    assert_eq!(summary("acme/other", "").await.unwrap_err().status.as_u16(), 404);
+}
