@@ -30,7 +30,7 @@ use crate::networks::{self, NetworkError, Served};
 use crate::only::Only;
 use crate::parts::{self, PartsError};
 use crate::raw::{Drops, Echo, OBSERVED_QUEUE, Observer, RawSender};
-use crate::runner_api::{Links, Listeners, Parts as RunnerParts, RunnerApi, ServeError};
+use crate::runner_api::{Cleartext, Links, Listeners, Parts as RunnerParts, RunnerApi, ServeError};
 use crate::sync::{self, Connector, Control, ControlLink, Remote, RemoteError};
 use crate::tally::Attributed;
 use crate::watch::FileWatch;
@@ -165,7 +165,8 @@ fn run(
         .as_ref()
         .map(|api| {
             let taken = encrypted::addresses(&config.dns, &plan.networks);
-            Listeners::open(api, &plan.networks, &taken)
+            let listeners = Listeners::open(api, &plan.networks, &taken)?;
+            Ok::<_, ServeError>((listeners, Cleartext::open(api)?))
         })
         .transpose()?;
     let log = config
@@ -252,7 +253,7 @@ struct Extras {
     served: Vec<Served>,
     prometheus: metrics_exporter_prometheus::PrometheusHandle,
     encrypted: Option<EncryptedDns>,
-    api: Option<Listeners>,
+    api: Option<(Listeners, Cleartext)>,
     connector: Option<Arc<dyn Connector>>,
 }
 
@@ -298,8 +299,10 @@ async fn control(
         let jobs = Arc::clone(&core.jobs);
         tasks.spawn(async move { jobs.tell().await });
     }
-    if let Some(listeners) = api {
-        listeners.serve(&runner_api(core, &served), &mut tasks)?;
+    if let Some((listeners, cleartext)) = api {
+        let api = runner_api(core, &served);
+        listeners.serve(&api, &mut tasks)?;
+        cleartext.serve(&api, &mut tasks)?;
     }
     pages(core, interception, prometheus, &mut tasks).await?;
     let mut watch = watch_files(core);

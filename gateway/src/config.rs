@@ -185,6 +185,8 @@ pub struct RunnerApiConfig {
     pub cert: PathBuf,
     /// Its key (PEM).
     pub key: PathBuf,
+    /// Where summaries send people to see a job: an `http` or `https` URL in which `{job}` stands for its id.
+    pub job_page: Option<String>,
 }
 
 /// The event log.

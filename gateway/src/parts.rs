@@ -196,7 +196,8 @@ pub(crate) async fn assemble(
     let leases = Arc::new(LeaseTable::new(networks, Arc::new(set)));
     leases.set_static(static_leases(&config), clock.now());
     let events = EventPipeline::new(&config.name, random());
-    let tallies = Arc::new(Tallies::new(&config.name, None, Timestamp::now()));
+    let job_page = config.runner_api.as_ref().and_then(|api| api.job_page.clone());
+    let tallies = Arc::new(Tallies::new(&config.name, job_page, Timestamp::now()));
     tallies.follow(&leases.leases(), clock.now(), Timestamp::now());
     events.witness(tallies.clone());
     let resolver = Resolver::new(&resolver_config(&config.dns)?, DEFAULT_CACHE_BYTES, clock.clone());

@@ -108,10 +108,12 @@ pub(super) struct Tls {
 
 /// `runner-api:`. TLS is not optional: runners show their tokens here.
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(super) struct RunnerApi {
     pub(super) listen: Vec<SocketAddr>,
     pub(super) tls: Tls,
+    /// Where people see a job: a URL in which `{job}` stands for its id.
+    pub(super) job_page: Option<String>,
 }
 
 /// `proxy:`.

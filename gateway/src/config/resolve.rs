@@ -25,6 +25,8 @@ use crate::events::{DEFAULT_BYTES, MIN_BYTES};
 const DEFAULT_ROTATE: u64 = 64 << 20;
 /// Rotated files kept when the file names no number.
 const DEFAULT_KEEP: u32 = 4;
+/// Longest URL in the configuration, in bytes.
+const MAX_URL: usize = 1_024;
 /// Addresses that the runner API listens on, at most.
 const MAX_LISTENERS: usize = 16;
 
@@ -281,8 +283,19 @@ impl At<'_> {
                 return Err(self.value(&key, message));
             }
         }
+        // What ends a link in Markdown, or a line, is in no URL as people write it.
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-._~:/?#@!$&'*+,;=%{}".contains(c);
+        let is_url = |url: &String| {
+            let web = url.starts_with("https://") || url.starts_with("http://");
+            web && url.len() <= MAX_URL && url.chars().all(plain)
+        };
+        if let Some(wrong) = raw.job_page.iter().find(|url| !is_url(url)) {
+            let message = format!("{wrong:?} is no URL; write https://HOST/PATH/{{job}}");
+            return Err(self.value("gateway.runner-api.job-page", message));
+        }
         Ok(RunnerApiConfig {
             listen: raw.listen,
+            job_page: raw.job_page,
             cert: self.join(raw.tls.cert),
             key: self.join(raw.tls.key),
         })

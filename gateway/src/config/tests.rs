@@ -55,6 +55,7 @@ gateway:
   runner-api:
     listen: [\"10.77.1.1:443\", \"[fd77:1::1]:443\"]
     tls: {cert: runner.pem, key: runner.key}
+    job-page: https://control.example/jobs/{job}
   events: {file: /var/log/tidegate/events.ndjson}
   metrics: {listen: \"127.0.0.1:9464\"}
 control:
@@ -67,6 +68,10 @@ control:
     let api = config.runner_api.expect("is read");
     assert_eq!(api.listen.len(), 2);
     assert_eq!(api.cert, Path::new("/etc/tidegate/runner.pem"));
+    assert_eq!(
+        api.job_page.as_deref(),
+        Some("https://control.example/jobs/{job}")
+    );
 }
 
 #[test]
@@ -118,6 +123,11 @@ fn wrong_values_name_their_key_and_what_to_write() {
             "  dns:",
             "  runner-api: {listen: [\"10.77.1.1:0\"], tls: {cert: c, key: k}}\n  dns:",
             "has no port",
+        ),
+        (
+            "  dns:",
+            "  runner-api: {listen: [\"10.77.1.1:443\"], tls: {cert: c, key: k}, job-page: \"javascript:x\"}\n  dns:",
+            "gateway.runner-api.job-page: \"javascript:x\" is no URL",
         ),
     ] {
         let error = parse(&SMALL.replacen(from, to, 1)).expect_err(to);

@@ -21,7 +21,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-use super::listener;
+use super::listener::{self, ServeError};
 use super::pages::{Page, RunnerApi};
 use super::why::Format;
 use crate::config::RunnerApiConfig;
@@ -55,17 +55,17 @@ pub(crate) fn addresses(config: &RunnerApiConfig) -> Vec<SocketAddr> {
 }
 
 /// The open listeners.
-pub(super) struct Cleartext(Vec<StdListener>);
+pub(crate) struct Cleartext(Vec<StdListener>);
 
 impl Cleartext {
     /// Opens every address.
-    pub(super) fn open(config: &RunnerApiConfig) -> Result<Self, ListenError> {
+    pub(crate) fn open(config: &RunnerApiConfig) -> Result<Self, ListenError> {
         let opened = addresses(config).into_iter().map(listen::runner_api);
         opened.collect::<Result<_, _>>().map(Self)
     }
 
     /// Serves every listener on the present runtime.
-    pub(super) fn serve(self, api: &Arc<RunnerApi>, tasks: &mut JoinSet<()>) -> std::io::Result<()> {
+    pub(crate) fn serve(self, api: &Arc<RunnerApi>, tasks: &mut JoinSet<()>) -> Result<(), ServeError> {
         let door = Arc::new(Door {
             api: Arc::clone(api),
             room: Limit::new(MAX_CONNECTIONS, MAX_A_SOURCE),

@@ -32,7 +32,6 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_rustls::TlsAcceptor;
 
-use super::cleartext::Cleartext;
 use super::pages::{Answer, Ask, RunnerApi};
 use super::problem::{Code, PROBLEM_JSON, Problem};
 use super::why;
@@ -99,7 +98,6 @@ pub enum ServeError {
 pub(crate) struct Listeners {
     listeners: Vec<StdListener>,
     tls: Arc<ServerConfig>,
-    cleartext: Cleartext,
 }
 
 impl Listeners {
@@ -125,11 +123,7 @@ impl Listeners {
             }
             listeners.push(listen::runner_api(*address)?);
         }
-        Ok(Self {
-            listeners,
-            tls,
-            cleartext: Cleartext::open(config)?,
-        })
+        Ok(Self { listeners, tls })
     }
 
     /// Serves every listener on the present runtime.
@@ -143,7 +137,6 @@ impl Listeners {
         for listener in self.listeners {
             tasks.spawn(Arc::clone(&door).accept(TcpListener::from_std(listener)?));
         }
-        self.cleartext.serve(api, tasks)?;
         Ok(())
     }
 }

@@ -14,7 +14,7 @@ mod throttle;
 mod view;
 mod why;
 
-pub(crate) use cleartext::addresses as cleartext_addresses;
+pub(crate) use cleartext::{Cleartext, addresses as cleartext_addresses};
 pub(crate) use harden_runner::ReportSink;
 pub(crate) use listener::{Listeners, ServeError};
 pub(crate) use machines::Links;

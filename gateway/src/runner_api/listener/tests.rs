@@ -71,6 +71,7 @@ fn configured(dir: &TempDir, listen: SocketAddr) -> (RunnerApiConfig, RootCertSt
         listen: vec![listen],
         cert: chain,
         key,
+        job_page: None,
     };
     (config, roots)
 }
