@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::hook::args::Hook;
 use crate::remote::args::{events, policy, things};
 
 /// Transparent egress gateway for CI runner fleets.
@@ -37,6 +38,7 @@ pub(crate) enum Command {
     Token(things::Token),
     Audit(things::Audit),
     Import(crate::import::args::Import),
+    Hook(Hook),
     /// Show Tidegate at work in a lab of network namespaces (needs root).
     Demo(Demo),
     /// Print a completion script for a shell.

@@ -9,6 +9,7 @@ mod control;
 mod demo;
 mod explain;
 mod gateway;
+mod hook;
 mod import;
 mod man;
 mod out;
@@ -45,6 +46,7 @@ fn main() -> ExitCode {
         Command::GlobalBlock(args) => remote::global_block(&args),
         Command::Token(args) => remote::token(&args),
         Command::Audit(args) => remote::audit(&args),
+        Command::Hook(args) => hook::run(&args),
         Command::Import(args) => import::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Completions { shell } => {

@@ -105,8 +105,8 @@ fn from_environment() -> Option<String> {
     std::env::var("TIDEGATE_TOKEN").ok()
 }
 
-/// Never says the text.
-fn bearer(token: &str) -> Result<HeaderValue, Usage> {
+/// The header that shows a token. Never says the text.
+pub(crate) fn bearer(token: &str) -> Result<HeaderValue, Usage> {
     let wrong = || Usage("the token is empty or has characters that no token has".to_owned());
     if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err(wrong());
@@ -116,7 +116,8 @@ fn bearer(token: &str) -> Result<HeaderValue, Usage> {
     Ok(value)
 }
 
-fn certificates(file: &Path) -> Result<Vec<Certificate>, Usage> {
+/// The certificates of a PEM file.
+pub(crate) fn certificates(file: &Path) -> Result<Vec<Certificate>, Usage> {
     let wrong = || Usage(format!("{} holds no certificate (PEM)", file.display()));
     let found = Certificate::from_pem_bundle(&read(file)?).map_err(|_| wrong())?;
     if found.is_empty() { Err(wrong()) } else { Ok(found) }
