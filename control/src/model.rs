@@ -22,7 +22,7 @@ pub struct Actor {
     pub subject: String,
     /// The token that was shown.
     pub token_id: Option<String>,
-    /// By which way: `api`, `cli`, `ui`, `sync`, `system`.
+    /// By which way: `api`, `cli`, `ui`, `harden-runner`, `sync`, `system`.
     pub via: String,
 }
 

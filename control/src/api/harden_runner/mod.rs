@@ -58,6 +58,7 @@ pub(super) async fn wire_put_policy(
     Names(named): Names<WireNamed>,
     LargeJson(said): LargeJson<WirePolicyUpdate>,
 ) -> Result<Response, Refused> {
+    let caller = by_wire(caller);
     caller.check_owner(&named.owner)?;
     named.is_meant_by(&said)?;
     let wanted = said.attachments.as_ref();
@@ -113,6 +114,7 @@ pub(super) async fn wire_delete_policy(
     caller: Caller,
     Names(named): Names<WireNamed>,
 ) -> Result<Response, Refused> {
+    let caller = by_wire(caller);
     caller.check_owner(&named.owner)?;
     let policy = named.policy(&state).await?;
     check_scopes(&caller, held(&policy))?;
@@ -133,6 +135,7 @@ pub(super) async fn wire_attach_policy(
     Names(named): Names<WireNamed>,
     LargeJson(said): LargeJson<WireAttachments>,
 ) -> Result<Response, Refused> {
+    let caller = by_wire(caller);
     caller.check_owner(&named.owner)?;
     let wanted = scopes::scopes(&named.owner, &said)?;
     if wanted.is_empty() {
@@ -166,6 +169,7 @@ pub(super) async fn wire_detach_policy(
     caller: Caller,
     Names(named): Names<WireNamed>,
 ) -> Result<Response, Refused> {
+    let caller = by_wire(caller);
     caller.check_owner(&named.owner)?;
     let policy = named.policy(&state).await?;
     check_scopes(&caller, held(&policy))?;
@@ -255,6 +259,12 @@ impl WireNamed {
             ..document::shown(&self.owner, &policy.name, &policy.yaml)?
         })
     }
+}
+
+/// The caller as histories name it: by this way.
+fn by_wire(mut caller: Caller) -> Caller {
+    "harden-runner".clone_into(&mut caller.actor.via);
+    caller
 }
 
 /// The scopes that a policy holds.
