@@ -31,6 +31,7 @@ mod policies;
 mod policy_list;
 pub mod problem;
 mod sets;
+mod simulate;
 mod state;
 mod system;
 mod tokens;

@@ -20,6 +20,7 @@ pub mod model;
 pub mod oidc;
 pub mod plane;
 pub mod server;
+pub mod simulate;
 pub mod store;
 pub mod sync;
 mod throttle;

@@ -10,7 +10,8 @@ use arc_swap::ArcSwap;
 use hashbrown::HashMap;
 use parking_lot::RwLock;
 use tidegate_control_wire::frame::Batch;
-use tidegate_control_wire::mirror::Mirror;
+use tidegate_control_wire::mirror::{Mirror, StaleLayer};
+use tidegate_policy::compile::block::GlobalBlocks;
 use tidegate_policy::effective::{Attached, Generation, PolicySet};
 use tokio::sync::{mpsc, watch};
 
@@ -70,6 +71,18 @@ impl View {
     /// The policies by what they are attached to, for [`PolicySet::facets`].
     pub fn policies(&self) -> Arc<PolicySet> {
         self.attached.load_full()
+    }
+
+    /// The global block list as gateways have it. Compiles what changed since it was asked for last, about a second for a
+    /// million patterns: not to be called where others wait.
+    pub fn block_list(&self) -> GlobalBlocks {
+        let stale = self.mirror.write().take_stale_layers(usize::MAX);
+        let compiled: Vec<_> = stale.into_iter().map(StaleLayer::compile).collect();
+        let mut mirror = self.mirror.write();
+        for layer in compiled {
+            mirror.put_layer(layer);
+        }
+        GlobalBlocks::new(mirror.block_layers())
     }
 
     /// Looks into the mirror. Keep it short: the follower waits.

@@ -92,6 +92,7 @@ pub(super) const RULES: &[Rule] = &[
         &[404, 409, 412, 428],
     ),
     post("/orgs/{owner}/policies/{name}/attachments", WRITERS, &[404, 409]),
+    post("/orgs/{owner}/policies/{name}/simulate", READERS, &[404]),
     get("/orgs/{owner}/endpoint-sets", READERS, &[]),
     get("/orgs/{owner}/endpoint-sets/{name}", READERS, &[404, 406]),
     put("/orgs/{owner}/endpoint-sets/{name}", WRITERS, &[412, 428]),

@@ -56,7 +56,8 @@ pub(super) async fn change_attachments(
     Ok(axum::Json(attachment).into_response())
 }
 
-fn scopes(field: &'static str, texts: &[String]) -> Result<Vec<Scope>, Refused> {
+/// Scopes as people write them.
+pub(super) fn scopes(field: &'static str, texts: &[String]) -> Result<Vec<Scope>, Refused> {
     if texts.len() > MAX_SCOPES {
         return Err(Refused::invalid(
             field,

@@ -23,7 +23,7 @@ use super::access::{PREFIX, RULES, Rule, Who};
 use super::problem::{PROBLEM_JSON, Problem};
 use super::state::ApiState;
 use super::{
-    attachments, block, check, effective, events, harden_runner, jobs, leases, policies, policy_list, sets,
+    attachments, block, check, effective, events, harden_runner, jobs, leases, policies, policy_list, sets, simulate,
     system, tokens, versions,
 };
 
@@ -90,6 +90,7 @@ pub(super) fn routes() -> OpenApiRouter<ApiState> {
             policies::delete_policy
         ))
         .routes(routes!(attachments::change_attachments))
+        .routes(routes!(simulate::simulate_policy))
         .routes(routes!(versions::policy_history))
         .routes(routes!(versions::list_versions))
         .routes(routes!(versions::get_version))
