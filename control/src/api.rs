@@ -14,8 +14,10 @@
 mod access;
 mod attachments;
 mod auth;
+mod baselines;
 mod block;
 mod check;
+mod detections;
 mod documents;
 mod effective;
 mod errors;
@@ -33,6 +35,7 @@ pub mod problem;
 mod sets;
 mod simulate;
 mod state;
+mod suppressions;
 mod system;
 mod tokens;
 mod versions;

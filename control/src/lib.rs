@@ -8,8 +8,8 @@
 //! follows from it), [`plane`] (all of it, running).
 
 pub mod api;
-mod body;
 pub mod baseline;
+mod body;
 mod bootstrap;
 pub mod config;
 pub mod diff;

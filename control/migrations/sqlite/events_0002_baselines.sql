@@ -21,7 +21,7 @@ CREATE TABLE observations (
     at BIGINT NOT NULL,
     PRIMARY KEY (repo, run, endpoint, port, transport, trust, workflow, cluster)
 );
-CREATE INDEX observations_by_endpoint ON observations (owner, endpoint, at);
+CREATE INDEX observations_by_owner ON observations (owner, at);
 CREATE INDEX observations_by_time ON observations (at);
 
 -- Where each scope's baseline stands.

@@ -54,6 +54,10 @@ const fn put(path: &'static str, who: Who, also: &'static [u16]) -> Rule {
     rule(Method::PUT, path, who, also)
 }
 
+const fn patch(path: &'static str, who: Who, also: &'static [u16]) -> Rule {
+    rule(Method::PATCH, path, who, also)
+}
+
 const fn delete(path: &'static str, who: Who, also: &'static [u16]) -> Rule {
     rule(Method::DELETE, path, who, also)
 }
@@ -112,6 +116,13 @@ pub(super) const RULES: &[Rule] = &[
     delete("/global-block/entries/{id}", ADMINS, &[404, 409]),
     get("/events", READERS, &[]),
     get("/events/stream", READERS, &[]),
+    get("/baselines", READERS, &[]),
+    get("/detections", READERS, &[]),
+    get("/detections/{id}", READERS, &[404]),
+    patch("/detections/{id}", WRITERS, &[404]),
+    get("/detection-suppressions", READERS, &[]),
+    post("/detection-suppressions", WRITERS, &[409]),
+    delete("/detection-suppressions/{id}", WRITERS, &[404]),
     get("/gateways", READERS, &[]),
     get("/tokens", ADMINS, &[]),
     post("/tokens", ADMINS, &[]),

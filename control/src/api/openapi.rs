@@ -23,8 +23,8 @@ use super::access::{PREFIX, RULES, Rule, Who};
 use super::problem::{PROBLEM_JSON, Problem};
 use super::state::ApiState;
 use super::{
-    attachments, block, check, effective, events, harden_runner, jobs, leases, policies, policy_list, sets, simulate,
-    system, tokens, versions,
+    attachments, baselines, block, check, detections, effective, events, harden_runner, jobs, leases,
+    policies, policy_list, sets, simulate, suppressions, system, tokens, versions,
 };
 
 /// Name of the way to authenticate.
@@ -36,7 +36,7 @@ const NAMED: &[(&str, &str)] = &[
     ("name", "$response.body#/name"),
 ];
 const ID: &[(&str, &str)] = &[("id", "$response.body#/id")];
-const JOB: &[(&str, &str)] = &[("id", "$response.body#/items/0/id")];
+const FIRST: &[(&str, &str)] = &[("id", "$response.body#/items/0/id")];
 
 /// Where one goes from an answer: operation, status, what it gives, and the operations that take it. For people who
 /// read the document, and for the fuzzer, which follows them.
@@ -68,9 +68,16 @@ const LINKS: &[(&str, &str, Gives, &[&str])] = &[
     ),
     ("put_set", "201", NAMED, &["get_set", "put_set", "delete_set"]),
     ("start_job", "201", ID, &["get_job", "end_job"]),
-    ("list_jobs", "200", JOB, &["get_job", "end_job"]),
+    ("list_jobs", "200", FIRST, &["get_job", "end_job"]),
     ("add_entries", "201", ID, &["remove_entry"]),
     ("create_token", "201", ID, &["revoke_token"]),
+    (
+        "list_detections",
+        "200",
+        FIRST,
+        &["get_detection", "change_detection"],
+    ),
+    ("add_suppression", "201", ID, &["remove_suppression"]),
 ];
 
 /// Parameters with the expressions that give them (OpenAPI, "runtime expressions").
@@ -110,6 +117,14 @@ pub(super) fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(leases::list_leases, leases::clear_source))
         .routes(routes!(block::list_entries, block::add_entries))
         .routes(routes!(block::remove_entry))
+        .routes(routes!(baselines::get_baseline))
+        .routes(routes!(detections::list_detections))
+        .routes(routes!(detections::get_detection, detections::change_detection))
+        .routes(routes!(
+            suppressions::list_suppressions,
+            suppressions::add_suppression
+        ))
+        .routes(routes!(suppressions::remove_suppression))
         .routes(routes!(system::list_gateways))
         .routes(routes!(tokens::list_tokens, tokens::create_token))
         .routes(routes!(tokens::revoke_token))
@@ -200,7 +215,8 @@ fn operation<'a>(api: &'a mut OpenApi, rule: &Rule) -> Option<&'a mut Operation>
         HttpMethod::Put => item.put.as_mut(),
         HttpMethod::Post => item.post.as_mut(),
         HttpMethod::Delete => item.delete.as_mut(),
-        HttpMethod::Head | HttpMethod::Options | HttpMethod::Patch | HttpMethod::Trace => None,
+        HttpMethod::Patch => item.patch.as_mut(),
+        HttpMethod::Head | HttpMethod::Options | HttpMethod::Trace => None,
     }
 }
 
@@ -209,6 +225,7 @@ fn http_method(method: &Method) -> HttpMethod {
         "PUT" => HttpMethod::Put,
         "POST" => HttpMethod::Post,
         "DELETE" => HttpMethod::Delete,
+        "PATCH" => HttpMethod::Patch,
         _ => HttpMethod::Get,
     }
 }

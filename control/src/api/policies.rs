@@ -10,11 +10,12 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::access::PREFIX;
 use super::auth::Caller;
+use super::baselines::{self, FromBaseline};
 use super::documents::{self, Written, check_size, written};
 use super::errors;
 use super::etag::{self, Tag};
 use super::extract::{Names, Params};
-use super::problem::{Code, Refused};
+use super::problem::Refused;
 use super::state::ApiState;
 use crate::model::{Apply, Policy};
 use crate::store::Expected;
@@ -61,27 +62,9 @@ pub(super) struct NewPolicy {
     #[serde(default)]
     #[schema(example = "egress-policy: block\nallowed-endpoints: >\n  github.com:443\n")]
     yaml: Option<String>,
-    /// From what jobs were observed to reach; not part of this program yet.
+    /// From what jobs were seen to reach, instead of `yaml`.
     #[serde(default)]
     from_baseline: Option<FromBaseline>,
-}
-
-/// A baseline to make a policy from.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct FromBaseline {
-    /// Whose jobs.
-    #[serde(rename = "scope")]
-    #[schema(rename = "scope")]
-    _scope: String,
-    /// Observed since.
-    #[serde(default, rename = "since")]
-    #[schema(rename = "since", format = DateTime)]
-    _since: Option<String>,
-    /// Observed in at least so many runs.
-    #[serde(default, rename = "min_runs")]
-    #[schema(rename = "min_runs")]
-    _min_runs: Option<u32>,
 }
 
 /// A change of a policy.
@@ -129,7 +112,8 @@ pub(super) struct Deleted {
 
 /// Makes a policy.
 ///
-/// From JSON, or from the document itself with its name in the query.
+/// From JSON, or from the document itself with its name in the query; or from a baseline, which becomes a document that
+/// says where it comes from.
 #[utoipa::path(post, path = "/orgs/{owner}/policies", tag = "policies", params(Owner, NameBeside),
     request_body(content((NewPolicy = "application/json"), (Value = "application/yaml"))),
     responses((status = 201, body = Policy, headers(("ETag" = String), ("Location" = String)))))]
@@ -143,7 +127,7 @@ pub(super) async fn create_policy(
     caller.check_owner(&owner)?;
     let (name, yaml) = match (written::<NewPolicy>(request).await?, beside.name) {
         (Written::Json(_), Some(_)) => return Err(beside_json("name")),
-        (Written::Json(new), None) => (new.name.clone(), document_of(new)?),
+        (Written::Json(new), None) => (new.name.clone(), document_of(&state, &caller, &owner, new).await?),
         (Written::Yaml(yaml), Some(name)) => (name, yaml),
         (Written::Yaml(_), None) => {
             let detail = "name the policy in the query: ?name=…, or send JSON with `name` and `yaml`";
@@ -173,22 +157,23 @@ fn beside_json(field: &'static str) -> Refused {
     Refused::bad(field, detail)
 }
 
-fn document_of(new: NewPolicy) -> Result<String, Refused> {
+async fn document_of(
+    state: &ApiState,
+    caller: &Caller,
+    owner: &str,
+    new: NewPolicy,
+) -> Result<String, Refused> {
     match (new.yaml, new.from_baseline) {
         (Some(yaml), None) => Ok(yaml),
+        (None, Some(from)) => baselines::document(state, caller, owner, from).await,
         (Some(_), Some(_)) => Err(Refused::invalid(
             "from_baseline",
             "name either `yaml` or `from_baseline`",
         )),
         (None, None) => Err(Refused::invalid(
             "yaml",
-            "missing field `yaml`: the policy's document",
+            "missing field `yaml`: the policy's document; or `from_baseline`: whose jobs show what it allows",
         )),
-        (None, Some(_)) => {
-            let detail = "this version observes no baselines yet; send the document as `yaml`";
-            let refused = Refused::new(StatusCode::UNPROCESSABLE_ENTITY, Code::NotAvailable, detail);
-            Err(refused.field("from_baseline"))
-        }
     }
 }
 

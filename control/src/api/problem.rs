@@ -49,8 +49,6 @@ pub enum Code {
     Invalid,
     /// A policy, endpoint set or block list with errors; `diagnostics` says which and where.
     Document,
-    /// Not part of this program yet.
-    NotAvailable,
     /// Too many wrong tokens from this address.
     RateLimited,
     /// Too much at once.

@@ -79,18 +79,6 @@ async fn warnings_come_with_what_was_written() {
 }
 
 #[tokio::test]
-async fn from_a_baseline_is_not_available_yet_and_says_so() {
-    let bench = Bench::new().await;
-    let asked = json!({"name": "base", "from_baseline": {"scope": "repo:acme/web", "min_runs": 3}});
-    let told = bench
-        .post("/orgs/acme/policies")
-        .json(&asked)
-        .refused(422, "not-available")
-        .await;
-    assert_eq!(told.value()["field"], "from_baseline");
-}
-
-#[tokio::test]
 async fn lists_are_filtered_counted_and_cut_into_pages() {
     let bench = Bench::new().await;
     bench.policy("base", POLICY).await;

@@ -296,16 +296,16 @@ impl Tx<'_> {
         wanted.sort_unstable();
         wanted.dedup();
         for lot in wanted.chunks(LOT) {
-            let mut sql = Sql::new(
-                "SELECT e.*, COALESCE(d.status, '') AS status FROM baseline_endpoints AS e \
-                 LEFT JOIN detections AS d ON d.id = e.detection WHERE (e.scope, e.endpoint) IN (VALUES ",
-            )
-            .once();
+            let mut sql = Sql::new("SELECT e.*, COALESCE(d.status, '') AS status FROM (VALUES ").once();
             for (at, (scope, endpoint)) in lot.iter().enumerate() {
                 sql.push(if at == 0 { "(" } else { ", (" }).text(scope);
                 sql.push(", ").text(endpoint).push(")");
             }
-            sql.push(")");
+            // In this order: see `prior`.
+            sql.push(
+                ") AS w CROSS JOIN baseline_endpoints AS e LEFT JOIN detections AS d ON d.id = e.detection \
+                 WHERE e.scope = w.column1 AND e.endpoint = w.column2",
+            );
             for row in sql.fetch_all(self.connection()).await? {
                 if let (Some((_, ledger)), Some(target)) =
                     (ledgers.0.get_mut(get::<&str>(&row, "scope")?), target(&row)?)

@@ -79,15 +79,15 @@ impl Tx<'_> {
         let all: Vec<Run> = prior.keys().cloned().collect();
         for lot in all.chunks(LOT) {
             let mut sql = Sql::new(
-                "SELECT repo, run, endpoint, port, transport, trust, workflow, cluster FROM observations \
-                 WHERE (repo, run) IN (VALUES ",
+                // Whoever plans is told to begin with the few: SQLite would walk through the table for an IN of pairs.
+                "SELECT o.repo, o.run, o.endpoint, o.port, o.transport, o.trust, o.workflow, o.cluster FROM (VALUES ",
             )
             .once();
             for (at, run) in lot.iter().enumerate() {
                 sql.push(if at == 0 { "(" } else { ", (" }).text(&run.repo);
                 sql.push(", ").text(&run.run).push(")");
             }
-            sql.push(")");
+            sql.push(") AS w CROSS JOIN observations AS o WHERE o.repo = w.column1 AND o.run = w.column2");
             for row in sql.fetch_all(self.connection()).await? {
                 let run = Run {
                     repo: get::<&str>(&row, "repo")?.into(),
