@@ -25,22 +25,23 @@ CREATE TABLE event_losses (
     PRIMARY KEY (day, gateway, lane)
 );
 
--- Raw events, in the order of storing.
+-- Raw events, in the order of storing. No column is ever null; not said, because a constraint that can fail makes SQLite
+-- copy every page that a statement of many rows changes, before it does.
 CREATE TABLE events (
     seq INTEGER PRIMARY KEY AUTOINCREMENT,
-    at BIGINT NOT NULL,
-    id TEXT NOT NULL,
-    gateway TEXT NOT NULL,
-    owner TEXT NOT NULL,
-    repo TEXT NOT NULL,
-    workflow TEXT NOT NULL,
-    job_id TEXT NOT NULL,
-    run_id TEXT NOT NULL,
-    verdict TEXT NOT NULL,
+    at BIGINT,
+    id TEXT,
+    gateway TEXT,
+    owner TEXT,
+    repo TEXT,
+    workflow TEXT,
+    job_id TEXT,
+    run_id TEXT,
+    verdict TEXT,
     -- the name, else the address, that it is about
-    endpoint TEXT NOT NULL,
+    endpoint TEXT,
     -- the event as JSON
-    body TEXT NOT NULL
+    body TEXT
 );
 CREATE INDEX events_by_job ON events (job_id, at);
 CREATE INDEX events_by_repo ON events (repo, at);

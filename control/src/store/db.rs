@@ -314,7 +314,16 @@ impl Db {
         T: Send + 'static,
         F: for<'c> FnOnce(&'c mut Tx<'_>) -> Boxed<'c, Result<T, StoreError>> + Send + 'static,
     {
-        self.writer.write(work).await
+        self.writer.write(1, work).await
+    }
+
+    /// The same where about so many rows are written.
+    pub(super) async fn write_rows<T, F>(&self, rows: usize, work: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: for<'c> FnOnce(&'c mut Tx<'_>) -> Boxed<'c, Result<T, StoreError>> + Send + 'static,
+    {
+        self.writer.write(rows, work).await
     }
 }
 

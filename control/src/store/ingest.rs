@@ -17,7 +17,7 @@ use tidegate_policy::effective::Generation;
 
 use super::read::{get, number};
 use super::rollups::Rollups;
-use super::sql::{Sql, lots};
+use super::sql::{Sql, large_lots};
 use super::{Micros, Store, StoreError, Tx};
 
 /// How far ahead of the store's clock an event may be.
@@ -98,7 +98,9 @@ impl Store {
         entries.dedup_by_key(|(seq, _)| *seq);
         let (gateway, store) = (gateway.to_owned(), self.clone());
         self.events
-            .write(move |tx| Box::pin(async move { tx.ingest(&store, &gateway, &head, entries).await }))
+            .write_rows(entries.len(), move |tx| {
+                Box::pin(async move { tx.ingest(&store, &gateway, &head, entries).await })
+            })
             .await
     }
 }
@@ -204,7 +206,7 @@ impl Tx<'_> {
     ) -> Result<(), StoreError> {
         self.need_days(at).await?;
         let mut rows = events.iter().zip(at).zip(bodies);
-        for lot in lots(events.len()) {
+        for lot in large_lots(events.len()) {
             let mut sql = Sql::new(
                 "INSERT INTO events (at, id, gateway, owner, repo, workflow, job_id, run_id, verdict, endpoint, body) \
                  VALUES ",

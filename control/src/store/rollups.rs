@@ -7,7 +7,7 @@ use compact_str::CompactString;
 use hashbrown::HashMap;
 use tidegate_control_wire::event::EventRecord;
 
-use super::sql::{Sql, lots};
+use super::sql::{Sql, large_lots};
 use super::{Micros, StoreError, Tx};
 
 /// Largest sum that is told apart: what JSON's readers hold exactly. A gateway that says more says nonsense, and must not
@@ -100,7 +100,7 @@ impl Tx<'_> {
     /// Adds sums to what is there.
     pub(super) async fn add_rollups(&mut self, rollups: &Rollups<'_>) -> Result<(), StoreError> {
         let mut rows = rollups.0.iter();
-        for lot in lots(rollups.0.len()) {
+        for lot in large_lots(rollups.0.len()) {
             let mut sql = Sql::new(
                 "INSERT INTO rollups (repo, workflow, day, endpoint, port, kind, verdict, reason, owner, cluster, \
                  verdicts, bytes_up, bytes_down, first_at, last_at) VALUES ",

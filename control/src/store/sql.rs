@@ -10,9 +10,19 @@ use super::StoreError;
 use super::db::Backend;
 
 /// How many rows each statement has that inserts some of `rows`: few shapes, so that each stays prepared.
-pub(super) fn lots(mut rows: usize) -> impl Iterator<Item = usize> {
+pub(super) fn lots(rows: usize) -> impl Iterator<Item = usize> {
+    parted(rows, &[64, 8, 1])
+}
+
+/// The same where rows come by the thousand: each statement of many rows keeps the pages that it changes as they were,
+/// so few large ones are cheaper. For [`Sql::many`] only.
+pub(super) fn large_lots(rows: usize) -> impl Iterator<Item = usize> {
+    parted(rows, &[512, 64, 8, 1])
+}
+
+fn parted(mut rows: usize, sizes: &'static [usize]) -> impl Iterator<Item = usize> {
     std::iter::from_fn(move || {
-        let lot = [64, 8, 1].into_iter().find(|lot| *lot <= rows)?;
+        let lot = sizes.iter().copied().find(|lot| *lot <= rows)?;
         rows -= lot;
         Some(lot)
     })

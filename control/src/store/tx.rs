@@ -1,7 +1,7 @@
 //! One operation's view of the open transaction: its connection, its time, and the two books that every change is
 //! entered in (what gateways have to hear of, and the history).
 
-use sqlx::{AnyConnection, Row};
+use sqlx::{AnyConnection, Executor, Row};
 use tidegate_policy::effective::Generation;
 
 use super::StoreError;
@@ -62,6 +62,12 @@ impl<'c> Tx<'c> {
     /// The connection, for queries.
     pub fn connection(&mut self) -> &mut AnyConnection {
         self.connection
+    }
+
+    /// Says something to the database as it is; when that fails, the transaction is lost.
+    pub(super) async fn execute(&mut self, word: &'static str) -> Result<(), StoreError> {
+        let done = self.connection.execute(word).await;
+        done.map(drop).map_err(StoreError::unavailable)
     }
 
     /// The time of everything that this transaction writes.

@@ -1,7 +1,7 @@
 //! The line of writers: everything that changes the store, one after the other, committed together.
 //!
-//! One task takes what waits and commits it as one transaction, a savepoint an operation: a thousand registrations a
-//! second cost tens of synced commits, not a thousand. An operation is answered after the commit and never before; one
+//! One task takes what waits and commits it as one transaction, a savepoint an operation where there are several: a
+//! thousand registrations a second cost tens of synced commits, not a thousand. An operation is answered after the commit and never before; one
 //! that fails is undone alone, a database that fails undoes all of the batch. SQLite has one writing connection
 //! (`BEGIN IMMEDIATE`, because a read transaction that turns into a writing one ignores the busy timeout);
 //! PostgreSQL's transactions take one advisory lock, so that with several control planes, too, changes are numbered in
@@ -24,6 +24,9 @@ use super::tx::Tx;
 const QUEUE: usize = 4_096;
 /// Operations in one transaction.
 const BATCH: usize = 256;
+/// Rows of one transaction, where there is more than one operation in it. One that is as large stands alone, and needs no
+/// savepoint: with one, SQLite copies each page before it changes it, which costs more than a commit.
+const ROWS: usize = 5_000;
 
 /// A future that may borrow what it was made from.
 pub type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -40,14 +43,16 @@ impl Writer {
         Self(line)
     }
 
-    /// Does `work` in a transaction. Answered after the commit; an error undoes all of it.
-    pub(super) async fn write<T, F>(&self, work: F) -> Result<T, StoreError>
+    /// Does `work`, which writes about so many rows, in a transaction. Answered after the commit; an error undoes all
+    /// of it.
+    pub(super) async fn write<T, F>(&self, rows: usize, work: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
         F: for<'c> FnOnce(&'c mut Tx<'_>) -> Boxed<'c, Result<T, StoreError>> + Send + 'static,
     {
         let (reply, answer) = oneshot::channel();
         let operation = Typed {
+            rows,
             work: Some(work),
             output: None,
             reply,
@@ -64,12 +69,15 @@ impl Writer {
 
 /// An operation that waits for the writer.
 trait Operation: Send {
+    /// About how many rows it writes.
+    fn rows(&self) -> usize;
     fn run<'c>(&'c mut self, tx: &'c mut Tx<'_>) -> Boxed<'c, Result<(), StoreError>>;
     /// Answers: with what `run` gave when the commit went well, else with why not.
     fn answer(self: Box<Self>, committed: Result<(), StoreError>);
 }
 
 struct Typed<T, F> {
+    rows: usize,
     work: Option<F>,
     output: Option<Result<T, StoreError>>,
     reply: oneshot::Sender<Result<T, StoreError>>,
@@ -80,6 +88,10 @@ where
     T: Send,
     F: for<'c> FnOnce(&'c mut Tx<'_>) -> Boxed<'c, Result<T, StoreError>> + Send,
 {
+    fn rows(&self) -> usize {
+        self.rows
+    }
+
     fn run<'c>(&'c mut self, tx: &'c mut Tx<'_>) -> Boxed<'c, Result<(), StoreError>> {
         Box::pin(async move {
             let Some(work) = self.work.take() else {
@@ -122,7 +134,7 @@ pub(super) struct Told {
 }
 
 /// The newest changes of a commit.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Committed {
     newest: Option<Generation>,
     shared: Option<Generation>,
@@ -137,20 +149,40 @@ async fn write(
 ) {
     let mut batch: Vec<Box<dyn Operation>> = Vec::with_capacity(BATCH);
     while waiting.recv_many(&mut batch, BATCH).await > 0 {
-        let outcome = commit(place, &pool, &mut batch).await;
-        if let Ok(committed) = &outcome {
+        while !batch.is_empty() {
+            let mut part: Vec<_> = batch.drain(..together(&batch)).collect();
+            let outcome = commit(place, &pool, &mut part).await;
+            settle(part, outcome, &told);
+        }
+    }
+}
+
+/// How many of the first are committed together: at least one, and no more rows than [`ROWS`].
+fn together(batch: &[Box<dyn Operation>]) -> usize {
+    let mut rows = 0_usize;
+    let fit = batch.iter().take_while(|operation| {
+        rows = rows.saturating_add(operation.rows());
+        rows <= ROWS
+    });
+    fit.count().max(1)
+}
+
+/// Tells everybody of a commit.
+fn settle(part: Vec<Box<dyn Operation>>, outcome: Result<Committed, StoreError>, told: &Told) {
+    match &outcome {
+        Ok(committed) => {
             for (told, newest) in [(&told.shared, committed.shared), (&told.newest, committed.newest)] {
                 if let Some(newest) = newest {
                     advance(told, newest);
                 }
             }
         }
-        if let Err(error) = &outcome {
-            tracing::error!(error = error.chain(), operations = batch.len(), "a commit failed");
+        Err(error) => {
+            tracing::error!(error = error.chain(), operations = part.len(), "a commit failed");
         }
-        for operation in batch.drain(..) {
-            operation.answer(outcome.as_ref().map(drop).map_err(StoreError::copy));
-        }
+    }
+    for operation in part {
+        operation.answer(outcome.as_ref().map(drop).map_err(StoreError::copy));
     }
 }
 
@@ -190,33 +222,36 @@ async fn transaction(
         let lock = sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(half.lock());
         lock.execute(&mut *connection).await.map_err(lost)?;
     }
+    let alone = batch.len() == 1;
     let mut tx = Tx::new(backend, connection);
     for operation in batch.iter_mut() {
-        tx.connection()
-            .execute("SAVEPOINT operation")
-            .await
-            .map_err(lost)?;
+        if !alone {
+            tx.execute("SAVEPOINT operation").await?;
+        }
         // A panic is a fault of one operation; the line of writers must outlive it.
         let done = AssertUnwindSafe(operation.run(&mut tx)).catch_unwind().await;
         match done.unwrap_or(Err(StoreError::Undone)) {
             Ok(()) => tx.keep(),
+            Err(StoreError::Undone) if alone => {
+                tx.execute("ROLLBACK").await?;
+                return Ok(Committed::default());
+            }
             Err(StoreError::Undone) => {
                 tx.undo();
-                tx.connection()
-                    .execute("ROLLBACK TO operation")
-                    .await
-                    .map_err(lost)?;
+                tx.execute("ROLLBACK TO operation").await?;
             }
             Err(error) => return Err(error),
         }
-        tx.connection().execute("RELEASE operation").await.map_err(lost)?;
+        if !alone {
+            tx.execute("RELEASE operation").await?;
+        }
     }
     let committed = Committed {
         newest: tx.kept(),
         shared: tx.shared(),
     };
     let afterwards = tx.take_afterwards();
-    tx.connection().execute("COMMIT").await.map_err(lost)?;
+    tx.execute("COMMIT").await?;
     for work in afterwards {
         if std::panic::catch_unwind(AssertUnwindSafe(work)).is_err() {
             tracing::error!("what follows a commit failed");
