@@ -14,6 +14,7 @@ mod dns;
 mod evasions;
 mod flows;
 mod protocols;
+mod reach;
 mod requests;
 mod rows;
 mod sources;

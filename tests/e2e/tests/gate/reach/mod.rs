@@ -1,0 +1,3 @@
+//! What jobs reach, end to end: events on their way to the store and back to people, and what is made of them.
+
+mod events;
