@@ -9,8 +9,13 @@ use super::*;
 /// What happens next.
 #[derive(Clone, Debug)]
 enum Happens {
-    /// So many events of a job: permits or refusals.
-    Events { job: u8, many: u8, permits: bool },
+    /// So many events of a job, of so many names: permits or refusals.
+    Events {
+        job: u8,
+        many: u8,
+        names: u64,
+        permits: bool,
+    },
     /// A batch is delivered.
     Delivered { lane: Lane, most: u64 },
     /// A batch is stored, and the answer lost.
@@ -29,10 +34,14 @@ fn lane() -> impl Strategy<Value = Lane> {
     prop_oneof![Just(Lane::Refusals), Just(Lane::Permits)]
 }
 
-fn happens() -> impl Strategy<Value = Happens> {
+fn happens(
+    names: impl Strategy<Value = u64> + 'static,
+    permits: impl Strategy<Value = bool> + 'static,
+) -> impl Strategy<Value = Happens> {
     let most = 1..120_u64;
+    let events = (0..4_u8, 1..60_u8, names, permits);
     prop_oneof![
-        12 => (0..4_u8, 1..60_u8, any::<bool>()).prop_map(|(job, many, permits)| Happens::Events { job, many, permits }),
+        12 => events.prop_map(|(job, many, names, permits)| Happens::Events { job, many, names, permits }),
         3 => (lane(), most.clone()).prop_map(|(lane, most)| Happens::Delivered { lane, most }),
         1 => (lane(), most.clone()).prop_map(|(lane, most)| Happens::AnswerLost { lane, most }),
         1 => (lane(), most).prop_map(|(lane, most)| Happens::BatchLost { lane, most }),
@@ -91,13 +100,17 @@ impl World {
 
     fn happen(&mut self, what: &Happens) {
         match *what {
-            Happens::Events { job, many, permits } => {
+            Happens::Events {
+                job,
+                many,
+                names,
+                permits,
+            } => {
                 let verdict = if permits { Verdict::Permit } else { Verdict::Refuse };
                 let events: Vec<_> = (0..many)
                     .map(|_| {
                         self.serial += 1;
-                        // Some say the same as others.
-                        let name = format!("n{}.test", self.serial % 97);
+                        let name = format!("n{}.test", self.serial % names);
                         event(&format!("job_{job}"), &name, verdict)
                     })
                     .collect();
@@ -153,10 +166,13 @@ impl World {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(ProptestConfig::with_cases(20))]
     #[test]
     fn each_verdict_is_stored_once_or_counted_as_dropped(
-        story in proptest::collection::vec(happens(), 1..60),
+        story in proptest::collection::vec(
+            happens(prop_oneof![Just(2_u64), Just(5), Just(1_000)], any::<bool>()),
+            1..60,
+        ),
     ) {
         let mut world = World::new();
         for what in &story {
@@ -169,5 +185,23 @@ proptest! {
         } else {
             prop_assert_eq!(stored + dropped, world.taken);
         }
+    }
+
+    /// Few things are said, again and again: merging makes the room that is needed, but for what the store may have.
+    #[test]
+    fn merging_doubles_nothing_that_the_store_may_have(
+        story in any::<bool>().prop_flat_map(|permits| {
+            proptest::collection::vec(happens(Just(1_u64), Just(permits)), 40..80)
+        }),
+    ) {
+        let mut world = World::new();
+        for what in &story {
+            world.happen(what);
+        }
+        let (stored, dropped) = world.settle();
+        if dropped == 0 {
+            prop_assert_eq!(stored, world.taken);
+        }
+        prop_assert!(stored <= world.taken && stored + dropped >= world.taken);
     }
 }
