@@ -170,11 +170,11 @@ impl RunnerApi {
         match (path.as_slice(), &ask.method) {
             (["v1", "jobs"], &Method::POST) => self.change(ask, Change::Start).await,
             (["v1", "jobs"], _) => Err(Problem::method("POST")),
-            (["v1", "jobs", "current"], &Method::GET) => self.current(ask.source),
+            (["v1", "jobs", "current"], &Method::GET) => self.current(ask.source).await,
             (["v1", "jobs", "current"], _) => Err(Problem::method("GET")),
             (["v1", "jobs", "current", "end"], &Method::POST) => self.change(ask, Change::End).await,
             (["v1", "jobs", "current", "end"], _) => Err(Problem::method("POST")),
-            (["v1", "why"], &Method::GET) => self.why(ask.source, &ask.query),
+            (["v1", "why"], &Method::GET) => self.why(ask.source, &ask.query).await,
             (["v1", "why"], _) => Err(Problem::method("GET")),
             (["v1", "summary.md"], &Method::GET) => self.summary_page(ask.source).await,
             (["v1", "summary.json"], &Method::GET) => self.summary_data(ask.source).await,
@@ -298,9 +298,9 @@ impl RunnerApi {
         Ok(json(StatusCode::OK, &view))
     }
 
-    fn current(&self, source: IpAddr) -> Answer {
+    async fn current(&self, source: IpAddr) -> Answer {
         let now = self.now();
-        let subject = self.leases.lookup(source, now.moment);
+        let subject = self.subject(source).await;
         let Some(job) = subject.job() else {
             return Err(Problem::no_job(source));
         };
@@ -318,7 +318,7 @@ impl RunnerApi {
         Ok(json(StatusCode::OK, &view))
     }
 
-    fn why(&self, source: IpAddr, query: &str) -> Answer {
+    async fn why(&self, source: IpAddr, query: &str) -> Answer {
         let named = query.split('&').find_map(|part| part.strip_prefix("name="));
         let Some(text) = named.map(unescape).filter(|text| !text.is_empty()) else {
             return Err(Problem::invalid("name", "write ?name=NAME[:PORT][/PROTO]"));
@@ -327,7 +327,7 @@ impl RunnerApi {
             return Err(Problem::invalid("name", "it is longer than a name can be"));
         }
         let target = Target::parse(&text).map_err(|error| Problem::invalid("name", &error.to_string()))?;
-        let subject = self.leases.lookup(source, self.clock.now());
+        let subject = self.subject(source).await;
         let view = WhyView {
             source,
             job: subject.job().map(|job| job.id.to_string()),

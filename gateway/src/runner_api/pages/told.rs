@@ -4,10 +4,12 @@
 //! whose machine it still is. Counting is [`crate::tally`]'s, words are [`super::super::why`]'s.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use hyper::{HeaderMap, StatusCode};
 use tidegate_control_wire::summary::JobSummary;
 use tidegate_policy::explain::{Target, explain};
+use tidegate_policy::lease::Neighbour;
 use tidegate_policy::subject::{RunnerKind, Standing, Subject};
 
 use super::{Answer, MAX_TARGET, Page, RunnerApi, json};
@@ -22,7 +24,7 @@ impl RunnerApi {
     pub(crate) async fn summary(&self, source: IpAddr) -> Result<JobSummary, Problem> {
         self.events.settled().await;
         let now = self.clock.now();
-        let subject = self.leases.lookup(source, now);
+        let subject = self.subject(source).await;
         if let Some(job) = subject.job() {
             return Ok(self.tallies.of(&job, source, &subject.rulebook()));
         }
@@ -56,7 +58,7 @@ impl RunnerApi {
     /// The pages for people: `/`, and `/why/NAME[:PORT][/PROTO]`. `None` for any other path.
     pub(crate) async fn told(&self, source: IpAddr, path: &str, headers: &HeaderMap) -> Option<Page> {
         let format = Format::wanted(headers);
-        let subject = self.leases.lookup(source, self.clock.now());
+        let subject = self.subject(source).await;
         let caller = Caller {
             source,
             job: subject.job(),
@@ -76,6 +78,22 @@ impl RunnerApi {
             content_type: format.content_type(),
             body: told.page(format),
         })
+    }
+
+    /// Who a source is judged as, at this moment: one at which no machine was seen yet may be a fresh address of a job's
+    /// machine. That it speaks to us is why the kernel knows by now.
+    pub(super) async fn subject(&self, source: IpAddr) -> Arc<Subject> {
+        let subject = self.leases.lookup(source, self.clock.now());
+        let is_unseen = subject.standing == Standing::Unbound && self.leases.is_unseen(source);
+        if is_unseen && let Seen::Machine(mac) = self.machines.behind(source).await {
+            self.leases.observe_neighbour(&Neighbour {
+                network: subject.network.name.clone(),
+                address: source,
+                mac,
+            });
+            return self.leases.lookup(source, self.clock.now());
+        }
+        subject
     }
 
     async fn explained(&self, subject: &Subject, target: &Target, caller: &Caller) -> Told {
