@@ -56,6 +56,7 @@ fn print(status: &Value) {
             age.map_or_else(|| "never synced".to_owned(), |age| format!("heard {age} s ago"))
         );
     }
+    spool(&status["spool"]);
     section(&status["upstreams"], &["upstream", "state"]);
     section(
         &status["leases"],
@@ -71,6 +72,26 @@ fn print(status: &Value) {
     for problem in status["degraded"].as_array().into_iter().flatten() {
         say!("degraded: {}", text(problem));
     }
+}
+
+/// What waits for the control plane; nothing where there is none.
+fn spool(spool: &Value) {
+    if spool.is_null() {
+        return;
+    }
+    let age = spool["oldest_seconds"].as_u64();
+    say!(
+        "events spooled {} ({} of {} bytes{}), dropped {} refusals and {} permits{}",
+        spool["entries"],
+        spool["bytes"],
+        spool["bound_bytes"],
+        age.map_or_else(String::new, |age| format!(", the oldest {age} s old")),
+        spool["dropped"]["refusals"],
+        spool["dropped"]["permits"],
+        spool["error"]
+            .as_str()
+            .map_or_else(String::new, |error| format!("; last error: {error}"))
+    );
 }
 
 /// One table of objects with these columns; nothing when there are none.

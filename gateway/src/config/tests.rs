@@ -185,3 +185,18 @@ fn a_url_that_would_show_the_token_or_means_nothing_is_refused() {
     let error = control_plane("{url: \"https://control.example\"}").expect_err("no token");
     assert!(error.contains("token-file"), "{error}");
 }
+
+#[test]
+fn the_spool_has_a_bound_that_holds_something() {
+    let spool =
+        |events: &str| parse(&SMALL.replacen("  dns:", &format!("  events: {{{events}}}\n  dns:"), 1));
+    assert_eq!(spool("").expect("parses").spool_bytes, 1 << 30);
+    assert_eq!(spool("spool-bytes: 65536").expect("parses").spool_bytes, 65_536);
+    let error = spool("spool-bytes: 65535").expect_err("too small");
+    assert!(
+        error.contains("gateway.events.spool-bytes") && error.contains("65536 or more"),
+        "{error}"
+    );
+    let error = spool("spool-byte: 65536").expect_err("no such key");
+    assert!(error.contains("spool-byte"), "{error}");
+}

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use super::super::calls::ClaimError;
 use super::super::state::MAX_REFUSED;
 use super::*;
+use crate::events::{Carrier, ShipError};
 
 fn claim() -> Claim {
     let identity = JobIdentity {
@@ -202,4 +203,61 @@ async fn a_lost_connection_is_not_asked_again() {
     scene.away().await;
     assert_eq!(scene.control.claim(&claim()).await, Err(ClaimError::Away));
     assert!(scene.plane.answers.lock().is_empty());
+}
+
+/// What became of a batch that is answered like this.
+async fn shipped(answer: Answer) -> (Result<u64, ShipError>, Asked) {
+    let (mut scene, _line) = connected(vec![answer]).await;
+    let outcome = scene.control.ship(Bytes::from_static(b"{}")).await;
+    (outcome.map(|stored| stored.stored), scene.asked().await)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_of_events_goes_over_the_same_connection() {
+    let (outcome, asked) = shipped(said(200, r#"{"stored":41,"later":"field"}"#)).await;
+    assert_eq!(outcome.unwrap(), 41);
+    assert_eq!(
+        (asked.path.as_str(), asked.authorization.as_deref()),
+        ("/sync/v1/events", Some("Bearer tgg_secret"))
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_what_is_in_a_batch_is_a_reason_to_give_it_up() {
+    for status in [400, 413, 422] {
+        let (outcome, _) = shipped(said(status, r#"{"detail":"no"}"#)).await;
+        let text = format!("{outcome:?}");
+        assert!(
+            matches!(outcome, Err(ShipError::Refused(_))) && text.contains("no"),
+            "{text}"
+        );
+    }
+    for status in [401, 403, 404, 405, 408, 409, 429, 500, 502, 503, 307] {
+        let (outcome, _) = shipped(said(status, "")).await;
+        assert!(
+            matches!(outcome, Err(ShipError::Later(_))),
+            "{status}: {outcome:?}"
+        );
+    }
+    let (outcome, _) = shipped(said(200, "nonsense")).await;
+    assert!(matches!(outcome, Err(ShipError::Later(_))), "{outcome:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_hangs_holds_a_batch_for_seconds_only() {
+    let begun = Instant::now();
+    let (outcome, _) = shipped(Answer::Never).await;
+    assert!(matches!(outcome, Err(ShipError::Later(_))), "{outcome:?}");
+    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn batches_wait_until_control_is_there() {
+    let (line, answer) = line();
+    let scene = Scene::failing(3, vec![answer]);
+    let away = scene.control.ship(Bytes::from_static(b"{}")).await;
+    assert!(matches!(away, Err(ShipError::Later(_))), "{away:?}");
+    line.begin("one", true).await;
+    timeout(LONG, scene.control.reachable()).await.unwrap();
+    assert_eq!(scene.link(), LinkState::Connected);
 }
