@@ -18,7 +18,7 @@ use hyper::header::{
     X_CONTENT_TYPE_OPTIONS,
 };
 use hyper::service::service_fn;
-use hyper::{Request, Response, StatusCode};
+use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use metrics::{Counter, counter};
@@ -230,6 +230,7 @@ fn builder() -> auto::Builder<TokioExecutor> {
 
 async fn respond(api: &Arc<RunnerApi>, source: IpAddr, request: Request<Incoming>) -> Response<Full<Bytes>> {
     let (head, body) = request.into_parts();
+    let bare = head.method == Method::HEAD;
     let answer = match read(body).await {
         Err(problem) => Err(problem),
         Ok(body) => {
@@ -244,7 +245,12 @@ async fn respond(api: &Arc<RunnerApi>, source: IpAddr, request: Request<Incoming
             .await
         }
     };
-    response(answer)
+    let mut response = response(answer);
+    if bare {
+        // A body after HEAD breaks the stream in HTTP/2 (RFC 9110 §9.3.2).
+        *response.body_mut() = Full::default();
+    }
+    response
 }
 
 async fn read(mut body: Incoming) -> Result<Bytes, Problem> {

@@ -34,6 +34,7 @@ struct Gateways<'a> {
     networks: Vec<String>,
     sections: Vec<String>,
     files: Vec<(String, String)>,
+    hosts: Vec<&'static str>,
     second: bool,
 }
 
@@ -64,6 +65,7 @@ impl<'a> FleetBuilder<'a> {
                 networks: Vec::new(),
                 sections: Vec::new(),
                 files: Vec::new(),
+                hosts: Vec::new(),
                 second: false,
             },
         }
@@ -89,6 +91,12 @@ impl<'a> FleetBuilder<'a> {
     /// A key of the `gateway` section, on one line.
     pub fn section(mut self, key: &str) -> Self {
         self.gateways.sections.push(key.to_owned());
+        self
+    }
+
+    /// Each gateway answers these names with its own address, and serves the runner API under them.
+    pub fn hosts(mut self, names: &[&'static str]) -> Self {
+        self.gateways.hosts.extend(names);
         self
     }
 
@@ -164,6 +172,11 @@ impl<'a> Gateways<'a> {
         let builder = networks
             .iter()
             .fold(builder, |builder, keys| builder.network(keys));
+        let builder = if self.hosts.is_empty() {
+            builder
+        } else {
+            builder.hosts(&self.hosts)
+        };
         let sections = self.sections.iter();
         let builder = sections.fold(builder, |builder, key| builder.section(key));
         self.files.iter().fold(builder, |builder, (name, text)| {

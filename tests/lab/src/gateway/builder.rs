@@ -34,6 +34,8 @@ pub struct GatewayBuilder<'a> {
     sections: Vec<String>,
     token: Option<String>,
     runner_api: bool,
+    /// Names under which it serves the runner API besides its own.
+    hosts: Vec<String>,
     up: Option<ControlSection>,
 }
 
@@ -73,6 +75,7 @@ impl<'a> GatewayBuilder<'a> {
             sections: Vec::new(),
             token: None,
             runner_api: false,
+            hosts: Vec::new(),
             up: None,
         }
     }
@@ -152,6 +155,21 @@ impl<'a> GatewayBuilder<'a> {
         self
     }
 
+    /// Answers these names (`gateway.dns.hosts`) with its own addresses on its first network, and serves the runner API under
+    /// them, as for clients that know it by another's name.
+    #[must_use]
+    pub fn hosts(mut self, names: &[&str]) -> Self {
+        let own: Vec<_> = self
+            .addresses()
+            .take(2)
+            .map(|socket| format!("\"{}\"", socket.ip()))
+            .collect();
+        let own = own.join(", ");
+        let hosts: Vec<_> = names.iter().map(|name| format!("{name}: [{own}]")).collect();
+        self.hosts.extend(names.iter().map(|name| (*name).to_owned()));
+        self.dns(&format!("hosts: {{{}}}", hosts.join(", ")))
+    }
+
     /// Runs `tidegate up`, with the control plane in the same process: see [`Gateway::control`]. It listens in the
     /// clear on the loopback of the gateway's machine.
     #[must_use]
@@ -215,7 +233,7 @@ impl<'a> GatewayBuilder<'a> {
         if self.runner_api {
             let addresses: Vec<_> = self.addresses().map(|socket| socket.ip().to_string()).collect();
             let mut names = vec!["tidegate.internal", "runner-api.test"];
-            names.extend(addresses.iter().map(String::as_str));
+            names.extend(addresses.iter().chain(&self.hosts).map(String::as_str));
             self.lab.ca().issue_files(&self.dir, "runner", &names)?;
         }
         Ok(())
