@@ -45,7 +45,9 @@ pub(crate) async fn a_hundred_quiet_runs_make_every_scope_stable(bench: Bench) {
 pub(crate) async fn fourteen_quiet_days_make_it_stable_with_ten_runs(bench: Bench) {
     let watched = Watched::new(bench.open().await);
     let mut old: Vec<_> = (1..=9).map(|run| reach(run, "a.test")).collect();
-    old.iter_mut().for_each(|event| event.time = days_ago(15));
+    for event in &mut old {
+        event.time = days_ago(15);
+    }
     watched.tell(old).await;
     assert_eq!(watched.state("org:acme").await.0, State::Creating);
     watched.runs(10, 1, "a.test").await;
@@ -71,7 +73,7 @@ pub(crate) async fn attempts_jobs_and_repeats_are_one_run(bench: Bench) {
     for (job, attempt) in [("job_a", 1), ("job_b", 1), ("job_c", 2)] {
         let mut event = reach(7, "a.test");
         change(&mut event, |one| {
-            (one.id, one.run_attempt) = (job.into(), attempt)
+            (one.id, one.run_attempt) = (job.into(), attempt);
         });
         told.push(event);
     }
@@ -139,7 +141,7 @@ pub(crate) async fn strangers_add_nothing_and_are_left_out(bench: Bench) {
     // The same repository's own pull requests are its own.
     let mut own = reach(400, "a.test");
     change(&mut own, |job| {
-        (job.event, job.head_repo) = ("pull_request".into(), "acme/web".into())
+        (job.event, job.head_repo) = ("pull_request".into(), "acme/web".into());
     });
     watched.tell(vec![own]).await;
     assert_eq!(watched.state("repo:acme/web").await.1, 102);

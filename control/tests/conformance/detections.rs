@@ -90,7 +90,7 @@ pub(crate) async fn a_rule_of_one_scope_is_not_anothers(bench: Bench) {
     let watched = stable(&bench).await;
     let mut other = reach(300, "b.test");
     change(&mut other, |job| {
-        (job.repo, job.cluster) = ("acme/api".into(), "".into())
+        (job.repo, job.cluster) = ("acme/api".into(), "".into());
     });
     watched.tell(vec![other]).await;
     let one = watched
@@ -339,7 +339,7 @@ pub(crate) async fn a_rule_keeps_what_it_covers_quiet(bench: Bench) {
     // Another repository's are none of its business; nor is anything after it is gone.
     let mut other = refused(300, "x.corp.test");
     change(&mut other, |job| {
-        (job.repo, job.id) = ("acme/api".into(), "job_o".into())
+        (job.repo, job.id) = ("acme/api".into(), "job_o".into());
     });
     watched.tell(vec![other]).await;
     watched

@@ -4,7 +4,8 @@ use jiff::{SignedDuration, Timestamp};
 use tidegate_control::baseline::import::Wanted;
 use tidegate_control::baseline::model::BaselineEndpoint;
 use tidegate_control::baseline::{LeftOut, State};
-use tidegate_control::store::{Candidate, Item, Store};
+use tidegate_control::model::PageRequest;
+use tidegate_control::store::{Candidate, DetectionFilter, Item, Store};
 use tidegate_control_wire::batch::{BatchHead, Lane};
 use tidegate_control_wire::event::EventRecord;
 use tidegate_policy::job::Scope;
@@ -72,7 +73,7 @@ impl Watched {
     pub(crate) async fn detections(&self) -> Vec<(String, String, String, u64)> {
         let page = self
             .store
-            .detections(&Default::default(), &Default::default())
+            .detections(&DetectionFilter::default(), &PageRequest::default())
             .await
             .unwrap();
         let shown = page.items.iter().map(|one| {
@@ -90,7 +91,7 @@ impl Watched {
     pub(crate) async fn detection_of(&self, endpoint: &str) -> String {
         let page = self
             .store
-            .detections(&Default::default(), &Default::default())
+            .detections(&DetectionFilter::default(), &PageRequest::default())
             .await
             .unwrap();
         let mut of = page

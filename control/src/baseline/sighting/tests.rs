@@ -11,11 +11,12 @@ fn event(change: Value) -> EventRecord {
             "cluster": "prod", "event": "push", "assurance": "signed"},
     });
     for (key, value) in change.as_object().unwrap() {
-        match value {
-            Value::Object(inner) => inner
-                .iter()
-                .for_each(|(key, value)| event["job"][key] = value.clone()),
-            value => event[key] = value.clone(),
+        let Some(inner) = value.as_object() else {
+            event[key] = value.clone();
+            continue;
+        };
+        for (key, value) in inner {
+            event["job"][key] = value.clone();
         }
     }
     serde_json::from_value(event).unwrap()

@@ -46,7 +46,7 @@ impl Draft<'_, '_> {
 /// What a batch detects.
 #[derive(Debug, Default)]
 pub(super) struct Drafts<'g, 'e> {
-    drafts: Vec<Draft<'g, 'e>>,
+    new: Vec<Draft<'g, 'e>>,
     places: HashMap<(CompactString, DetectionType, Target), usize>,
     /// What was told of before, and happened again in another run.
     again: HashMap<String, Count>,
@@ -72,7 +72,7 @@ impl Held {
 
 impl<'g, 'e> Drafts<'g, 'e> {
     pub(super) fn is_empty(&self) -> bool {
-        self.drafts.is_empty() && self.again.is_empty()
+        self.new.is_empty() && self.again.is_empty()
     }
 
     /// A job was kept from something.
@@ -115,7 +115,7 @@ impl<'g, 'e> Drafts<'g, 'e> {
             return None;
         }
         let key = (group.job.id.clone(), kind, target.clone());
-        let drafts = &mut self.drafts;
+        let drafts = &mut self.new;
         let place = *self.places.entry(key).or_insert_with(|| {
             drafts.push(Draft {
                 id: new_id("det"),
@@ -127,7 +127,7 @@ impl<'g, 'e> Drafts<'g, 'e> {
             });
             drafts.len() - 1
         });
-        self.drafts.get_mut(place)
+        self.new.get_mut(place)
     }
 }
 
@@ -146,7 +146,7 @@ impl Tx<'_> {
         let (mut settled, mut counts) = (Settled::new(), Counts::default());
         let mut new = Vec::new();
         let now = self.now().timestamp();
-        for draft in &drafts.drafts {
+        for draft in &drafts.new {
             let job = &draft.group.job.id;
             let of_job = held.entry(job.clone()).or_default();
             facts.push(Fact::Detected(job.clone(), draft.kind, draft.target.clone()));
@@ -179,7 +179,7 @@ impl Tx<'_> {
     /// What the jobs of drafts have.
     async fn held(&mut self, drafts: &Drafts<'_, '_>) -> Result<HashMap<CompactString, Held>, StoreError> {
         let jobs: HashSet<&str> = drafts
-            .drafts
+            .new
             .iter()
             .map(|draft| draft.group.job.id.as_str())
             .collect();

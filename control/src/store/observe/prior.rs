@@ -27,10 +27,15 @@ pub(super) struct First {
     pub(super) cluster: bool,
 }
 
+/// What was seen of a run, and how far it is to be believed.
+type Of = (Option<Target>, Trust);
+/// Workflow and cluster.
+type Place = (CompactString, CompactString);
+
 /// What is stored of a run.
 #[derive(Debug, Default)]
 pub(super) struct Sightings {
-    places: HashMap<(Option<Target>, Trust), Vec<(CompactString, CompactString)>>,
+    places: HashMap<Of, Vec<Place>>,
     endpoints: usize,
 }
 
@@ -38,7 +43,7 @@ impl Sightings {
     /// Notes a sighting; `None` when it is stored.
     pub(super) fn note(
         &mut self,
-        of: (Option<Target>, Trust),
+        of: Of,
         (workflow, cluster): (&CompactString, &CompactString),
     ) -> Option<First> {
         let is_endpoint = of.0.is_some();
