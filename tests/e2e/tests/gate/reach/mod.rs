@@ -1,3 +1,4 @@
 //! What jobs reach, end to end: events on their way to the store and back to people, and what is made of them.
 
 mod events;
+mod harden_runner;
