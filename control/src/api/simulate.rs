@@ -26,7 +26,7 @@ use super::problem::Refused;
 use super::state::ApiState;
 use crate::document::unknown_sets;
 use crate::simulate::{Call, Candidate, MAX_CALLS, Read, SimulatedPolicy, Simulation, Tally};
-use crate::store::{RecordOf, RecordedSum, StoreError};
+use crate::store::{RecordOf, RecordedSum};
 
 /// Rows of the record that one simulation looks at.
 const MAX_EVENTS: usize = 200_000;
@@ -34,6 +34,8 @@ const MAX_EVENTS: usize = 200_000;
 const PATIENCE: Duration = Duration::from_secs(12);
 /// What is looked at when nothing is said.
 const SPAN: SignedDuration = SignedDuration::from_hours(7 * 24);
+/// How far ahead of the clock an event may be filed.
+const AHEAD: SignedDuration = SignedDuration::from_mins(10);
 /// Simulations that run at the same time.
 static AT_ONCE: Semaphore = Semaphore::const_new(2);
 
@@ -67,6 +69,8 @@ struct Trial {
     scopes: Vec<Scope>,
     since: Timestamp,
     until: Timestamp,
+    /// Up to where the record is read: a little behind `until` when that is now.
+    read_until: Timestamp,
 }
 
 /// Tries a policy against what was recorded: what it newly permits and refuses, for which jobs, and how complete the record
@@ -96,6 +100,8 @@ pub(super) async fn simulate_policy(
 async fn trial(state: &ApiState, named: Named, request: SimulateRequest) -> Result<Trial, Refused> {
     let Named { owner, name } = named;
     let until = request.until.unwrap_or_else(|| state.now());
+    let ahead = until.checked_add(AHEAD).unwrap_or(Timestamp::MAX);
+    let read_until = request.until.unwrap_or(ahead);
     let since = match request.since {
         Some(since) => since,
         None => until.checked_sub(SPAN).unwrap_or(Timestamp::UNIX_EPOCH),
@@ -149,6 +155,7 @@ async fn trial(state: &ApiState, named: Named, request: SimulateRequest) -> Resu
         scopes,
         since,
         until,
+        read_until,
     })
 }
 
@@ -159,7 +166,7 @@ async fn run(state: &ApiState, trial: Trial) -> Result<Simulation, Refused> {
         version: trial.version,
         mode: candidate.mode(),
     };
-    let wanted = RecordOf::new(&trial.scopes, trial.since, trial.until);
+    let wanted = RecordOf::new(&trial.scopes, trial.since, trial.read_until);
     let (tally, events_since) =
         events(state, &wanted, (trial.since, trial.until), Tally::new(candidate)).await?;
     let (sums, more_sums) = if events_since > trial.since {
@@ -211,12 +218,11 @@ async fn candidate(state: &ApiState, trial: &Trial) -> Result<Candidate, Refused
     }
     let mut sets = HashMap::new();
     for (name, _) in used {
-        let set = match state.store.set(&trial.owner, &name).await {
-            Ok(set) => set,
-            // Deleted since: compiling says so.
-            Err(StoreError::NotFound { .. }) => continue,
-            Err(error) => return Err(errors::of_query(error)),
-        };
+        let set = state
+            .store
+            .set(&trial.owner, &name)
+            .await
+            .map_err(errors::of_query)?;
         if let Some(parsed) = EndpointSet::parse(&set.yaml, &ParseOptions::default()).document {
             sets.insert(name, parsed);
         }

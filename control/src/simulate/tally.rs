@@ -239,7 +239,7 @@ impl Tally {
             until: read.until,
         };
         let (counts, dns, unchanged) = (lists.counts(), lists.dns, lists.unchanged);
-        let [newly_permitted, newly_refused, would_refuse, undecided] = lists.lists.map(List::lines);
+        let [newly_permitted, newly_refused, would_refuse, undecided] = lists.by_outcome.map(List::lines);
         Simulation {
             policy,
             scopes,
@@ -381,7 +381,7 @@ struct Sum {
 #[derive(Debug, Default)]
 struct List(HashMap<Line, Sum>);
 
-/// Which list; their order in [`Lists::lists`].
+/// Which list; their order in [`Lists::by_outcome`].
 #[derive(Clone, Copy)]
 enum Which {
     NewlyPermitted,
@@ -393,7 +393,7 @@ enum Which {
 
 #[derive(Debug, Default)]
 struct Lists {
-    lists: [List; 4],
+    by_outcome: [List; 4],
     unchanged: Unchanged,
     dns: Dns,
 }
@@ -424,7 +424,7 @@ impl Lists {
     }
 
     fn enter(&mut self, call: &Call, seen: &Seen, foreseen: &Foreseen) {
-        let [permitted, refused, would_refuse, undecided] = &mut self.lists;
+        let [permitted, refused, would_refuse, undecided] = &mut self.by_outcome;
         let list = match Which::of(call, foreseen) {
             Which::NewlyPermitted => permitted,
             Which::NewlyRefused => refused,
@@ -446,7 +446,7 @@ impl Lists {
 
     fn counts(&self) -> Counts {
         let [newly_permitted, newly_refused, would_refuse, undecided] =
-            self.lists.each_ref().map(List::counted);
+            self.by_outcome.each_ref().map(List::counted);
         Counts {
             newly_permitted,
             newly_refused,

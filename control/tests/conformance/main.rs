@@ -30,6 +30,7 @@ mod model;
 mod policies;
 mod random;
 mod reader;
+mod recorded;
 mod restart;
 mod sets;
 mod tokens;
@@ -193,6 +194,10 @@ suite! {
         of_two_control_planes_events_are_seen_in_the_order_of_their_numbers
         a_batch_that_two_control_planes_get_at_once_is_stored_once
         a_writer_of_events_keeps_no_registration_waiting
+    }
+    recorded {
+        a_walk_back_meets_each_event_of_its_scopes_once
+        sums_are_of_whole_days_the_newest_first_and_bounded
     }
     ingest_random {
         however_batches_come_each_event_is_stored_once
