@@ -9,6 +9,7 @@ use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use compact_str::CompactString;
 use hyper::HeaderMap;
 use hyper::header::ACCEPT;
 use tidegate_control_wire::summary::{Destination, advice};
@@ -171,7 +172,7 @@ impl Told {
                 let parts = [&who.repo, &who.workflow, &who.job, &who.run_id];
                 let parts: Vec<&str> = parts
                     .into_iter()
-                    .map(|part| part.as_str())
+                    .map(CompactString::as_str)
                     .filter(|part| !part.is_empty())
                     .collect();
                 let assurance = who.assurance.as_str();

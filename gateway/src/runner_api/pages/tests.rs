@@ -60,7 +60,7 @@ impl Api {
             clock,
             counts: Arc::default(),
             reports: EventPipeline::new("gw-1", 1),
-            tallies: Arc::new(crate::tally::Tallies::new("gw-1", None, jiff::Timestamp::now())),
+            tallies: Arc::new(Tallies::new("gw-1", None, Timestamp::now())),
             events: EventPipeline::new("gw-1", 1),
         });
         Self {

@@ -169,6 +169,6 @@ proptest! {
         let harmless = Told { facts: told.facts.iter().map(|(what, _)| (*what, "x".into())).collect(), ..Told::default() };
         let advice = told.advice.len() * 2 + usize::from(told.line.is_some()) * 2;
         prop_assert_eq!(tags(&told.page(Format::Html)), tags(&harmless.page(Format::Html)) + advice);
-        prop_assert!(Told::unclear(&text).page(Format::Html).matches('"').count() % 2 == 0);
+        prop_assert!(Told::unclear(&text).page(Format::Html).matches('"').count().is_multiple_of(2));
     }
 }
