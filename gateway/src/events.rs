@@ -185,21 +185,19 @@ impl Sinks {
     }
 
     fn take(&mut self, events: &Encoded, (reports, lost): (&[ProcessReport], Losses), now: Moment) {
-        let written = self.log.as_mut().map(|log| log.append(events));
-        match (&self.spool, written) {
-            (Some(spool), _) => {
-                if events.len() + reports.len() > 0 || lost.total() > 0 {
-                    spool.append(events, reports, lost, now);
-                }
-                spool.keep(now);
+        if let Some(spool) = &self.spool {
+            // Before the file: what people read there after a kill is also what the control plane gets.
+            if events.len() + reports.len() > 0 || lost.total() > 0 {
+                spool.append(events, reports, lost, now);
             }
+            spool.keep(now);
+        }
+        let Some(log) = &mut self.log else { return };
+        let written = log.append(events);
+        if self.spool.is_none() {
             // The file is all there is.
-            (None, Some(written)) => {
-                counter!("tidegate_events_shipped_total").increment(written as u64);
-                let failed = events.len() - written;
-                counter!("tidegate_events_dropped_total").increment(failed as u64);
-            }
-            (None, None) => {}
+            counter!("tidegate_events_shipped_total").increment(written as u64);
+            counter!("tidegate_events_dropped_total").increment((events.len() - written) as u64);
         }
     }
 
