@@ -93,9 +93,9 @@ pub(super) fn merged(stored: Option<&str>, said: &WirePolicyUpdate) -> Result<St
 fn keys(yaml: &str) -> Result<Mapping, Refused> {
     let unread = || errors::internal("the stored document can't be read");
     let value: Value = serde_yaml::from_str(yaml).map_err(|_| unread())?;
-    let step = match value {
-        Value::Sequence(items) => items.into_iter().next().unwrap_or(Value::Null),
-        other => other,
+    let step = match value.as_sequence().and_then(|items| items.first()) {
+        Some(only) => only.clone(),
+        None => value,
     };
     let Value::Mapping(mut keys) = step else {
         return Err(unread());

@@ -68,7 +68,7 @@ pub(super) async fn wire_put_policy(
     for _ in 0..TRIES {
         let stored = named.stored(&state).await?;
         if let Some(wanted) = &wanted {
-            let held = stored.iter().flat_map(|policy| held(policy));
+            let held = stored.iter().flat_map(held);
             check_scopes(&caller, wanted.iter().cloned().chain(held))?;
         }
         let put = named.put(stored.as_ref(), &said, wanted.clone())?;
@@ -286,13 +286,11 @@ fn text_of(attachments: &WireAttachments) -> String {
 
 /// A refusal in words that whoever reads a client's output can act on.
 fn refused(error: StoreError, text: &str, name: &str) -> Refused {
-    match error {
-        StoreError::Conflict { reason } => {
-            // The wire has no `replace`.
-            let held = reason.split("; ").next().unwrap_or(&reason);
-            let detail = format!("{held}; a scope holds one policy, so detach it there first");
-            Refused::new(StatusCode::CONFLICT, Code::Conflict, detail)
-        }
-        error => wrong(text, name)(error),
+    if let StoreError::Conflict { reason } = &error {
+        // The wire has no `replace`.
+        let held = reason.split("; ").next().unwrap_or(reason);
+        let detail = format!("{held}; a scope holds one policy, so detach it there first");
+        return Refused::new(StatusCode::CONFLICT, Code::Conflict, detail);
     }
+    wrong(text, name)(error)
 }
