@@ -10,11 +10,14 @@ mod filter;
 mod process;
 mod query;
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use sqlx::any::AnyRow;
 use tidegate_control_wire::event::EventRecord;
 use tidegate_policy::effective::Generation;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::pages::Filler;
 use super::read::{bad_cursor, generation, get, json, number};
@@ -29,7 +32,9 @@ pub use filter::{EventFilter, NamePattern};
 /// Rows that are looked at together.
 const WINDOW: i64 = 10_000;
 /// Windows of one request at most.
-const WINDOWS: usize = 20;
+const WINDOWS: i64 = 20;
+/// No request begins another window after this.
+const ENOUGH: Duration = Duration::from_secs(2);
 /// Losses that are told of.
 const MAX_LOSSES: i64 = 100;
 
@@ -111,6 +116,7 @@ impl Store {
         let newest = number(Generation(self.newest_event().await?));
         let mut upto = number(Generation(after));
         let mut filler = Filler::new(&request);
+        let enough = Instant::now() + ENOUGH;
         for _ in 0..WINDOWS {
             // What was forgotten leaves a gap, which is not walked through.
             let Some(first) = self.first_after(upto).await? else {
@@ -128,7 +134,7 @@ impl Store {
                 }
                 None => upto = last,
             }
-            if upto >= newest {
+            if upto >= newest || Instant::now() >= enough {
                 break;
             }
         }
@@ -195,13 +201,14 @@ impl Store {
         question.behind(from);
         let mut filler = Filler::new(request);
         let mut next = None;
+        let enough = Instant::now() + ENOUGH;
         for _ in 0..WINDOWS {
             let edge = self.edge(&question).await?;
             let room = request.size() - filler.len();
             let rows = question.rows(edge, room).fetch_all(self.events.read()).await?;
             let stopped = fill(&mut filler, &rows)?;
             next = stopped.or(edge);
-            if stopped.is_some() || edge.is_none() {
+            if stopped.is_some() || edge.is_none() || Instant::now() >= enough {
                 break;
             }
             question.behind(edge);

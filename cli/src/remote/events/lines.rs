@@ -12,7 +12,7 @@ use crate::remote::client::{CallError, Client};
 const MAX_LINE: usize = 1 << 20;
 /// How long nothing may come. A stream says every few seconds that it is alive; an export looks for long at what it does
 /// not show.
-const SILENCE: Duration = Duration::from_mins(1);
+const SILENCE: Duration = Duration::from_mins(10);
 
 /// An answer's lines.
 pub(super) struct Lines<'c> {

@@ -94,7 +94,7 @@ pub(super) enum Condition {
 
 impl EventFilter {
     /// Everything but times, the job and the repository, which have an index.
-    pub(super) fn conditions(&self) -> Result<Vec<Condition>, StoreError> {
+    pub(super) fn conditions(&self) -> Vec<Condition> {
         let mut all = Vec::new();
         let lower = |text: &Option<String>| text.as_ref().map(|text| text.to_lowercase());
         if !self.owners.is_empty() {
@@ -127,7 +127,7 @@ impl EventFilter {
         ] {
             all.extend(value.map(|value| Condition::Has(format!("\"{key}\":{}", serde_json::json!(value)))));
         }
-        Ok(all)
+        all
     }
 
     /// The job's id and the repository, as they are stored.

@@ -41,7 +41,7 @@ pub(super) struct Question<'f> {
 impl<'f> Question<'f> {
     pub(super) fn new(filter: &'f EventFilter, order: Order) -> Result<Self, StoreError> {
         filter.check()?;
-        let mut conditions = filter.conditions()?;
+        let mut conditions = filter.conditions();
         let index = match filter.indexed() {
             (Some(job), repo) => {
                 conditions.extend(repo.map(|repo| Condition::Equals("repo || ''", repo)));
@@ -70,7 +70,7 @@ impl<'f> Question<'f> {
             return None;
         }
         let mut sql = Sql::new("SELECT at, seq FROM events WHERE ");
-        self.range(&mut sql);
+        self.range(&mut sql, None);
         self.ordered(&mut sql)
             .number(1)
             .push(" OFFSET ")
@@ -81,14 +81,7 @@ impl<'f> Question<'f> {
     /// Asks for the answers up to an edge, one more than so many.
     pub(super) fn rows(&self, edge: Option<Place>, limit: u32) -> Sql {
         let mut sql = Sql::new("SELECT seq, at, body FROM events WHERE ");
-        self.range(&mut sql);
-        if let Some(edge) = edge {
-            sql.push(match self.order {
-                Order::NewestFirst => " AND (at, seq) >= (",
-                Order::OldestFirst => " AND (at, seq) <= (",
-            });
-            place(&mut sql, edge);
-        }
+        self.range(&mut sql, edge);
         for condition in &self.conditions {
             condition.push(&mut sql);
         }
@@ -96,8 +89,8 @@ impl<'f> Question<'f> {
         sql
     }
 
-    /// What the index finds.
-    fn range(&self, sql: &mut Sql) {
+    /// What the index finds, up to an edge.
+    fn range(&self, sql: &mut Sql, edge: Option<Place>) {
         match &self.index {
             Index::Job(job) => {
                 sql.push("job_id = ").text(job).push(" AND ");
@@ -107,26 +100,41 @@ impl<'f> Question<'f> {
             }
             Index::Time => {}
         }
-        // Both ends are named each time: PostgreSQL leaves out the days that lie outside.
-        let mut since = self.filter.since.map_or(i64::MIN, |time| Micros::from(time).0);
-        let mut until = (self.filter.until).map_or(i64::MAX, |time| Micros::from(time).0.saturating_sub(1));
-        match (self.order, self.from) {
-            (Order::NewestFirst, Some(from)) => until = until.min(from.at),
-            (Order::OldestFirst, Some(from)) => since = since.max(from.at),
-            (Order::NewestFirst | Order::OldestFirst, None) => {}
-        }
-        sql.push("at >= ").number(since).push(" AND at <= ").number(until);
+        let (first, last) = self.times(edge);
+        sql.push("at >= ").number(first).push(" AND at <= ").number(last);
+        // Events of one moment are told apart by their numbers.
+        let (behind, upto) = match self.order {
+            Order::NewestFirst => (" AND (at, seq) < (", " AND (at, seq) >= ("),
+            Order::OldestFirst => (" AND (at, seq) > (", " AND (at, seq) <= ("),
+        };
         if let Some(from) = self.from {
-            sql.push(match self.order {
-                Order::NewestFirst => " AND (at, seq) < (",
-                Order::OldestFirst => " AND (at, seq) > (",
-            });
-            place(sql, from);
+            place(sql.push(behind), from);
+        }
+        if let Some(edge) = edge {
+            place(sql.push(upto), edge);
         }
         if let Some(upto) = self.filter.upto {
             // A sum has no index either.
             sql.push(" AND seq + 0 <= ").number(number(Generation(upto)));
         }
+    }
+
+    /// The first and the last time that are looked at. A database takes one bound of each kind to walk along its index, so
+    /// there is one of each, the narrowest; PostgreSQL leaves out the days that lie outside.
+    pub(super) fn times(&self, edge: Option<Place>) -> (i64, i64) {
+        let since = self.filter.since.map_or(i64::MIN, |time| Micros::from(time).0);
+        let until = self
+            .filter
+            .until
+            .map_or(i64::MAX, |time| Micros::from(time).0.saturating_sub(1));
+        let (low, high) = match self.order {
+            Order::NewestFirst => (edge, self.from),
+            Order::OldestFirst => (self.from, edge),
+        };
+        (
+            low.map_or(since, |low| since.max(low.at)),
+            high.map_or(until, |high| until.min(high.at)),
+        )
     }
 
     fn ordered<'s>(&self, sql: &'s mut Sql) -> &'s mut Sql {
@@ -148,7 +156,7 @@ pub(super) fn between(
     let mut sql = Sql::new("SELECT seq, at, body FROM events WHERE seq >= ");
     sql.number(first).push(" AND seq <= ").number(last);
     let (job, repo) = filter.indexed();
-    let mut conditions = filter.conditions()?;
+    let mut conditions = filter.conditions();
     conditions.extend(job.map(|job| Condition::Equals("job_id || ''", job)));
     conditions.extend(repo.map(|repo| Condition::Equals("repo || ''", repo)));
     for condition in &conditions {

@@ -86,7 +86,7 @@ impl Follower {
             id: id.expect("every block says where the stream is"),
             data,
         };
-        self.read = rest.to_owned();
+        self.read = String::from(rest);
         Some(message)
     }
 
