@@ -206,7 +206,8 @@ pub struct AuditEntry {
     /// Who.
     pub actor: Actor,
     /// `policy.created`, `policy.updated`, `policy.attached`, `policy.detached`, `policy.moved` (both at once),
-    /// `policy.deleted`, `set.written`, `set.deleted`, and those of tokens, jobs and the block list.
+    /// `policy.deleted`, `set.written`, `set.deleted`, and those of tokens, jobs, the block list, detections and their
+    /// suppressions.
     pub action: String,
     /// Organization concerned; empty when none is.
     pub owner: String,

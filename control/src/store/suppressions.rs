@@ -90,8 +90,11 @@ impl Store {
         self.db
             .write(move |tx| Box::pin(async move { tx.add_suppression(&made, &actor).await }))
             .await?;
-        self.observing.read_rules().await?;
-        let covered = self.observing.suppress_known().await?;
+        // The rule stands, whatever becomes of this: what is left is looked through beside. By a task, because who asked
+        // may go away meanwhile.
+        let observing = self.observing.clone();
+        let heeding = tokio::spawn(async move { observing.heed_rules().await });
+        let covered = heeding.await.ok().and_then(Result::ok).unwrap_or_default();
         Ok((rule, covered))
     }
 
@@ -102,7 +105,7 @@ impl Store {
         self.db
             .write(move |tx| Box::pin(async move { tx.remove_suppression(&id, &actor).await }))
             .await?;
-        self.observing.read_rules().await.map(drop)
+        self.observing.read_rules().await
     }
 }
 
@@ -274,15 +277,28 @@ impl Tx<'_> {
 }
 
 impl Observing {
-    /// Reads the rules when they are others than before; says whether they were.
-    pub(super) async fn read_rules(&self) -> Result<bool, StoreError> {
+    /// Has the rules as they are, and suppresses what they cover of the detections that are new; how many. What was
+    /// stored while a rule was new, by a control plane that did not know it yet, is found by that one.
+    pub(super) async fn heed_rules(&self) -> Result<u64, StoreError> {
+        self.read_rules().await?;
+        if self.observer.is_swept() {
+            return Ok(0);
+        }
+        let rules = self.observer.rules();
+        let covered = self.suppress_known(&rules).await?;
+        self.observer.swept(&rules.version);
+        Ok(covered)
+    }
+
+    /// Reads the rules when they are others than before.
+    pub(super) async fn read_rules(&self) -> Result<(), StoreError> {
         let row = sqlx::query("SELECT value FROM meta WHERE key = 'suppressions'")
             .fetch_optional(self.policies.read())
             .await?;
         let version = row.map(|row| get::<String>(&row, "value")).transpose()?;
         let version = version.unwrap_or_default();
         if version == self.observer.rules().version {
-            return Ok(false);
+            return Ok(());
         }
         let rows = sqlx::query("SELECT * FROM detection_suppressions ORDER BY id")
             .fetch_all(self.policies.read())
@@ -298,19 +314,17 @@ impl Observing {
             }
         }
         self.observer.set_rules(Rules { version, rules });
-        Ok(true)
+        Ok(())
     }
 
-    /// Suppresses what the rules cover of the detections that are new; how many. In lots: batches of events wait in the
-    /// same line.
-    pub(super) async fn suppress_known(&self) -> Result<u64, StoreError> {
-        let rules = self.observer.rules();
+    /// In lots: batches of events wait in the same line.
+    async fn suppress_known(&self, rules: &std::sync::Arc<Rules>) -> Result<u64, StoreError> {
         if rules.rules.is_empty() {
             return Ok(0);
         }
         let (mut after, mut all) = (String::new(), 0);
         loop {
-            let rules = std::sync::Arc::clone(&rules);
+            let rules = std::sync::Arc::clone(rules);
             let from = after.clone();
             let lot = self
                 .events

@@ -33,6 +33,7 @@ mod reader;
 mod recorded;
 mod restart;
 mod sets;
+mod suppressions;
 mod tokens;
 mod upkeep;
 mod versions;
@@ -242,12 +243,14 @@ suite! {
         what_was_said_is_in_the_audit_log
         a_refusal_is_detected_once_a_job_and_counted
         a_job_has_a_hundred_detections_and_the_last_counts_on
+        detections_are_listed_by_what_is_asked_and_paged
+        hostile_names_are_kept_as_text
+        forks_are_detected_and_unsettle_nothing
+    }
+    suppressions {
         a_rule_keeps_what_it_covers_quiet
         a_rule_with_a_process_covers_what_is_known_of_it
         rules_reach_every_control_plane_and_end_with_their_time
         a_rule_that_makes_no_sense_is_refused_with_its_field
-        detections_are_listed_by_what_is_asked_and_paged
-        hostile_names_are_kept_as_text
-        forks_are_detected_and_unsettle_nothing
     }
 }

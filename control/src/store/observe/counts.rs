@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use super::ledger::count;
 use super::observer::{Count, Counts};
 use super::upkeep::Observing;
 use crate::baseline::Target;
 use crate::baseline::sighting::scopes_of;
+use crate::store::rollups::count;
 use crate::store::sql::{Sql, lots};
 use crate::store::{Micros, StoreError, Tx};
 

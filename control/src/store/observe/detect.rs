@@ -13,6 +13,7 @@ use crate::baseline::detection::{self, MAX_OF_JOB};
 use crate::baseline::rule::Subject;
 use crate::baseline::{DetectionType, Severity, Status, Target};
 use crate::store::read::{get, to_json};
+use crate::store::rollups::count;
 use crate::store::sql::{Sql, lots};
 use crate::store::{Micros, StoreError, Tx};
 
@@ -290,7 +291,7 @@ impl Tx<'_> {
                     i64::from(draft.target.port),
                     Micros::from(group.first).0,
                     Micros::from(group.last).0,
-                    super::ledger::count(group.calls),
+                    count(group.calls),
                     i64::from(rule.is_some()),
                 ] {
                     sql.push(", ").number(number);
@@ -306,14 +307,14 @@ impl Tx<'_> {
 
     /// Adds to detections by their ids.
     async fn add_again(&mut self, again: &HashMap<String, Count>) -> Result<(), StoreError> {
-        for (id, count) in again {
+        for (id, sum) in again {
             sqlx::query(
                 "UPDATE detections SET count = count + $2, \
                  last_at = CASE WHEN last_at < $3 THEN $3 ELSE last_at END WHERE id = $1",
             )
             .bind(id)
-            .bind(super::ledger::count(count.times))
-            .bind(Micros::from(count.last).0)
+            .bind(count(sum.times))
+            .bind(Micros::from(sum.last).0)
             .execute(self.connection())
             .await?;
         }

@@ -153,6 +153,8 @@ pub(in crate::store) struct Observer {
     known: Cache<Fact, (), Size>,
     pending: Mutex<Counts>,
     rules: ArcSwap<Rules>,
+    /// The state of the rules by which what is stored was looked through last.
+    swept: Mutex<Option<String>>,
 }
 
 impl std::fmt::Debug for Observer {
@@ -169,6 +171,7 @@ impl Default for Observer {
             known: Cache::with_weighter(FACTS, BYTES, Size),
             pending: Mutex::default(),
             rules: ArcSwap::default(),
+            swept: Mutex::default(),
         }
     }
 }
@@ -200,6 +203,16 @@ impl Observer {
     /// The rules.
     pub(in crate::store) fn rules(&self) -> Arc<Rules> {
         self.rules.load_full()
+    }
+
+    /// Whether what is stored was looked through by the rules as they are.
+    pub(in crate::store) fn is_swept(&self) -> bool {
+        self.swept.lock().as_deref() == Some(self.rules().version.as_str())
+    }
+
+    /// It was, by the rules of this state.
+    pub(in crate::store) fn swept(&self, version: &str) {
+        *self.swept.lock() = Some(version.to_owned());
     }
 
     /// Other rules are in force.

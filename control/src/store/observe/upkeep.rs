@@ -52,22 +52,13 @@ impl Drop for Upkeep {
 async fn keep(observing: Observing) {
     let mut ticks = tokio::time::interval(UPKEEP);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    // What was stored while a rule was new, by a control plane that did not know it yet, is looked through once.
-    let mut sweep = true;
     loop {
         ticks.tick().await;
         if let Err(error) = observing.flush().await {
             tracing::debug!(error = error.chain(), "counts wait on");
         }
-        match observing.read_rules().await {
-            Ok(changed) => sweep |= changed,
-            Err(error) => tracing::debug!(error = error.chain(), "the suppression rules can't be read"),
-        }
-        if sweep {
-            match observing.suppress_known().await {
-                Ok(_) => sweep = false,
-                Err(error) => tracing::debug!(error = error.chain(), "known detections wait for their rules"),
-            }
+        if let Err(error) = observing.heed_rules().await {
+            tracing::debug!(error = error.chain(), "suppression rules wait to be heeded");
         }
     }
 }
