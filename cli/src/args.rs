@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::doctor::args::Doctor;
 use crate::hook::args::Hook;
-use crate::remote::args::{events, policy, things};
+use crate::remote::args::{events, policy, record, things};
 
 /// Transparent egress gateway for CI runner fleets.
 #[derive(Debug, Parser)]
@@ -33,12 +34,16 @@ pub(crate) enum Command {
     Set(things::Set),
     Job(things::Job),
     Events(events::Events),
+    Baseline(record::Baseline),
+    Simulate(record::Simulate),
+    Detection(record::Detection),
     Lease(things::Lease),
     GlobalBlock(things::GlobalBlock),
     Token(things::Token),
     Audit(things::Audit),
     Import(crate::import::args::Import),
     Hook(Hook),
+    Doctor(Doctor),
     /// Show Tidegate at work in a lab of network namespaces (needs root).
     Demo(Demo),
     /// Print a completion script for a shell.

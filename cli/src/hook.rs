@@ -5,11 +5,11 @@
 //! `install` writes the scripts that the runner wants, with settings that hold for every job of the machine; the runner's
 //! environment holds for one.
 
-pub(crate) mod api;
+mod api;
 pub(crate) mod args;
 mod completed;
 mod env;
-mod install;
+pub(crate) mod install;
 mod job;
 mod lines;
 mod oidc;

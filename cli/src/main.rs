@@ -7,6 +7,7 @@ mod args;
 mod check;
 mod control;
 mod demo;
+mod doctor;
 mod explain;
 mod gateway;
 mod hook;
@@ -42,11 +43,15 @@ fn main() -> ExitCode {
         Command::Set(args) => remote::set(&args),
         Command::Job(args) => remote::job(&args),
         Command::Events(args) => remote::events(&args),
+        Command::Baseline(args) => remote::baseline(&args),
+        Command::Simulate(args) => remote::simulate(&args),
+        Command::Detection(args) => remote::detection(&args),
         Command::Lease(args) => remote::lease(&args),
         Command::GlobalBlock(args) => remote::global_block(&args),
         Command::Token(args) => remote::token(&args),
         Command::Audit(args) => remote::audit(&args),
         Command::Hook(args) => hook::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
         Command::Import(args) => import::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Completions { shell } => {

@@ -1,4 +1,4 @@
-//! The runner API's client, for hooks and for `tidegate doctor`: one request after another, each bounded in time and size.
+//! The runner API's client, for hooks: one request after another, each bounded in time and size.
 //!
 //! Owns what a refusal means for people. It asks the gateway directly, whatever proxy the environment names (a token would
 //! go there), follows no redirect, and believes only the CA it is told.
@@ -6,7 +6,7 @@
 use std::error::Error;
 use std::fmt;
 
-use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, DATE, HeaderValue, RETRY_AFTER};
+use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use reqwest::redirect::Policy;
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode, Url};
 use serde::Deserialize;
@@ -22,7 +22,7 @@ const MAX_ANSWER: usize = 8 << 20;
 const MAX_DETAIL: usize = 600;
 
 /// A client of one runner API.
-pub(crate) struct RunnerApi {
+pub(super) struct RunnerApi {
     http: Client,
     url: Url,
     authorization: Option<HeaderValue>,
@@ -30,16 +30,14 @@ pub(crate) struct RunnerApi {
 
 /// An answer that is no refusal.
 #[derive(Debug)]
-pub(crate) struct Answer {
-    /// The server's clock, as it says it.
-    pub(crate) date: Option<String>,
+pub(super) struct Answer {
     body: Vec<u8>,
     server: String,
 }
 
 /// Why a request did not do what it should.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum CallError {
+pub(super) enum CallError {
     /// No answer came.
     #[error("can't reach the gateway at {server}: {reason}")]
     Unreachable {
@@ -63,10 +61,10 @@ pub(crate) enum CallError {
 
 /// A refusal, with the gateway's own sentence.
 #[derive(Debug)]
-pub(crate) struct Refusal {
-    pub(crate) status: StatusCode,
+pub(super) struct Refusal {
+    pub(super) status: StatusCode,
     /// The kind of refusal; empty when it is none of the gateway's.
-    pub(crate) code: String,
+    pub(super) code: String,
     detail: String,
     /// Seconds to wait before trying again.
     retry_after: Option<u64>,
@@ -82,7 +80,7 @@ impl Error for Refusal {}
 
 impl CallError {
     /// The kind of refusal, if it is one.
-    pub(crate) fn code(&self) -> Option<&str> {
+    pub(super) fn code(&self) -> Option<&str> {
         match self {
             Self::Refused(refusal) => Some(refusal.code.as_str()),
             Self::Unreachable { .. } | Self::Strange { .. } => None,
@@ -145,7 +143,7 @@ struct Problem {
 }
 
 impl RunnerApi {
-    pub(crate) fn new(reach: &Reach) -> Result<Self, Usage> {
+    pub(super) fn new(reach: &Reach) -> Result<Self, Usage> {
         let mut builder = Client::builder()
             .user_agent(concat!("tidegate-hook/", env!("CARGO_PKG_VERSION")))
             .timeout(reach.timeout)
@@ -166,7 +164,7 @@ impl RunnerApi {
     }
 
     /// Asks for a page.
-    pub(crate) async fn get(&self, path: &str) -> Result<Answer, CallError> {
+    pub(super) async fn get(&self, path: &str) -> Result<Answer, CallError> {
         self.send(self.request(Method::GET, path)).await
     }
 
@@ -214,17 +212,13 @@ impl RunnerApi {
         if !response.status().is_success() {
             return Err(CallError::Refused(refusal(&response, &body, &server)));
         }
-        Ok(Answer {
-            date: header(&response, DATE),
-            body,
-            server,
-        })
+        Ok(Answer { body, server })
     }
 }
 
 impl Answer {
     /// The body as it is meant.
-    pub(crate) fn read<T: DeserializeOwned>(&self) -> Result<T, CallError> {
+    pub(super) fn read<T: DeserializeOwned>(&self) -> Result<T, CallError> {
         serde_json::from_slice(&self.body).map_err(|error| CallError::Strange {
             server: self.server.clone(),
             reason: shown(&error.to_string()),

@@ -40,7 +40,7 @@ pub(crate) struct Settings {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) timeout: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) oidc: Option<String>,
+    pub(crate) oidc: Option<String>,
     /// Of job-started.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) on_error: Option<OnError>,
@@ -62,8 +62,6 @@ pub(crate) struct Reach {
     pub(crate) api: Url,
     /// What is trusted instead of the system's CAs.
     pub(crate) ca: Option<Vec<Certificate>>,
-    /// Where they are from.
-    pub(crate) ca_file: Option<PathBuf>,
     /// `Bearer …`.
     pub(super) authorization: Option<HeaderValue>,
     /// How long all of a hook's work may take.
@@ -168,7 +166,6 @@ impl Settings {
         Ok(Reach {
             api: self.api()?,
             ca: self.ca.as_deref().map(certificates).transpose()?,
-            ca_file: self.ca.clone(),
             authorization: token.transpose()?,
             timeout: self.patience()?,
             oidc: self.oidc.clone(),

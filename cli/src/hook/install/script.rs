@@ -16,14 +16,14 @@ pub(super) const LOOKED_AT: u64 = 256;
 
 /// When a hook runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Role {
+pub(crate) enum Role {
     Started,
     Completed,
 }
 
 impl Role {
     /// Both.
-    pub(super) const BOTH: [Self; 2] = [Self::Started, Self::Completed];
+    pub(crate) const BOTH: [Self; 2] = [Self::Started, Self::Completed];
 
     /// The word for it in commands and options.
     pub(super) const fn word(self) -> &'static str {
