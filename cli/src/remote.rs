@@ -1,4 +1,5 @@
-//! The commands that talk to a control plane over its HTTP API: `policy`, `set`, `job`, `events`, `lease`, `global-block`,
+//! The commands that talk to a control plane over its HTTP API: `policy`, `set`, `job`, `events`, `baseline`,
+//! `simulate`, `detection`, `lease`, `global-block`,
 //! `token`, `gateway list` and `audit`.
 //!
 //! Owns asking and showing. What is allowed, what conflicts and what a document means is the control plane's to say; a
@@ -7,7 +8,9 @@
 
 pub(crate) mod args;
 mod audit;
+mod baseline;
 mod client;
+mod detections;
 pub(crate) mod document;
 mod events;
 mod gateways;
@@ -18,6 +21,7 @@ mod publish;
 pub(crate) mod reach;
 mod sets;
 mod show;
+mod simulate;
 mod sync;
 mod tokens;
 mod when;
@@ -44,6 +48,22 @@ pub(crate) fn job(args: &args::things::Job) -> anyhow::Result<ExitCode> {
 /// `tidegate events`.
 pub(crate) fn events(args: &args::events::Events) -> anyhow::Result<ExitCode> {
     block_on(events::run(args))
+}
+
+/// `tidegate baseline`.
+pub(crate) fn baseline(args: &args::record::Baseline) -> anyhow::Result<ExitCode> {
+    block_on(baseline::run(args))
+}
+
+/// `tidegate simulate`.
+pub(crate) fn simulate(args: &args::record::Simulate) -> anyhow::Result<ExitCode> {
+    let client = client::Client::new(&args.remote)?;
+    block_on(simulate::run(&client, &args.trial, args.remote.json))
+}
+
+/// `tidegate detection`.
+pub(crate) fn detection(args: &args::record::Detection) -> anyhow::Result<ExitCode> {
+    block_on(detections::run(args))
 }
 
 /// `tidegate lease`.

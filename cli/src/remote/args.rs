@@ -4,6 +4,7 @@
 
 pub(crate) mod events;
 pub(crate) mod policy;
+pub(crate) mod record;
 pub(crate) mod things;
 
 use std::path::PathBuf;

@@ -262,6 +262,14 @@ impl Call<'_> {
         })
     }
 
+    /// Asks for a text; an answer above 399 is an error.
+    pub(crate) async fn read_text(self) -> Result<String, CallError> {
+        let client = self.client;
+        let mut response = self.respond(ANSWER).await?;
+        let body = read(client, &mut response).await?;
+        String::from_utf8(body).map_err(|_| client.strange("it is not in UTF-8"))
+    }
+
     /// Asks for what is read while it is made, and may have no end; an answer above 399 is an error.
     pub(crate) async fn open(self) -> Result<Response, CallError> {
         let client = self.client;

@@ -12,7 +12,7 @@ use tidegate_control::model::{Apply, Counters, Policy, PolicyMode, PolicyVersion
 use super::args::policy::{Policy as Args, PolicyAction, PolicyApply, PolicyDelete, PolicyList, PolicyShow};
 use super::client::Client;
 use super::publish::{Kind, Publisher};
-use super::{show, sync, when};
+use super::{baseline, show, simulate, sync, when};
 use crate::out::{print, say};
 
 /// What every command about policies needs.
@@ -38,6 +38,8 @@ pub(super) async fn run(args: &Args) -> anyhow::Result<ExitCode> {
         PolicyAction::Rollback(which) => past::rollback(&session, which).await?,
         PolicyAction::Delete(which) => delete(&session, which).await?,
         PolicyAction::Effective(whose) => effective::run(&session, whose).await?,
+        PolicyAction::Create(new) => baseline::create(&session.client, new, session.json).await?,
+        PolicyAction::Simulate(trial) => return simulate::run(&session.client, trial, session.json).await,
         PolicyAction::Sync(directory) => return sync::run(&session.client, directory, session.json).await,
     }
     Ok(ExitCode::SUCCESS)

@@ -18,7 +18,7 @@ use crate::plane::{Plane, Ran, tidegate};
 /// Longest wait for a line or an end.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-fn event(id: &str, seconds_ago: i64, more: &Value) -> Value {
+pub(crate) fn event(id: &str, seconds_ago: i64, more: &Value) -> Value {
     let time = jiff::Timestamp::now() - jiff::SignedDuration::from_secs(seconds_ago);
     let mut event = json!({
         "schema": 1, "time": time.to_string(), "id": id, "gateway": "gw-1", "source": "10.77.1.2",
@@ -33,7 +33,7 @@ fn event(id: &str, seconds_ago: i64, more: &Value) -> Value {
 }
 
 /// Stores events as a gateway's spool would send them.
-fn store(plane: &Plane, events: &[Value]) {
+pub(crate) fn store(plane: &Plane, events: &[Value]) {
     static SPOOLS: AtomicU64 = AtomicU64::new(1);
     let head = BatchHead {
         protocol: PROTOCOL,

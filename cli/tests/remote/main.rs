@@ -10,5 +10,6 @@ mod help;
 mod import;
 mod plane;
 mod policies;
+mod record;
 mod sync;
 mod things;

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 
+use super::record::{PolicyCreate, Trial};
 use super::{Most, Owner, Remote};
 
 /// Policies of the control plane: write, attach, look back, sync from a directory.
@@ -64,6 +65,16 @@ pub(crate) enum PolicyAction {
         tidegate policy effective --repo acme/web --workflow ci.yml\n  \
         tidegate policy effective --repo acme/web --cluster prod")]
     Effective(PolicyEffective),
+    /// Create a policy of what a scope's jobs were seen to reach.
+    #[command(
+        after_help = "Left out is what only forks' pull requests or claimed identities reached, what a single run did, what \
+        a search suffix made, and what nobody looked at yet.\n\nExample:\n  \
+        tidegate policy create web --owner acme --from-baseline repo:acme/web --min-runs 5"
+    )]
+    Create(PolicyCreate),
+    /// Try a policy against what jobs really reached; the same as `tidegate simulate`.
+    #[command(after_help = "Example:\n  tidegate policy simulate web --owner acme --since 30d")]
+    Simulate(Trial),
     /// Make the policies of an owner what the files of a directory say.
     #[command(after_help = SYNC_HELP)]
     Sync(PolicySync),
