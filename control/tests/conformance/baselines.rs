@@ -349,3 +349,34 @@ pub(crate) async fn what_nobody_reached_for_long_is_forgotten(bench: Bench) {
     let seen = watched.look("repo:acme/web").await;
     assert_eq!((seen.baseline.endpoints.len(), seen.baseline.runs), (2, 2));
 }
+
+pub(crate) async fn what_is_known_needs_no_look_at_the_tables(bench: Bench) {
+    let watched = Watched::new(bench.open().await);
+    let mut suffix = reach(1, "a.test.corp.test");
+    (suffix.kind, suffix.verdict) = (Kind::Dns, Verdict::Refuse);
+    suffix.reason = Some("search-suffix".into());
+    let mut refused = reach(1, "b.test");
+    (refused.verdict, refused.reason) = (Verdict::Refuse, Some("not-allowed".into()));
+    let all = vec![reach(1, "a.test"), fork(2, "a.test"), suffix, refused];
+    watched.tell(all.clone()).await;
+    let gone = watched.store.events_db().write(|tx| {
+        Box::pin(async move {
+            sqlx::query("DROP TABLE observations")
+                .execute(tx.connection())
+                .await?;
+            sqlx::query("DROP TABLE baselines")
+                .execute(tx.connection())
+                .await?;
+            sqlx::query("DROP TABLE suffix_names")
+                .execute(tx.connection())
+                .await?;
+            Ok(())
+        })
+    });
+    gone.await.unwrap();
+    watched.tell(all.clone()).await;
+    let new = vec![(100, reach(3, "a.test").into())];
+    let failed = watched.store.ingest("gw-1", crate::ingest::head(), new).await;
+    assert!(failed.is_err(), "only what is known needs none: {failed:?}");
+    assert_eq!(watched.detections().await[0].3, 2, "it is counted all the same");
+}

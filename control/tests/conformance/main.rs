@@ -28,6 +28,7 @@ mod jobs;
 mod leases;
 mod model;
 mod policies;
+mod put;
 mod random;
 mod reader;
 mod recorded;
@@ -101,6 +102,10 @@ suite! {
         the_database_refuses_to_change_the_log
         tampering_below_the_database_breaks_the_chain
         an_entry_never_is_why_an_operation_fails
+    }
+    put {
+        a_policy_is_written_whole_with_its_attachments
+        a_held_scope_leaves_nothing_of_a_whole_write
     }
     attachments {
         a_policy_holds_many_scopes_and_leaves_them_in_one_step
@@ -235,6 +240,7 @@ suite! {
         repeats_are_counted_by_memory_on_every_control_plane
         what_was_undone_is_not_remembered
         what_nobody_reached_for_long_is_forgotten
+        what_is_known_needs_no_look_at_the_tables
     }
     detections {
         a_new_endpoint_of_a_stable_baseline_is_detected_once
