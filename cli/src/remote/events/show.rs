@@ -9,6 +9,7 @@ use std::io::{IsTerminal, Write as _};
 use serde_json::Value;
 use tidegate_control_wire::event::EventRecord;
 use tidegate_control_wire::text::{cut, is_unprintable, printable};
+use tidegate_policy::event::Kind;
 use tidegate_policy::verdict::Verdict;
 
 use crate::remote::when;
@@ -57,15 +58,13 @@ impl Shown {
         if self.json {
             return Row::Json(harmless(&event.to_string()));
         }
-        match serde_json::from_value::<EventRecord>(event.clone()) {
-            Ok(event) => Row::Cells(cells(&event), Some(event.verdict)),
-            // Of a newer control plane: what it is can be seen, how to read it is not known.
-            Err(_) => {
-                let mut cells = [const { String::new() }; COLUMNS];
-                cells[COLUMNS - 1] = cell(&event.to_string());
-                Row::Cells(cells, None)
-            }
+        if let Ok(event) = serde_json::from_value::<EventRecord>(event.clone()) {
+            return Row::Cells(cells(&event), Some(event.verdict));
         }
+        // Of a newer control plane: what it is can be seen, how to read it is not known.
+        let mut cells = [const { String::new() }; COLUMNS];
+        cells[COLUMNS - 1] = cell(&event.to_string());
+        Row::Cells(cells, None)
     }
 
     /// Shows an event that came alone. False when nobody reads any more.
@@ -157,7 +156,6 @@ fn endpoint(event: &EventRecord) -> String {
         (None, Some(std::net::IpAddr::V6(address))) if event.port != 0 => format!("[{address}]"),
         _ => event.endpoint().to_string(),
     };
-    use tidegate_policy::event::Kind;
     match event.kind {
         // A lookup's port is the resolver's.
         Kind::Dns => {
