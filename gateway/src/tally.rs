@@ -34,6 +34,8 @@ const KEPT: Duration = Duration::from_mins(10);
 const MAX_JOBS: usize = 16_384;
 /// Bytes of all tallies together. Beyond it verdicts are counted, and no further destinations listed.
 const MAX_BYTES: usize = 64 << 20;
+/// Events that are counted at once.
+const CHUNK: usize = 256;
 /// Sources of one job that are remembered.
 const MAX_SOURCES: usize = 80;
 
@@ -216,10 +218,13 @@ impl ReportSink for Attributed {
 
 impl Witness for Tallies {
     fn see(&self, events: &[NetworkEvent]) {
-        let mut state = self.state.lock();
-        for event in events {
-            if let Some(record) = &event.job {
-                state.count(record, event);
+        // Who asks for a summary waits for no more than these.
+        for some in events.chunks(CHUNK) {
+            let mut state = self.state.lock();
+            for event in some {
+                if let Some(record) = &event.job {
+                    state.count(record, event);
+                }
             }
         }
     }
@@ -310,13 +315,13 @@ impl State {
         };
         job.record = Arc::clone(record);
         // What joined by link evidence and left again is not the job's any more; a machine once seen stays known.
-        let before = std::mem::take(&mut job.sources);
+        let mut now = HashMap::with_capacity(job.sources.len());
         for (source, mac) in sources.take(MAX_SOURCES) {
-            let known = before.get(&source).copied().flatten();
-            job.sources.insert(source, mac.or(known));
+            let known = job.sources.get(&source).copied().flatten();
+            now.insert(source, mac.or(known));
         }
-        let sources: Vec<IpAddr> = job.sources.keys().copied().collect();
-        for source in sources {
+        job.sources.clone_from(&now);
+        for source in now.into_keys() {
             self.note_at(source, &key);
         }
     }

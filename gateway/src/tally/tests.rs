@@ -213,6 +213,20 @@ fn machines_of_one_configured_range_do_not_read_each_others() {
 }
 
 #[test]
+fn a_job_that_is_known_better_later_is_told_by_what_is_known_and_keeps_its_verdicts() {
+    let (tallies, vague) = (tallies(), declared());
+    tallies.see(&[event(&vague, "10.77.1.2", "a.test")]);
+    let mut known = JobRecord::clone(&vague);
+    known.identity.actor = "octocat".into();
+    let known = Arc::new(known);
+    tallies.see(&[event(&known, "10.77.1.2", "b.test")]);
+    tallies.follow(&[], at(1), Timestamp::UNIX_EPOCH);
+    let left = tallies.left_at(ip("10.77.1.2"), None, at(1)).unwrap();
+    assert_eq!(names(&left), ["a.test", "b.test"]);
+    assert_eq!(left.job.unwrap().actor, "octocat");
+}
+
+#[test]
 fn what_was_lost_before_it_was_seen_is_said_to_the_jobs_of_that_time() {
     let (tallies, one, next) = (tallies(), declared(), declared());
     tallies.lost(3);
