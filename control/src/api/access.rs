@@ -25,8 +25,8 @@ pub(super) enum Who {
     Roles(&'static [Role]),
 }
 
-/// One line of the table: a method, a path (below [`PREFIX`], unless it begins with [`WHOLE`]), who may, and the refusals that the route knows besides
-/// those that follow from its shape (see [`super::openapi`]).
+/// One line of the table: a method, a path (below [`PREFIX`], unless it begins with [`WHOLE`]), who may, and the refusals
+/// that the route knows besides those that follow from its shape (see [`super::openapi`]).
 #[derive(Clone, Debug)]
 pub(super) struct Rule {
     pub(super) method: Method,
