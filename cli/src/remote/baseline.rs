@@ -80,7 +80,7 @@ fn since(taken: Taken) -> Result<Option<Timestamp>, Usage> {
 
 fn baseline(baseline: &Baseline) {
     let row = |one: &BaselineEndpoint| {
-        let left_out: Vec<String> = one.left_out.iter().map(|why| word(why)).collect();
+        let left_out: Vec<String> = one.left_out.iter().map(word).collect();
         [
             show::cell(&one.endpoint),
             format!("{}/{}", one.port, word(&one.transport)),

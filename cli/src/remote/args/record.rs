@@ -199,7 +199,7 @@ pub(crate) enum RuleAction {
     /// Suppress detections of an endpoint, those that are new as well.
     #[command(after_help = "Example:\n  \
         tidegate detection rule add '*.mirror.example' --repo acme/web --reason 'package mirrors'")]
-    Add(RuleAdd),
+    Add(Box<RuleAdd>),
     /// Remove a rule. What it suppressed stays so.
     #[command(after_help = "Example:\n  tidegate detection rule remove sup_01k")]
     Remove {

@@ -4,4 +4,5 @@ mod baselines;
 mod events;
 mod explained;
 mod harden_runner;
+mod simulate;
 mod spool;
