@@ -8,7 +8,7 @@ pub mod aggregate;
 mod encode;
 pub mod log;
 pub mod queue;
-mod spool;
+pub mod spool;
 
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
@@ -26,8 +26,9 @@ use aggregate::Aggregator;
 use encode::Encoded;
 use log::EventLog;
 use queue::{EventQueue, Losses, Taken};
+pub(crate) use spool::Depth;
 pub(crate) use spool::ship::{Carrier, ShipError, Shipper};
-pub(crate) use spool::{DEFAULT_BYTES, Depth, MIN_BYTES, Spool};
+pub use spool::{DEFAULT_BYTES, MIN_BYTES, Spool};
 
 /// Events queued between the data plane and the writer at most: about 16 MiB.
 pub const QUEUE_EVENTS: usize = 32_768;
@@ -98,7 +99,7 @@ impl EventPipeline {
     }
 
     /// Starts the writer's thread. It ends, with everything written, after [`EventPipeline::close`].
-    pub(crate) fn write_to(self: &Arc<Self>, sinks: Sinks, clock: Clock) -> std::io::Result<JoinHandle<()>> {
+    pub fn write_to(self: &Arc<Self>, sinks: Sinks, clock: Clock) -> std::io::Result<JoinHandle<()>> {
         let pipeline = Arc::clone(self);
         if let Some(spool) = &sinks.spool {
             // Set by the first writer; there is no other.
@@ -169,11 +170,11 @@ impl EventPipeline {
 
 /// Where events go. Both are written with the same bytes.
 #[derive(Default)]
-pub(crate) struct Sinks {
+pub struct Sinks {
     /// The file for people and log shippers.
-    pub(crate) log: Option<EventLog>,
+    pub log: Option<EventLog>,
     /// What goes to the control plane.
-    pub(crate) spool: Option<Arc<Spool>>,
+    pub spool: Option<Arc<Spool>>,
 }
 
 impl Sinks {

@@ -41,14 +41,14 @@ use crate::appliance::chain;
 /// Its folder's name in the state directory.
 pub(crate) const FOLDER: &str = "spool";
 /// Bound when the configuration names none, in bytes.
-pub(crate) const DEFAULT_BYTES: u64 = 1 << 30;
+pub const DEFAULT_BYTES: u64 = 1 << 30;
 /// Least bound, in bytes.
-pub(crate) const MIN_BYTES: u64 = 64 << 10;
+pub const MIN_BYTES: u64 = 64 << 10;
 /// Lines are brought to the disk this often, and a folder that could not be opened is tried again.
 const SYNC: Duration = Duration::from_secs(1);
 
 /// The spool.
-pub(crate) struct Spool {
+pub struct Spool {
     folder: PathBuf,
     bound: u64,
     inner: Mutex<Inner>,
@@ -87,7 +87,7 @@ pub(crate) struct Batch {
 
 impl Spool {
     /// A spool in this state directory, of at most `bound` bytes. Nothing is read or written yet.
-    pub(crate) fn new(state_dir: &Path, bound: u64) -> Arc<Self> {
+    pub fn new(state_dir: &Path, bound: u64) -> Arc<Self> {
         Arc::new(Self {
             folder: state_dir.join(FOLDER),
             bound: bound.max(MIN_BYTES),

@@ -7,10 +7,10 @@ use std::net::IpAddr;
 
 use compact_str::CompactString;
 use hashbrown::HashMap;
+use serde::Deserialize;
+use serde_json::value::RawValue;
 use tidegate_control_wire::batch::ProcessReport;
 use tidegate_control_wire::event::{EventRecord, Process};
-use tidegate_policy::event::Kind;
-use tidegate_policy::verdict::{Mode, Verdict};
 
 use super::line::{self, Line, Look, What, facts};
 use super::plan::Parties;
@@ -64,27 +64,63 @@ impl Edited {
     }
 }
 
-/// An entry as it is read for merging.
-#[derive(serde::Deserialize)]
-struct Entry {
-    event: Option<Box<EventRecord>>,
+/// An entry as far as merging has to know it. Every entry of a full spool comes by here: what is only compared stays JSON.
+#[derive(Deserialize)]
+struct Entry<'a> {
+    #[serde(borrow)]
+    event: Option<Event<'a>>,
     report: Option<ProcessReport>,
+}
+
+#[derive(Deserialize)]
+struct Event<'a> {
+    #[serde(borrow)]
+    job: Option<&'a RawValue>,
+    #[serde(borrow)]
+    source: Option<&'a RawValue>,
+    #[serde(borrow)]
+    kind: Option<&'a RawValue>,
+    #[serde(borrow)]
+    name: Option<&'a RawValue>,
+    #[serde(borrow)]
+    qtype: Option<&'a RawValue>,
+    #[serde(borrow)]
+    address: Option<&'a RawValue>,
+    #[serde(borrow)]
+    port: Option<&'a RawValue>,
+    #[serde(borrow)]
+    mode: Option<&'a RawValue>,
+    #[serde(borrow)]
+    verdict: Option<&'a RawValue>,
+    #[serde(borrow)]
+    reason: Option<&'a RawValue>,
+    #[serde(borrow)]
+    rule: Option<&'a RawValue>,
+    #[serde(borrow)]
+    rule_source: Option<&'a RawValue>,
+    #[serde(borrow)]
+    policy: Option<&'a RawValue>,
+    #[serde(borrow)]
+    policy_version: Option<&'a RawValue>,
+    #[serde(default)]
+    bytes_up: u64,
+    #[serde(default)]
+    bytes_down: u64,
+    #[serde(default)]
+    duration_ms: u64,
+    #[serde(default = "one")]
+    count: u64,
+}
+
+const fn one() -> u64 {
+    1
 }
 
 /// Entries with the same are one.
 #[derive(PartialEq, Eq, Hash)]
-enum Key {
-    Event {
-        party: CompactString,
-        kind: Kind,
-        name: Option<CompactString>,
-        qtype: Option<CompactString>,
-        address: Option<IpAddr>,
-        port: u16,
-        verdict: (Mode, Verdict, Option<CompactString>),
-        rule: (Option<CompactString>, Option<CompactString>),
-        policy: (Option<CompactString>, Option<u32>),
-    },
+enum Key<'a> {
+    /// The job (the source where there is none) and what was said of it.
+    Event([Option<&'a str>; 13]),
     Report {
         job: CompactString,
         endpoint: (CompactString, Option<IpAddr>, u16),
@@ -92,8 +128,8 @@ enum Key {
     },
 }
 
-impl Key {
-    fn of(entry: &Entry) -> Option<Self> {
+impl<'a> Key<'a> {
+    fn of(entry: &Entry<'a>) -> Option<Self> {
         match (&entry.event, &entry.report) {
             (Some(event), _) => Some(Self::event(event)),
             (None, Some(report)) => Some(Self::report(report)),
@@ -101,21 +137,23 @@ impl Key {
         }
     }
 
-    fn event(event: &EventRecord) -> Self {
-        Self::Event {
-            party: match &event.job {
-                Some(job) => job.id.clone(),
-                None => compact_str::format_compact!("{}", event.source),
-            },
-            kind: event.kind,
-            name: event.name.clone(),
-            qtype: event.qtype.clone(),
-            address: event.address,
-            port: event.port,
-            verdict: (event.mode, event.verdict, event.reason.clone()),
-            rule: (event.rule.clone(), event.rule_source.clone()),
-            policy: (event.policy.clone(), event.policy_version),
-        }
+    fn event(event: &Event<'a>) -> Self {
+        let of = [
+            event.job.or(event.source),
+            event.kind,
+            event.name,
+            event.qtype,
+            event.address,
+            event.port,
+            event.mode,
+            event.verdict,
+            event.reason,
+            event.rule,
+            event.rule_source,
+            event.policy,
+            event.policy_version,
+        ];
+        Self::Event(of.map(|value| value.map(RawValue::get)))
     }
 
     fn report(report: &ProcessReport) -> Self {
@@ -151,7 +189,7 @@ impl Group {
         }
     }
 
-    fn add(&mut self, at: usize, entry: &Entry) {
+    fn add(&mut self, at: usize, entry: &Entry<'_>) {
         self.last = at;
         self.lines += 1;
         if let Some(event) = &entry.event {
@@ -169,12 +207,12 @@ pub(super) fn merge(text: &[u8], marks: Marks) -> Edited {
     let mut edited = Edited::of(&lines);
     let lines = lines.sound;
     let mut groups: Vec<Group> = Vec::new();
-    let mut known: HashMap<Key, usize> = HashMap::new();
+    let mut known: HashMap<Key<'_>, usize> = HashMap::new();
     // The group of each line; none of those that stay as they are.
     let mut member: Vec<Option<usize>> = Vec::with_capacity(lines.len());
     for (at, line) in lines.iter().enumerate() {
         let entry = (line.seq > marks.tried)
-            .then(|| serde_json::from_slice::<Entry>(line.text).ok())
+            .then(|| serde_json::from_slice::<Entry<'_>>(line.text).ok())
             .flatten();
         member.push(entry.and_then(|entry| {
             let group = *known.entry(Key::of(&entry)?).or_insert_with(|| {
@@ -204,7 +242,12 @@ pub(super) fn merge(text: &[u8], marks: Marks) -> Edited {
 
 /// The last of a group, for all of it. `None` where its line says all: a report.
 fn written(line: &Line<'_>, group: &Group) -> Option<Vec<u8>> {
-    let mut event = serde_json::from_slice::<Entry>(line.text).ok()?.event?;
+    #[derive(Deserialize)]
+    struct Whole {
+        event: Option<EventRecord>,
+    }
+
+    let mut event = serde_json::from_slice::<Whole>(line.text).ok()?.event?;
     event.count = group.count;
     event.bytes_up = group.bytes_up;
     event.bytes_down = group.bytes_down;

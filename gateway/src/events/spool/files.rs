@@ -42,7 +42,7 @@ pub(super) fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Replaces a file, or makes it; a crash leaves either the old bytes or the new.
+/// Replaces a file, or makes it; a crash leaves either the old bytes or the new. Which of them, only [`sync_folder`] says.
 pub(super) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let fresh = path.with_extension("new");
     let written = (|| {
@@ -55,8 +55,7 @@ pub(super) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
         // Half of a file on a full disk would be in the way of the next try.
         let _ = fs::remove_file(&fresh);
     }
-    written?;
-    sync_folder(path)
+    written
 }
 
 /// Removes a file; one that is gone already is as good.
@@ -88,11 +87,9 @@ pub(super) fn set_aside(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-fn sync_folder(path: &Path) -> io::Result<()> {
-    match path.parent() {
-        Some(folder) => File::open(folder)?.sync_all(),
-        None => Ok(()),
-    }
+/// What the folder's files are called is on the disk when this returns.
+pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
 }
 
 #[cfg(test)]

@@ -112,7 +112,8 @@ impl State {
 
     /// On the disk when this returns.
     pub(super) fn write(&self, folder: &Path) -> io::Result<()> {
-        files::replace(&folder.join(FILE), &serde_json::to_vec(self)?)
+        files::replace(&folder.join(FILE), &serde_json::to_vec(self)?)?;
+        files::sync_folder(folder)
     }
 }
 

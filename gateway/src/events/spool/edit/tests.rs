@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use tidegate_control_wire::batch::ProcessReport;
-use tidegate_policy::event::NetworkEvent;
+use tidegate_policy::event::{Kind, NetworkEvent};
 use tidegate_policy::verdict::{Reason, Verdict};
 
 use super::*;
