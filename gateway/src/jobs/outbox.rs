@@ -79,6 +79,8 @@ pub(crate) struct Outbox {
     waiting: Mutex<Waiting>,
     ended: Mutex<Ended>,
     wake: Notify,
+    /// Something was told.
+    progress: Notify,
     depth: Gauge,
     dropped: Counter,
 }
@@ -137,6 +139,7 @@ impl Outbox {
             waiting: Mutex::new(waiting),
             ended: Mutex::default(),
             wake: Notify::new(),
+            progress: Notify::new(),
             depth: gauge!("tidegate_outbox_entries"),
             dropped: counter!("tidegate_outbox_dropped_total"),
         };
@@ -213,6 +216,26 @@ impl Outbox {
         self.waiting.lock().entries.len()
     }
 
+    /// Number of the newest entry that waits.
+    pub(super) fn newest(&self) -> Option<u64> {
+        self.waiting.lock().entries.back().map(|entry| entry.number)
+    }
+
+    /// Waits until control was told of everything up to this number; for ever, while it is away.
+    pub(super) async fn told_up_to(&self, number: u64) {
+        loop {
+            let progress = self.progress.notified();
+            tokio::pin!(progress);
+            // From here on no progress is missed.
+            progress.as_mut().enable();
+            let waits = |entry: &Entry| entry.number <= number;
+            if !self.waiting.lock().entries.front().is_some_and(waits) {
+                return;
+            }
+            progress.await;
+        }
+    }
+
     /// Why the list would not outlive the process.
     pub(crate) fn problem(&self) -> Option<String> {
         self.waiting.lock().broken.clone()
@@ -265,6 +288,8 @@ impl Outbox {
         let mut waiting = self.waiting.lock();
         waiting.done(number);
         self.depth.set(waiting.entries.len() as f64);
+        drop(waiting);
+        self.progress.notify_waiters();
     }
 }
 

@@ -27,6 +27,8 @@ use tidegate_policy::lease::{
     Credential, Lease, LeaseTable, Party, Preview, RegisterError, Registered, Registration,
 };
 
+use tokio::time::timeout;
+
 use super::ask::JobStart;
 use super::asker::{Asker, Now};
 use super::authority::Authority;
@@ -42,6 +44,9 @@ use crate::sync::ClaimError;
 /// days, and an hour for what the runner does before and after. A machine that dies earlier is its provisioner's or the
 /// next job's to end.
 pub(crate) const JOB_LIFETIME: Duration = Duration::from_hours(5 * 24 + 1);
+
+/// How long a claim that was refused for an older one waits for news of that one's end to be told.
+const NEWS: Duration = Duration::from_secs(2);
 
 /// What has to follow when sources have another subject: their flows are judged again.
 pub(crate) type Changed = Arc<dyn Fn(&[IpAddr]) + Send + Sync>;
@@ -234,7 +239,7 @@ impl Registrar {
         let mut request = weighed.request;
         let mut members = Vec::new();
         let there = self.parts.control.is_there();
-        match self.parts.control.claim(&claim).await {
+        match self.claim(&claim).await {
             Ok(Granted {
                 began,
                 members: others,
@@ -278,6 +283,28 @@ impl Registrar {
             fresh: true,
             members,
         })
+    }
+
+    /// Asks control. That an earlier job of the source has ended may still be on its way there, behind other news, while
+    /// its machine begins the next one.
+    async fn claim(&self, claim: &Claim) -> Result<Granted, ClaimError> {
+        let behind = self.outbox.newest();
+        let answer = self.parts.control.claim(claim).await;
+        match (&answer, behind) {
+            (
+                Err(ClaimError::Refused {
+                    code: Refusal::Held, ..
+                }),
+                Some(number),
+            ) => {
+                let told = timeout(NEWS, self.outbox.told_up_to(number)).await;
+                if told.is_ok() {
+                    return self.parts.control.claim(claim).await;
+                }
+                answer
+            }
+            (Ok(_) | Err(_), _) => answer,
+        }
     }
 
     /// Puts a lease in place, with everything that follows from it.

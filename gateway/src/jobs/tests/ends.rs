@@ -1,5 +1,7 @@
 //! Who may end what, and what an ended job can still do.
 
+use std::sync::Arc;
+
 use serde_json::json;
 use tidegate_control_wire::claim::EndedBy;
 use tidegate_control_wire::record::Ending;
@@ -248,4 +250,27 @@ async fn a_lease_that_nobody_ends_expires_and_control_is_told() {
     };
     assert_eq!((id.as_str(), end.by), (&*started.lease.id, EndedBy::Expiry));
     assert_eq!(end.at, at(over).wall);
+}
+
+/// The end of a job is told in the background; its machine's next job must not be refused for it.
+#[tokio::test]
+async fn the_next_job_of_a_machine_waits_for_the_news_of_the_last_ones_end() {
+    let world = World::new(RunnerKind::Persistent);
+    *world.control.strict.lock() = true;
+    let jobs = Arc::clone(&world.jobs);
+    let telling = tokio::spawn(async move { jobs.tell().await });
+    let token = &world.tokens.acme;
+    for run in ["1", "2", "3"] {
+        let started = world
+            .declare("10.77.1.2", token, &body("acme/web", run), 0)
+            .await
+            .unwrap();
+        let ended = world
+            .jobs
+            .end(asker("10.77.1.2"), declared(token), at(1))
+            .await
+            .unwrap();
+        assert_eq!(ended, started.lease.id);
+    }
+    telling.abort();
 }

@@ -93,6 +93,11 @@ pub(crate) struct FakeControl {
     pub(crate) newer: Mutex<Option<Arc<Credentials>>>,
     pub(crate) claims: Mutex<Vec<Claim>>,
     pub(crate) ends: Mutex<Vec<(String, End)>>,
+    /// It grants no source that a job holds which, for all it knows, has not ended, and hears of each end only after it
+    /// has refused a claim because of it.
+    pub(crate) strict: Mutex<bool>,
+    /// Claims that it refused for that.
+    held: Mutex<usize>,
     /// What happens between a claim and its answer.
     pub(crate) meanwhile: Mutex<Option<Meanwhile>>,
     pub(crate) generation: u64,
@@ -119,6 +124,26 @@ impl FakeControl {
 
     pub(crate) fn set(&self, mode: Mode) {
         *self.mode.lock() = mode;
+    }
+
+    /// True when another job that it has not heard the end of holds a source of this one.
+    fn holds(&self, claim: &Claim) -> bool {
+        let (claims, ends) = (self.claims.lock(), self.ends.lock());
+        let gone = |id: &str| {
+            ends.iter().any(|(ended, _)| ended == id)
+                || claims
+                    .iter()
+                    .chain([claim])
+                    .any(|one| one.replaces.iter().any(|old| old == id))
+        };
+        claims.iter().any(|known| {
+            let shared = known
+                .lease
+                .sources
+                .iter()
+                .any(|source| claim.lease.sources.contains(source));
+            shared && known.lease.id != claim.lease.id && !gone(&known.lease.id)
+        })
     }
 
     /// The ids of leases that it was told of, and those that it was told to have ended.
@@ -154,6 +179,13 @@ impl Authority for FakeControl {
     fn claim<'a>(&'a self, claim: &'a Claim) -> Pending<'a, Result<Granted, ClaimError>> {
         Box::pin(async move {
             self.asked().await?;
+            if *self.strict.lock() && self.holds(claim) {
+                *self.held.lock() += 1;
+                return Err(ClaimError::Refused {
+                    code: Refusal::Held,
+                    detail: "a job that has not ended holds the source".into(),
+                });
+            }
             self.claims.lock().push(claim.clone());
             if let Some(meanwhile) = self.meanwhile.lock().take() {
                 meanwhile(claim);
@@ -171,6 +203,9 @@ impl Authority for FakeControl {
     fn end<'a>(&'a self, id: &'a str, end: &'a End) -> Pending<'a, Result<(), ClaimError>> {
         Box::pin(async move {
             self.asked().await?;
+            while *self.strict.lock() && *self.held.lock() <= self.ends.lock().len() {
+                tokio::task::yield_now().await;
+            }
             self.ends.lock().push((id.to_owned(), end.clone()));
             Ok(())
         })
@@ -237,6 +272,8 @@ impl World {
             newer: Mutex::default(),
             claims: Mutex::default(),
             ends: Mutex::default(),
+            strict: Mutex::default(),
+            held: Mutex::default(),
             meanwhile: Mutex::default(),
             generation: 7,
         });
