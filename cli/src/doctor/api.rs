@@ -12,11 +12,12 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use super::certificate::{self, Fault};
 use super::exchange::{Exchange, Seen};
 use super::finding::{Finding, Severity, word};
+use crate::hook::settings::Settings;
 
 const CHECK: &str = "runner-api";
 
 /// An address that does not answer.
-pub(super) fn silent(address: SocketAddr, error: &io::Error) -> Finding {
+pub(super) fn silent(address: SocketAddr, error: io::Error) -> Finding {
     let reason = match error.kind() {
         io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => "nothing came in time".to_owned(),
         io::ErrorKind::ConnectionRefused => "nobody listens there".to_owned(),
@@ -31,6 +32,7 @@ pub(super) fn silent(address: SocketAddr, error: &io::Error) -> Finding {
 pub(super) fn judge(
     address: SocketAddr,
     answer: &Exchange,
+    install: &str,
     is_own: impl Fn(IpAddr) -> bool,
 ) -> Option<Finding> {
     let Some(seen) = &answer.seen else {
@@ -39,7 +41,7 @@ pub(super) fn judge(
             answer.status
         );
         let finding = Finding::new(Severity::Problem, CHECK, address.to_string(), what);
-        return Some(finding.mend("tidegate hook install --runner-api https://tidegate.internal"));
+        return Some(finding.mend(format!("{install} --runner-api https://tidegate.internal")));
     };
     let (source, local) = (seen.source.to_canonical(), answer.local.to_canonical());
     if source == local || is_own(source) {
@@ -72,27 +74,31 @@ pub(super) fn who(seen: &Seen) -> Finding {
     Finding::new(Severity::Note, "job", seen.source.to_string(), what)
 }
 
-/// What is wrong with the certificate, for hooks that trust this CA, or else the system's.
+/// What is wrong with the certificate, for hooks with these settings. `install` is what writes them.
 pub(super) fn certificate(
     chain: &[CertificateDer<'_>],
     host: &str,
-    ca: Option<&Path>,
+    settings: &Settings,
+    install: &str,
     now: Timestamp,
 ) -> Vec<Finding> {
-    let (roots, whose) = roots(ca);
+    let (roots, whose) = roots(settings.ca.as_deref());
     let name = ServerName::try_from(host.to_owned());
     let faults = certificate::judge(chain, Some(&roots), name.as_ref().ok(), now);
-    faults.iter().map(|fault| told(fault, host, &whose)).collect()
+    faults
+        .iter()
+        .map(|fault| told(fault, host, &whose, install))
+        .collect()
 }
 
-fn told(fault: &Fault, host: &str, whose: &str) -> Finding {
+fn told(fault: &Fault, host: &str, whose: &str, install: &str) -> Finding {
     let renew = "systemctl reload tidegate-gateway   # on the gateway, with a new certificate in gateway.runner-api.tls";
     let on = |time: &Option<Timestamp>| time.map_or_else(String::new, |time| format!(", {time}"));
     let (severity, what, mend) = match fault {
         Fault::Unknown => (
             Severity::Problem,
             format!("its certificate is not signed by {whose}, so hooks don't trust it"),
-            "tidegate hook install --ca FILE   # the CA of gateway.runner-api.tls".to_owned(),
+            format!("{install} --ca FILE   # the CA of gateway.runner-api.tls"),
         ),
         Fault::Expired(then) => (
             Severity::Problem,
@@ -113,10 +119,7 @@ fn told(fault: &Fault, host: &str, whose: &str) -> Finding {
             Severity::Problem,
             format!("its certificate is for {}, not for {host}", names.join(", ")),
             match names.iter().find(|name| !name.contains('*')) {
-                Some(name) => format!(
-                    "tidegate hook install --runner-api {}",
-                    word(&format!("https://{name}"))
-                ),
+                Some(name) => format!("{install} --runner-api {}", word(&format!("https://{name}"))),
                 None => renew.to_owned(),
             },
         ),
@@ -169,7 +172,12 @@ mod tests {
 
     fn judged(local: &str, source: Option<&str>) -> Option<Finding> {
         let is_own = |address: IpAddr| address == "10.77.1.20".parse::<IpAddr>().unwrap();
-        judge("10.77.1.1:443".parse().unwrap(), &answer(local, source), is_own)
+        judge(
+            "10.77.1.1:443".parse().unwrap(),
+            &answer(local, source),
+            "install",
+            is_own,
+        )
     }
 
     #[test]
@@ -186,16 +194,19 @@ mod tests {
 
     #[test]
     fn a_ca_that_is_none_trusts_nobody_and_is_named() {
+        let mut settings = Settings::default();
+        settings.ca = Some("/nonexistent/ca.pem".into());
         let found = certificate(
             &[],
             "tidegate.internal",
-            Some(Path::new("/nonexistent/ca.pem")),
+            &settings,
+            "install",
             Timestamp::UNIX_EPOCH,
         );
         assert_eq!(found.len(), 1);
         let (_, whose) = roots(Some(Path::new("/nonexistent/ca.pem")));
-        let told = told(&Fault::Unknown, "tidegate.internal", &whose);
+        let told = told(&Fault::Unknown, "tidegate.internal", &whose, "install");
         assert!(told.what.contains("/nonexistent/ca.pem"), "{told:?}");
-        assert!(told.mend.unwrap().starts_with("tidegate hook install --ca"));
+        assert!(told.mend.unwrap().starts_with("install --ca FILE"));
     }
 }

@@ -10,20 +10,31 @@ use std::path::Path;
 use super::finding::{Finding, Severity, word};
 use crate::hook::install::dotenv;
 use crate::hook::install::script::Role;
-use crate::hook::settings::Settings;
+use crate::hook::settings::{DEFAULT_CONFIG, Settings};
 
-/// What installs them.
-const INSTALL: &str = "tidegate hook install";
+/// Where scripts are when nobody says otherwise.
+const DEFAULT_DIR: &str = "/opt/tidegate/hooks";
+
+/// The command that installs them again, as they are.
+pub(super) fn install(settings: &Settings, config: &Path) -> String {
+    let mut command = "tidegate hook install".to_owned();
+    let dir = settings.hooks.as_deref().unwrap_or(Path::new(DEFAULT_DIR));
+    for (option, path, usual) in [("--config", config, DEFAULT_CONFIG), ("--dir", dir, DEFAULT_DIR)] {
+        if path != Path::new(usual) {
+            command.extend([" ", option, " ", &word(&path.display().to_string())]);
+        }
+    }
+    command
+}
 
 /// What is wrong with the hooks that these settings describe.
 pub(super) fn judge(settings: &Settings, config: &Path, runner: Option<&Path>) -> Vec<Finding> {
+    let again = install(settings, config);
     let Some(dir) = &settings.hooks else {
         let what = "no hooks are installed here: jobs are registered by a provisioner, or not at all";
         let finding = Finding::new(Severity::Note, "hooks", config.display().to_string(), what);
-        return vec![finding.mend(format!("{INSTALL} --token-file FILE --runner-dir DIR"))];
+        return vec![finding.mend(format!("{again} --token-file FILE --runner-dir DIR"))];
     };
-    let again = format!("{INSTALL} --config {}", word(&config.display().to_string()));
-    let again = format!("{again} --dir {}", word(&dir.display().to_string()));
     let mut findings = Vec::new();
     for role in Role::BOTH {
         let path = dir.join(role.file());

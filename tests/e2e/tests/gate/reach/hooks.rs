@@ -69,14 +69,19 @@ impl Hooked<'_> {
 
     async fn run(&self, variable: &str) -> Output {
         let env = fs::read_to_string(self.dir.join(".env")).unwrap();
-        let script = env.lines().find_map(|line| line.strip_prefix(variable)?.strip_prefix('='));
+        let script = env
+            .lines()
+            .find_map(|line| line.strip_prefix(variable)?.strip_prefix('='));
         let summary = self.path("summary.md");
         fs::write(&summary, "").unwrap();
         let event = self.path("event.json");
         let usual = [
             ("GITHUB_REPOSITORY", "acme/web"),
             ("GITHUB_REPOSITORY_OWNER", "acme"),
-            ("GITHUB_WORKFLOW_REF", "acme/web/.github/workflows/ci.yml@refs/heads/main"),
+            (
+                "GITHUB_WORKFLOW_REF",
+                "acme/web/.github/workflows/ci.yml@refs/heads/main",
+            ),
             ("GITHUB_JOB", "build"),
             ("GITHUB_RUN_ID", "1001"),
             ("GITHUB_RUN_ATTEMPT", "1"),
@@ -91,7 +96,15 @@ impl Hooked<'_> {
         let mut line = vec!["env".to_owned(), "-i".to_owned()];
         line.extend(usual.iter().map(|(name, value)| format!("{name}={value}")));
         line.extend(self.given.iter().map(|(name, value)| format!("{name}={value}")));
-        let shell = ["bash", "--noprofile", "--norc", "-e", "-o", "pipefail", script.unwrap()];
+        let shell = [
+            "bash",
+            "--noprofile",
+            "--norc",
+            "-e",
+            "-o",
+            "pipefail",
+            script.unwrap(),
+        ];
         line.extend(shell.map(str::to_owned));
         let line: Vec<&str> = line.iter().map(String::as_str).collect();
         run_on(self.lab, self.runner, &line).await
@@ -139,7 +152,11 @@ async fn a_job_is_registered_judged_told_what_it_reached_and_ended() {
     let job = fleet.current(0).await;
     assert_eq!(
         (&job["head_repo"], &job["workflow"], &job["assurance"]),
-        (&Value::from("mallory/web"), &Value::from("ci.yml"), &Value::from("declared")),
+        (
+            &Value::from("mallory/web"),
+            &Value::from("ci.yml"),
+            &Value::from("declared")
+        ),
         "{job}"
     );
     assert!(log.contains(job["id"].as_str().unwrap()), "{log}");
@@ -153,20 +170,32 @@ async fn a_job_is_registered_judged_told_what_it_reached_and_ended() {
     let output = hooks.completed().await.expect_success();
     let log = output.text();
     let errors: Vec<&str> = log.lines().filter(|line| line.starts_with("::error ")).collect();
-    assert!(errors.iter().any(|line| line.contains("Refused%3A evil.test")), "{log}");
+    assert!(
+        errors.iter().any(|line| line.contains("Refused%3A evil.test")),
+        "{log}"
+    );
     assert!(errors.iter().all(|line| line.contains("Event ")), "{log}");
-    assert!(!log.contains(&fleet.runner) && !output.errors().contains(&fleet.runner), "{output}");
+    assert!(
+        !log.contains(&fleet.runner) && !output.errors().contains(&fleet.runner),
+        "{output}"
+    );
     let page = hooks.summary();
     let (refused, allowed) = (page.find("evil.test"), page.find("allowed.test"));
     assert!(refused.is_some() && refused < allowed, "{page}");
     assert!(page.contains("not-allowed"), "{page}");
     // The lease has ended, and its address is nobody's until another machine has it.
     assert_eq!(fleet.current(0).await["code"], "no-job");
-    assert!(matches!(fetch(&lab, 0, "allowed.test").await, Fetched::Refused(_)));
+    assert!(matches!(
+        fetch(&lab, 0, "allowed.test").await,
+        Fetched::Refused(_)
+    ));
     let again = hooks.started().await;
     assert_eq!(again.code(), Some(1), "{again}");
     let log = again.text();
-    assert!(log.starts_with("::error title=Tidegate::") && log.contains("persistent"), "{log}");
+    assert!(
+        log.starts_with("::error title=Tidegate::") && log.contains("persistent"),
+        "{log}"
+    );
 }
 
 #[tokio::test]
@@ -178,12 +207,21 @@ async fn a_gateway_that_is_gone_fails_a_job_at_its_start_and_not_at_its_end() {
     hooks.started().await.expect_success();
     fleet.gateway().process().signal(Signal::SIGKILL).unwrap();
     wait_until("the gateway to be gone", PATIENCE, async || {
-        if fleet.gateway().process().has_ended() { Ok(()) } else { Err("it runs") }
+        if fleet.gateway().process().has_ended() {
+            Ok(())
+        } else {
+            Err("it runs")
+        }
     })
     .await
     .unwrap();
     let output = hooks.completed().await.expect_success();
-    assert!(output.text().contains("::warning title=Tidegate::the job is not ended"), "{output}");
+    assert!(
+        output
+            .text()
+            .contains("::warning title=Tidegate::the job is not ended"),
+        "{output}"
+    );
     let output = hooks.started().await;
     assert_eq!(output.code(), Some(1), "{output}");
     assert!(output.text().contains("doctor --from-runner"), "{output}");
