@@ -174,35 +174,38 @@ impl Spool {
     }
 
     fn publish(&self, inner: &mut Inner) {
-        let mut depth = self.depth.lock();
-        depth.disk_error.clone_from(&inner.problem);
-        depth.bound = self.bound;
-        depth.dropped = inner.lost;
+        let mut fresh = Depth {
+            bound: self.bound,
+            dropped: inner.lost,
+            disk_error: inner.problem.clone(),
+            ..Depth::default()
+        };
         if let Some(disk) = &mut inner.disk {
-            depth.dropped = disk.dropped;
-            depth.entries = disk.pending();
-            depth.bytes = disk.bytes();
+            fresh.dropped = disk.dropped;
+            fresh.entries = disk.pending();
+            fresh.refusals = disk.lane(Lane::Refusals).pending();
+            fresh.bytes = disk.bytes();
             let times = Lane::ALL.map(|lane| disk.lane_mut(lane).oldest());
-            depth.oldest = times.into_iter().flatten().min();
-            self.spooled.set(depth.bytes as f64);
+            fresh.oldest = times.into_iter().flatten().min();
+            self.spooled.set(fresh.bytes as f64);
         }
+        // Held for a moment only: async threads look at it.
+        let mut depth = self.depth.lock();
+        fresh.ship_error = depth.ship_error.take();
+        *depth = fresh;
     }
 }
 
-/// What [`ship`] asks. All of it waits for the disk.
+/// What [`ship`] asks. Where it is not said, it waits for the disk.
 impl Spool {
     /// Waits until there may be something new in the lane.
     async fn filled(&self, lane: Lane) {
         self.notify(lane).notified().await;
     }
 
-    /// True when nothing of the lane waits.
-    fn is_empty(&self, lane: Lane) -> bool {
-        let inner = self.inner.lock();
-        inner
-            .disk
-            .as_ref()
-            .is_none_or(|disk| disk.lane(lane).pending() == 0)
+    /// True when refusals wait. Waits for nothing.
+    fn has_refusals(&self) -> bool {
+        self.depth.lock().refusals > 0
     }
 
     /// The next batch, of at most so many entries. What is in it stays as it is until it is answered.

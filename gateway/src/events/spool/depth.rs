@@ -10,6 +10,8 @@ use crate::events::queue::Losses;
 pub(crate) struct Depth {
     /// Entries that are not stored.
     pub(crate) entries: u64,
+    /// Those of them that are refusals.
+    pub(crate) refusals: u64,
     /// Bytes of its files.
     pub(crate) bytes: u64,
     /// Bytes at most.

@@ -144,12 +144,12 @@ impl Disk {
 
     /// The next lines to be delivered. Damage in their way is set aside.
     pub(super) fn take(&mut self, lane: Lane, entries: u64) -> io::Result<Option<Piece>> {
-        // Said once a connection: after a kill, what is here may be stored, and must not be merged with what is not.
         if self.lane_mut(lane).begin_sending() {
             self.dirty = true;
+            // Said once a connection: after a kill, what is here may be stored, and must not be merged with what is not. A
+            // full disk does not take it; it is emptied by sending.
             if let Err(error) = self.save() {
-                self.lane_mut(lane).end_sending();
-                return Err(error);
+                tracing::debug!(%error, "the spool's state is not on disk");
             }
         }
         let most = self.batch_bytes();
@@ -179,8 +179,8 @@ impl Disk {
     /// The entry that was taken will never be stored: it goes, counted.
     pub(super) fn skip(&mut self, lane: Lane, upto: u64) -> io::Result<()> {
         self.lose(lane, 1);
-        self.save()?;
-        self.lane_mut(lane).deliver(upto)
+        let saved = self.save();
+        self.lane_mut(lane).deliver(upto).and(saved)
     }
 
     /// Nothing is sent any more.

@@ -135,7 +135,7 @@ impl Shipper {
     /// Refusals go first, but a flood of them does not hold permits back for ever.
     async fn yield_to_refusals(&self) {
         let gone = async {
-            while !self.spool.is_empty(Lane::Refusals) {
+            while self.spool.has_refusals() {
                 sleep(GATHER / 4).await;
             }
         };
