@@ -8,6 +8,7 @@
 mod call;
 mod candidate;
 mod judge;
+mod lists;
 mod report;
 mod tally;
 
