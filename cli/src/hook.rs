@@ -31,13 +31,13 @@ use crate::out::say;
 /// `tidegate hook`.
 pub(crate) fn run(args: &Hook) -> anyhow::Result<ExitCode> {
     match &args.action {
-        HookAction::JobStarted(run) => job_started(run),
-        HookAction::JobCompleted(run) => job_completed(run),
+        HookAction::JobStarted(run) => Ok(job_started(run)),
+        HookAction::JobCompleted(run) => Ok(job_completed(run)),
         HookAction::Install(args) => install::run(args),
     }
 }
 
-fn job_started(run: &Run) -> anyhow::Result<ExitCode> {
+fn job_started(run: &Run) -> ExitCode {
     let given = Given::of_process();
     let mut on_error = run.on_error;
     let done = Settings::read(run.reach.config.as_deref())
@@ -51,13 +51,13 @@ fn job_started(run: &Run) -> anyhow::Result<ExitCode> {
     match done {
         Ok(lines) => {
             print(&lines);
-            Ok(ExitCode::SUCCESS)
+            ExitCode::SUCCESS
         }
-        Err(error) => Ok(failed(&[error], on_error.unwrap_or(OnError::Fail))),
+        Err(error) => failed(&[error], on_error.unwrap_or(OnError::Fail)),
     }
 }
 
-fn job_completed(run: &Run) -> anyhow::Result<ExitCode> {
+fn job_completed(run: &Run) -> ExitCode {
     let given = Given::of_process();
     let done = Settings::read(run.reach.config.as_deref())
         .and_then(|settings| settings.over(&run.reach).reach())
@@ -73,9 +73,9 @@ fn job_completed(run: &Run) -> anyhow::Result<ExitCode> {
         Err(error) => vec![error],
     };
     if errors.is_empty() {
-        return Ok(ExitCode::SUCCESS);
+        return ExitCode::SUCCESS;
     }
-    Ok(failed(&errors, on_error))
+    failed(&errors, on_error)
 }
 
 fn print(lines: &[String]) {

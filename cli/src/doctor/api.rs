@@ -18,10 +18,12 @@ const CHECK: &str = "runner-api";
 
 /// An address that does not answer.
 pub(super) fn silent(address: SocketAddr, error: io::Error) -> Finding {
-    let reason = match error.kind() {
-        io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => "nothing came in time".to_owned(),
-        io::ErrorKind::ConnectionRefused => "nobody listens there".to_owned(),
-        _ => error.to_string(),
+    let reason = if matches!(error.kind(), io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock) {
+        "nothing came in time".to_owned()
+    } else if error.kind() == io::ErrorKind::ConnectionRefused {
+        "nobody listens there".to_owned()
+    } else {
+        error.to_string()
     };
     let what = format!("it does not answer: {reason}");
     Finding::new(Severity::Problem, CHECK, address.to_string(), what)

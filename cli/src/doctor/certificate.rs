@@ -63,31 +63,32 @@ pub(super) fn judge(
             }
         }
     }
-    let wrong = name.and_then(|name| verify_server_name(&leaf, name).err());
-    if let Some(error) = wrong {
-        faults.push(match error {
-            Error::InvalidCertificate(CertificateError::NotValidForNameContext { presented, .. }) => {
-                Fault::Names(presented.iter().map(|name| plain_name(name)).collect())
-            }
-            _ => Fault::Names(Vec::new()),
-        });
+    if let Some(error) = name.and_then(|name| verify_server_name(&leaf, name).err()) {
+        let mut names = Vec::new();
+        if let Error::InvalidCertificate(CertificateError::NotValidForNameContext { presented, .. }) = error {
+            names.extend(presented.iter().map(|name| plain_name(name)));
+        }
+        faults.push(Fault::Names(names));
     }
     faults
 }
 
 /// What an error says of times; `None` for one that does not.
 fn time_of(error: Error) -> Option<Fault> {
-    let stamp = |time: UnixTime| Timestamp::from_second(time.as_secs() as i64).ok();
-    match error {
-        Error::InvalidCertificate(CertificateError::ExpiredContext { not_after, .. }) => {
-            Some(Fault::Expired(stamp(not_after)))
-        }
-        Error::InvalidCertificate(CertificateError::Expired) => Some(Fault::Expired(None)),
-        Error::InvalidCertificate(
-            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. },
-        ) => Some(Fault::NotYet),
-        _ => None,
+    use CertificateError::{Expired, ExpiredContext, NotValidYet, NotValidYetContext};
+    let Error::InvalidCertificate(error) = error else {
+        return None;
+    };
+    if let ExpiredContext { not_after, .. } = error {
+        let second = i64::try_from(not_after.as_secs()).ok();
+        return Some(Fault::Expired(
+            second.and_then(|at| Timestamp::from_second(at).ok()),
+        ));
     }
+    if matches!(error, NotValidYet | NotValidYetContext { .. }) {
+        return Some(Fault::NotYet);
+    }
+    (error == Expired).then_some(Fault::Expired(None))
 }
 
 /// webpki shows names as `DnsName("a.test")`.
@@ -128,7 +129,12 @@ mod tests {
 
     fn faults(made: &Made, roots: Option<&RootCertStore>, name: &'static str, now: &str) -> Vec<Fault> {
         let name = ServerName::try_from(name).unwrap();
-        judge(&[made.leaf.clone()], roots, Some(&name), now.parse().unwrap())
+        judge(
+            std::slice::from_ref(&made.leaf),
+            roots,
+            Some(&name),
+            now.parse().unwrap(),
+        )
     }
 
     #[test]

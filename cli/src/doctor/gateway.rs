@@ -52,15 +52,14 @@ pub(super) async fn examine(config: &GatewayConfig, file: &Path) -> Vec<Finding>
     let routes = host::routes();
     findings.extend(ways(&routes, &runners));
     findings.extend(upstream_path(config, &routes));
-    match &config.runner_api {
-        Some(api) => findings.extend(certificate(api, Timestamp::now())),
-        None => {
-            let what = "no runner API is configured, so hooks, summaries and tidegate.internal don't work";
-            let finding = Finding::new(Severity::Warning, "runner-api", file.display().to_string(), what);
-            let lines =
-                "gateway.runner-api: {listen: [\"ADDRESS:443\"], tls: {cert: runner.pem, key: runner.key}}";
-            findings.push(finding.mend(format!("add {lines}")));
-        }
+    if let Some(api) = &config.runner_api {
+        findings.extend(certificate(api, Timestamp::now()));
+    } else {
+        let what = "no runner API is configured, so hooks, summaries and tidegate.internal don't work";
+        let finding = Finding::new(Severity::Warning, "runner-api", file.display().to_string(), what);
+        let lines =
+            "gateway.runner-api: {listen: [\"ADDRESS:443\"], tls: {cert: runner.pem, key: runner.key}}";
+        findings.push(finding.mend(format!("add {lines}")));
     }
     findings
 }

@@ -130,10 +130,15 @@ fn read(bytes: &[u8], id: u16) -> Option<(ResponseCode, Vec<IpAddr>)> {
     if message.metadata.id != id {
         return None;
     }
-    let found = message.answers.iter().filter_map(|record| match &record.data {
-        RData::A(a) => Some(IpAddr::V4(a.0)),
-        RData::AAAA(aaaa) => Some(IpAddr::V6(aaaa.0)),
-        _ => None,
+    let found = message.answers.iter().filter_map(|record| {
+        // Names on the way to an address are passed over.
+        if let RData::A(a) = &record.data {
+            return Some(IpAddr::V4(a.0));
+        }
+        if let RData::AAAA(aaaa) = &record.data {
+            return Some(IpAddr::V6(aaaa.0));
+        }
+        None
     });
     Some((message.metadata.response_code, found.collect()))
 }

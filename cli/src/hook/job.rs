@@ -17,6 +17,7 @@ const MAX_PAYLOAD: u64 = 32 << 20;
 
 /// A job as the runner knows it. Fields as in the runner API; those that are not known are left out.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[expect(clippy::struct_field_names, reason = "the names of the runner API")]
 pub(super) struct Job {
     #[serde(skip_serializing_if = "Option::is_none")]
     owner: Option<String>,

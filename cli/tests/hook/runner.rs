@@ -134,7 +134,11 @@ impl Runner {
             .get(variable)
             .unwrap_or_else(|| panic!("{variable} is not in .env"));
         assert!(Path::new(path).is_file(), "File doesn't exist: {path}");
-        assert!(path.ends_with(".sh"), "{path} is not a valid path to a script");
+        let ending = Path::new(path).extension();
+        assert!(
+            ending.is_some_and(|ending| ending == "sh"),
+            "{path} is not a valid path to a script"
+        );
         let line = format!("--noprofile --norc -e -o pipefail {path}");
         let summary = self.file("_work/_temp/_runner_file_commands/step_summary_1", "");
         let output = Command::new("bash")

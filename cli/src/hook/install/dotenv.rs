@@ -4,8 +4,8 @@
 
 /// A variable's value.
 pub(crate) fn value<'a>(text: &'a str, name: &str) -> Option<&'a str> {
-    let values = text.lines().filter_map(|line| of(line, name));
-    values.last().filter(|value| !value.is_empty())
+    let mut values = text.lines().filter_map(|line| of(line, name));
+    values.next_back().filter(|value| !value.is_empty())
 }
 
 /// The text with one line for this variable, where its first one stood, or at the end; with none when it shall have no
