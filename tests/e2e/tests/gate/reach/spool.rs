@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tidegate_e2e::store::Fleet;
-use tidegate_e2e::{PATIENCE, block, has, run_on};
-use tidegate_lab::{Lab, wait_until};
+use tidegate_e2e::{PATIENCE, block, has, run_on, start, tidegate};
+use tidegate_lab::{ControlSection, GatewayBuilder, Lab, wait_until};
 
 /// Names below this one are allowed; those below [`REFUSED`] are not.
 const ALLOWED: &str = "allowed.test";
@@ -172,4 +172,35 @@ async fn a_week_without_control_costs_permits_and_a_noisy_jobs_refusals_and_says
     let noisy = verdicts(&of("noisy"));
     assert!((1..300).contains(&noisy), "{noisy}");
     assert_eq!(dropped["refusals"], 300 - noisy);
+}
+
+/// In `tidegate up` events take the same way, over memory.
+#[tokio::test]
+async fn with_both_in_one_process_events_are_stored_once_over_kills_and_orderly_ends() {
+    let lab = Lab::builder().build().unwrap();
+    let both = GatewayBuilder::new(&lab, tidegate()).network("cluster: prod");
+    let mut gateway = start(both.up(ControlSection::default())).await;
+    let admin = gateway.control().admin_token().await.unwrap();
+    ask(&lab, 0, "first", (20, REFUSED)).await;
+    gateway.kill().await.unwrap();
+    gateway.restart().await.unwrap();
+    ask(&lab, 0, "second", (20, REFUSED)).await;
+    gateway.stop(PATIENCE).await.unwrap();
+    let logged: Vec<Value> = gateway.events().events().to_vec();
+    assert!(logged.len() >= 35, "{}", logged.len());
+    gateway.restart().await.unwrap();
+    let stored = wait_until("every event of the log to be stored", PATIENCE, async || {
+        let asked = ("GET", "/api/v1/events?limit=1000");
+        let answer = gateway.control().api(asked.0, asked.1, Some(&admin), None).await;
+        let list = answer.map_err(|error| error.to_string())?.expect(200).json();
+        let stored = list["items"].as_array().expect("items").clone();
+        let missing: Vec<String> = ids(&logged).difference(&ids(&stored)).cloned().collect();
+        if missing.is_empty() {
+            Ok(stored)
+        } else {
+            Err(format!("{missing:?}"))
+        }
+    });
+    let stored = stored.await.unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(ids(&stored).len(), stored.len(), "each once");
 }
