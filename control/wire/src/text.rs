@@ -56,13 +56,21 @@ pub fn markdown(text: &str) -> String {
 
 /// The text cut to `most` characters, with `…` where something was left out.
 pub fn cut(text: &str, most: usize) -> Cow<'_, str> {
-    match text.char_indices().nth(most) {
-        None => Cow::Borrowed(text),
-        Some(_) => {
-            let end = text.char_indices().nth(most.saturating_sub(1));
-            Cow::Owned(format!("{}…", end.map_or("", |(end, _)| &text[..end])))
-        }
+    if text.chars().nth(most).is_none() {
+        return Cow::Borrowed(text);
     }
+    let end = text.char_indices().nth(most.saturating_sub(1));
+    Cow::Owned(format!("{}…", end.map_or("", |(end, _)| &text[..end])))
+}
+
+/// The text cut to `most` bytes of UTF-8, as [`cut`] does: for what a database keeps in an index, which counts bytes.
+pub fn cut_bytes(text: &str, most: usize) -> Cow<'_, str> {
+    const ELLIPSIS: char = '…';
+    if text.len() <= most {
+        return Cow::Borrowed(text);
+    }
+    let kept = text.floor_char_boundary(most.saturating_sub(ELLIPSIS.len_utf8()));
+    Cow::Owned(format!("{}{ELLIPSIS}", &text[..kept]))
 }
 
 #[cfg(test)]
@@ -99,6 +107,9 @@ mod tests {
         assert_eq!(cut("bücher", 6), "bücher");
         assert_eq!(cut("bücher", 5), "büch…");
         assert_eq!(cut("x", 0), "…");
+        assert_eq!(cut_bytes("bücher", 7), "bücher");
+        assert_eq!(cut_bytes("bücher", 6), "bü…");
+        assert_eq!(cut_bytes("bücher", 5), "b…");
     }
 
     proptest! {
