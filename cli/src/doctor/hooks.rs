@@ -8,12 +8,9 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use super::finding::{Finding, Severity, word};
-use crate::hook::install::dotenv;
 use crate::hook::install::script::Role;
+use crate::hook::install::{DEFAULT_DIR, dotenv};
 use crate::hook::settings::{DEFAULT_CONFIG, Settings};
-
-/// Where scripts are when nobody says otherwise.
-const DEFAULT_DIR: &str = "/opt/tidegate/hooks";
 
 /// The command that installs them again, as they are.
 pub(super) fn install(settings: &Settings, config: &Path) -> String {

@@ -66,7 +66,7 @@ pub(crate) struct Reach {
     /// The hooks' settings, which `tidegate hook install` writes (/etc/tidegate/hook.yaml).
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
-    /// The gateway's runner API (https://tidegate.internal).
+    /// The gateway's runner API (`https://tidegate.internal`).
     #[arg(long, value_name = "URL")]
     pub(crate) runner_api: Option<String>,
     /// Trust this private CA (PEM) for the runner API, and no other.
@@ -92,9 +92,9 @@ pub(super) struct Install {
     /// What job-started does when the job can't be registered (fail).
     #[arg(long, value_name = "fail|continue", hide_possible_values = true)]
     pub(super) on_error: Option<OnError>,
-    /// Where the scripts go. The runner can't run a script whose path has spaces.
-    #[arg(long, value_name = "DIR", default_value = "/opt/tidegate/hooks")]
-    pub(super) dir: PathBuf,
+    /// Where the scripts go (/opt/tidegate/hooks, or where they are). The runner can't run a script whose path has spaces.
+    #[arg(long, value_name = "DIR")]
+    pub(super) dir: Option<PathBuf>,
     /// Hooks that are there and shall go on running: a script (`started=PATH` or `completed=PATH` says which of both it is),
     /// a directory with `job-started.sh` and `job-completed.sh`, or the `.env` of a runner that names them. `none` takes
     /// them out again. An existing hook runs after ours when a job starts and before ours when it is done; its exit code

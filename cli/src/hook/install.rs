@@ -22,6 +22,8 @@ use crate::out::say;
 use chain::{Chain, is_our_script};
 use script::{Role, Runs};
 
+/// Where the scripts go when nobody says otherwise.
+pub(crate) const DEFAULT_DIR: &str = "/opt/tidegate/hooks";
 /// Largest `.env` that is read, in bytes.
 const MAX_ENV: u64 = 1 << 20;
 /// Where a runner's `.env` is kept as it was before us.
@@ -38,7 +40,7 @@ pub(super) fn run(args: &Install) -> anyhow::Result<ExitCode> {
     };
     let runner = args.runner_dir.as_deref().map(RunnerEnv::of).transpose()?;
     if args.uninstall {
-        uninstall(&before, runner.as_ref(), &args.dir)?;
+        uninstall(&before, runner.as_ref(), args.dir.as_deref())?;
     } else {
         install(args, &config, before, runner.as_ref())?;
     }
@@ -51,8 +53,13 @@ fn install(
     before: Settings,
     runner: Option<&RunnerEnv>,
 ) -> anyhow::Result<()> {
-    let dir = script::directory(&args.dir)?;
     let old = before.hooks.clone();
+    let dir = args
+        .dir
+        .as_deref()
+        .or(old.as_deref())
+        .unwrap_or(Path::new(DEFAULT_DIR));
+    let dir = script::directory(dir)?;
     let settings = settings(args, before, &dir)?;
     let chain = Chain {
         started: settings.chain_started.clone(),
@@ -142,7 +149,7 @@ fn name(dir: &Path, runner: Option<&RunnerEnv>) -> anyhow::Result<()> {
     runner.write(&text)
 }
 
-fn uninstall(settings: &Settings, runner: Option<&RunnerEnv>, dir: &Path) -> anyhow::Result<()> {
+fn uninstall(settings: &Settings, runner: Option<&RunnerEnv>, dir: Option<&Path>) -> anyhow::Result<()> {
     if let Some(runner) = runner {
         let mut text = runner.text.clone();
         for (role, chained) in [
@@ -157,7 +164,10 @@ fn uninstall(settings: &Settings, runner: Option<&RunnerEnv>, dir: &Path) -> any
         }
         runner.write(&text)?;
     }
-    remove(settings.hooks.as_deref().unwrap_or(dir))
+    remove(
+        dir.or(settings.hooks.as_deref())
+            .unwrap_or(Path::new(DEFAULT_DIR)),
+    )
 }
 
 /// Removes our scripts from a directory; nobody else's.

@@ -1,7 +1,7 @@
 //! `tidegate hook job-started`: registers the job that is about to run on this machine.
 //!
 //! Owns what is said about it in the job's log: one line when it went well. Whether a failure fails the job is
-//! [`super::Report`]'s to say.
+//! [`super::work`]'s to say.
 
 use serde::Deserialize;
 use tidegate_control_wire::claim::Member;

@@ -259,6 +259,10 @@ fn scripts_that_moved_are_not_left_behind_and_modes_are_mended() {
         .arg("--runner-dir")
         .arg(runner.path());
     Ran::of(command.output().unwrap()).done();
+    // Run again without a word about where, they stay there.
+    let mut again = tidegate(&["hook", "install", "--config", config.to_str().unwrap()]);
+    let ran = Ran::of(again.arg("--runner-dir").arg(runner.path()).output().unwrap()).done();
+    assert_eq!(ran.out, "");
     assert!(!script.exists() && runner.path().join("moved/job-started.sh").exists());
     assert!(runner.read(".env").contains("/moved/job-started.sh"));
     assert!(!runner.read(".env").contains("/hooks/job-started.sh"));
