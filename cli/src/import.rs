@@ -1,7 +1,7 @@
 //! `tidegate import harden-runner`: policies out of the workflow files of a tree of repositories.
 //!
 //! Owns the way from a directory to a directory: find repositories ([`find`]), read their workflows ([`workflow`]), make one
-//! policy of each ([`union`]), write them as `tidegate policy sync` wants them ([`write`]), and tell everything that could
+//! policy of each ([`union`]), write them as `tidegate policy sync` wants them ([`mod@write`]), and tell everything that could
 //! not be kept ([`report`]). Nothing is guessed, nothing is left out silently: what is not in a policy is in the report.
 //! It talks to nobody; what it reads is a stranger's and bounded ([`disk`]).
 
