@@ -77,8 +77,12 @@ pub enum StoreError {
 
 /// A cause that many operations share.
 #[derive(Clone, Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct Cause(String);
+#[error("{text}")]
+pub struct Cause {
+    text: String,
+    /// What was to be stored is to blame: it would be refused again.
+    of_data: bool,
+}
 
 impl Cause {
     /// The error with what is below it, each once.
@@ -92,7 +96,11 @@ impl Cause {
             }
             source = cause.source();
         }
-        Self(text)
+        let code = error.as_database_error().and_then(|error| error.code());
+        Self {
+            text,
+            of_data: code.is_some_and(|code| is_of_data(&code)),
+        }
     }
 }
 
@@ -115,6 +123,11 @@ impl StoreError {
         Self::NotFound { what: what.into() }
     }
 
+    /// The database can't hold what was to be stored; it would refuse it again.
+    pub fn is_of_data(&self) -> bool {
+        matches!(self, Self::Refused(cause) if cause.of_data)
+    }
+
     /// The connection is not to be used again, or the transaction is lost.
     pub(super) fn is_fatal(&self) -> bool {
         matches!(self, Self::Unavailable(_) | Self::Closed)
@@ -125,7 +138,10 @@ impl StoreError {
         if let Self::Unavailable(cause) = self {
             return Self::Unavailable(cause.clone());
         }
-        Self::Unavailable(Cause(self.to_string()))
+        Self::Unavailable(Cause {
+            text: self.to_string(),
+            of_data: false,
+        })
     }
 
     /// The error with its causes on one line.
@@ -157,7 +173,7 @@ impl From<sqlx::Error> for StoreError {
                 | sqlx::Error::RowNotFound
         );
         if unreadable {
-            Self::Unreadable(cause.0)
+            Self::Unreadable(cause.text)
         } else {
             Self::Unavailable(cause)
         }
@@ -179,6 +195,16 @@ fn is_failure(code: &str) -> bool {
     !matches!(primary, 1 | 4 | 18 | 19 | 20)
 }
 
+/// Whether the code says that the data are to blame, not the moment.
+///
+/// PostgreSQL: classes 22 data exception, 54 program limit exceeded (a row too large for its index). SQLite: TOOBIG.
+fn is_of_data(code: &str) -> bool {
+    if code.len() == 5 {
+        return code.starts_with("22") || code.starts_with("54");
+    }
+    code.parse::<u32>().is_ok_and(|code| code & 0xff == 18)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -198,6 +224,22 @@ mod tests {
             ("", true),
         ] {
             assert_eq!(is_failure(code), failure, "{code}");
+        }
+    }
+
+    #[test]
+    fn what_is_refused_for_ever_is_told_from_what_is_refused_for_now() {
+        for (code, of_data) in [
+            ("54000", true),
+            ("22003", true),
+            ("40P01", false),
+            ("55P03", false),
+            ("57014", false),
+            ("18", true),
+            ("19", false),
+            ("", false),
+        ] {
+            assert_eq!(is_of_data(code), of_data, "{code}");
         }
     }
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use tidegate_control_wire::batch::{BatchHead, BatchStored, ProcessReport};
 use tidegate_control_wire::event::EventRecord;
-use tidegate_control_wire::text::{cut, printable};
+use tidegate_control_wire::text::{cut_bytes, printable};
 use tidegate_policy::effective::Generation;
 
 use super::read::{get, number};
@@ -24,8 +24,10 @@ use super::{Micros, Store, StoreError, Tx};
 const AHEAD: Duration = Duration::from_mins(5);
 /// Longest id of a spool, in bytes.
 const MAX_SPOOL: usize = 128;
-/// Longest text of a report, in characters.
-const MAX_TEXT: usize = 1_024;
+/// Longest name of a report, in bytes: 255, every one escaped. All of a report stands in one index.
+const MAX_NAME: usize = 4 * 255;
+/// Longest id of a job, in bytes.
+const MAX_ID: usize = 128;
 
 /// An entry of a batch.
 #[derive(Clone, Debug)]
@@ -59,8 +61,8 @@ impl From<ProcessReport> for Item {
     /// Its text is escaped and cut, as an event's is when it is read.
     fn from(mut report: ProcessReport) -> Self {
         report.process.tidy();
-        for text in [&mut report.job_id, &mut report.name] {
-            *text = cut(&printable(text), MAX_TEXT).into();
+        for (text, most) in [(&mut report.job_id, MAX_ID), (&mut report.name, MAX_NAME)] {
+            *text = cut_bytes(&printable(text), most).into();
         }
         Self::Report(Box::new(report))
     }

@@ -144,6 +144,11 @@ async fn store(state: &SyncState, gateway: &str, batch: Batch) -> Response {
         Err(error @ StoreError::Invalid { .. }) => {
             problem(StatusCode::BAD_REQUEST, "invalid", &error.to_string())
         }
+        // Said to be for ever, or one entry would stop its lane: the gateway finds the entry, and drops it.
+        Err(error) if error.is_of_data() => {
+            tracing::error!(gateway, %spool, lane = lane.as_str(), error = error.chain(), "a batch can't be stored");
+            problem(StatusCode::UNPROCESSABLE_ENTITY, "invalid", &error.to_string())
+        }
         Err(error) => unavailable(&error),
     }
 }

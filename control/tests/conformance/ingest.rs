@@ -292,6 +292,40 @@ pub(crate) async fn a_report_is_kept_once_a_thing_with_its_newest_word(bench: Be
 }
 
 /// Bad input of the issue: control characters, 255-byte labels, HTML, terminal escapes; also what breaks SQL.
+/// PostgreSQL refuses a row that is too large for its index, whoever's it is; a batch that it refuses comes for ever.
+pub(crate) async fn what_a_job_calls_its_processes_keeps_no_batch_from_being_stored(bench: Bench) {
+    let store = bench.open().await;
+    // Nothing that compresses.
+    let mut state = 1_u32;
+    let mut noise = |characters: usize| -> String {
+        let mut next = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            char::from_u32(0x4e00 + (state >> 16) % 0x5000).unwrap()
+        };
+        (0..characters).map(|_| next()).collect()
+    };
+    let report = ProcessReport {
+        time: Timestamp::now(),
+        job_id: noise(1_024).into(),
+        name: noise(1_024).into(),
+        address: Some("2001:db8::1".parse().unwrap()),
+        port: 443,
+        process: Process {
+            name: noise(1_024).into(),
+            sha256: noise(1_024).into(),
+            parent: noise(1_024).into(),
+        },
+    };
+    assert_eq!(ingest(&store, head(), vec![(1, report.into())]).await.stored, 1);
+    // What would come for ever is told from what may be stored the next time.
+    let mut large = event("n2.test");
+    large.job = Some(job(&noise(1_024)));
+    if store.events_db().backend() == tidegate_control::store::Backend::Postgres {
+        let failed = store.ingest("gw-1", head(), vec![(2, large.into())]).await.unwrap_err();
+        assert!(failed.is_of_data(), "{failed:?}");
+    }
+}
+
 pub(crate) async fn hostile_names_are_stored_escaped_and_found_again(bench: Bench) {
     let store = bench.open().await;
     let label = "x".repeat(255);

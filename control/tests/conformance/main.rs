@@ -196,6 +196,7 @@ suite! {
         an_event_of_the_future_is_filed_soon_and_says_what_it_said
         what_a_lane_dropped_is_counted_once_on_the_day_it_says_so
         a_report_is_kept_once_a_thing_with_its_newest_word
+        what_a_job_calls_its_processes_keeps_no_batch_from_being_stored
         hostile_names_are_stored_escaped_and_found_again
         of_two_control_planes_events_are_seen_in_the_order_of_their_numbers
         a_batch_that_two_control_planes_get_at_once_is_stored_once

@@ -14,7 +14,7 @@ use tidegate_policy::event::{Kind, NameSource};
 use tidegate_policy::job::Assurance;
 use tidegate_policy::verdict::{Mode, Verdict};
 
-use crate::text::{cut, printable};
+use crate::text::{cut, cut_bytes, printable};
 
 /// Longest event, in bytes of JSON.
 pub const MAX_EVENT: usize = 16 << 10;
@@ -22,6 +22,11 @@ pub const MAX_EVENT: usize = 16 << 10;
 const MAX_NAME: usize = 4 * 255;
 /// Longest other text, in characters.
 const MAX_TEXT: usize = 1_024;
+/// Longest name of a process, in bytes. Processes are what jobs call them, and stand in an index: PostgreSQL's takes some
+/// 2 700 bytes a row, and refuses the batch that has more.
+const MAX_PROCESS: usize = 512;
+/// Longest digest of a program, in bytes.
+const MAX_DIGEST: usize = 64;
 /// Addresses and targets of a DNS answer that are kept.
 const MAX_ANSWERS: usize = 8;
 
@@ -281,8 +286,15 @@ impl EventJob {
 impl Process {
     /// Bounds and escapes every text.
     pub fn tidy(&mut self) {
-        for text in [&mut self.name, &mut self.sha256, &mut self.parent] {
-            tidy(text, MAX_TEXT);
+        for (text, most) in [
+            (&mut self.name, MAX_PROCESS),
+            (&mut self.sha256, MAX_DIGEST),
+            (&mut self.parent, MAX_PROCESS),
+        ] {
+            tidy(text, most);
+            if text.len() > most {
+                *text = cut_bytes(text, most).into();
+            }
         }
     }
 }
