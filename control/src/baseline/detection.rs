@@ -14,7 +14,8 @@ use utoipa::ToSchema;
 
 use super::sighting::{Target, Trust};
 
-/// Detections of one job; the last one's evidence counts what came after.
+/// Detections of one job and type, so that none of them crowds out the others; the last one's evidence counts what came
+/// after.
 pub const MAX_OF_JOB: usize = 100;
 
 /// What was detected. Spelled as lockdown policies and Harden-Runner's clients spell theirs.

@@ -3,7 +3,7 @@
 use serde_json::json;
 use tidegate_control::baseline::{DetectionType, LeftOut, Severity, Status};
 use tidegate_control::model::PageRequest;
-use tidegate_control::store::{DetectionFilter, Said, StoreError};
+use tidegate_control::store::{DetectionFilter, Said, StoreError, SuppressionDraft};
 use tidegate_control_wire::event::EventRecord;
 use tidegate_policy::event::Kind;
 use tidegate_policy::verdict::Verdict;
@@ -281,6 +281,64 @@ pub(crate) async fn a_job_has_a_hundred_detections_and_the_last_counts_on(bench:
             .len(),
         101
     );
+}
+
+/// A job chooses what it is refused, and so which detection is its last: nothing else hides behind that one.
+pub(crate) async fn a_flood_that_a_rule_covers_hides_no_new_endpoint(bench: Bench) {
+    let watched = stable(&bench).await;
+    let rule = SuppressionDraft {
+        endpoint: "*.noise.test".into(),
+        reason: "noise".into(),
+        ..SuppressionDraft::default()
+    };
+    watched.store.add_suppression(&rule, &actor()).await.unwrap();
+    let noise = (0..100).map(|at| refused(200, &format!("n{at}.noise.test")));
+    watched.tell(noise.collect()).await;
+    watched.runs(200, 1, "evil.test").await;
+    watched.runs(201, 1, "evil.test").await;
+    let new = DetectionFilter {
+        status: Some(Status::New),
+        ..DetectionFilter::default()
+    };
+    let page = PageRequest {
+        after: None,
+        limit: 1_000,
+    };
+    let open = watched.store.detections(&new, &page).await.unwrap().items;
+    let told: Vec<_> = open.iter().map(|one| &one.evidence["endpoint"]).collect();
+    assert_eq!(told, ["evil.test"]);
+    // The same of new endpoints among themselves.
+    let many = (0..=100).map(|at| reach(300, &format!("e{at}.test")));
+    watched.tell(many.collect()).await;
+    for one in watched.store.detections(&new, &page).await.unwrap().items {
+        watched
+            .store
+            .change_detection(&one.id, &said(Status::Suppressed), &actor())
+            .await
+            .unwrap();
+    }
+    let seen = watched.look("repo:acme/web").await;
+    let open = seen.baseline.endpoints.iter();
+    let open = open.filter(|one| one.left_out.contains(&LeftOut::OpenDetection));
+    assert_eq!(open.count(), 1, "what nobody was told of nobody has accepted");
+}
+
+pub(crate) async fn counts_of_nonsense_stand_before_no_others(bench: Bench) {
+    let watched = stable(&bench).await;
+    let mut huge = refused(200, "evil.test");
+    huge.count = u64::MAX;
+    let mut reached = reach(1, "a.test");
+    reached.count = u64::MAX;
+    for _ in 0..2 {
+        watched.tell(vec![huge.clone(), reached.clone()]).await;
+        watched.detections().await;
+    }
+    let most = 1 << 53;
+    assert_eq!(
+        watched.detections().await,
+        [told(BLOCKED, "evil.test", "new", most)]
+    );
+    assert_eq!(watched.look("repo:acme/web").await.baseline.endpoints[0].calls, most);
 }
 
 pub(crate) async fn detections_are_listed_by_what_is_asked_and_paged(bench: Bench) {

@@ -249,6 +249,8 @@ suite! {
         only_what_is_expected_gets_into_a_baseline
         what_was_said_is_in_the_audit_log
         a_refusal_is_detected_once_a_job_and_counted
+        a_flood_that_a_rule_covers_hides_no_new_endpoint
+        counts_of_nonsense_stand_before_no_others
         a_job_has_a_hundred_detections_and_the_last_counts_on
         detections_are_listed_by_what_is_asked_and_paged
         hostile_names_are_kept_as_text

@@ -29,12 +29,15 @@ impl Observing {
 }
 
 impl Tx<'_> {
+    /// Both sides of each sum are at most 2^53 (see [`count`]): none overflows before it is cut. One that did would keep every
+    /// other count from being added, too.
     pub(super) async fn add_counts(&mut self, counts: &Counts) -> Result<(), StoreError> {
         self.add_calls(counts).await?;
         self.add_hits(counts).await?;
         for (job, times) in &counts.further {
             sqlx::query(
-                "UPDATE detections SET further = further + $2 WHERE id = \
+                "UPDATE detections SET further = CASE WHEN further + $2 > 9007199254740992 THEN 9007199254740992 \
+                 ELSE further + $2 END WHERE id = \
                  (SELECT MAX(id) FROM detections WHERE job_id = $1)",
             )
             .bind(job.as_str())
@@ -59,9 +62,11 @@ impl Tx<'_> {
         let mut rows = sums.iter();
         for lot in lots(rows.len()) {
             let mut sql = Sql::new(
-                "UPDATE baseline_endpoints SET calls = calls + added.column5, \
+                "UPDATE baseline_endpoints SET calls = CASE WHEN calls + added.column5 > 9007199254740992 \
+                 THEN 9007199254740992 ELSE calls + added.column5 END, \
                  last_at = CASE WHEN last_at < added.column6 THEN added.column6 ELSE last_at END FROM (VALUES ",
-            );
+            )
+            .many(self.backend());
             for (at, ((scope, target), sum)) in rows.by_ref().take(lot).enumerate() {
                 sql.push(if at == 0 { "(" } else { ", (" }).text(scope);
                 sql.push(", ").text(&target.endpoint);
@@ -82,7 +87,8 @@ impl Tx<'_> {
     async fn add_hits(&mut self, counts: &Counts) -> Result<(), StoreError> {
         for ((job, kind, target), sum) in &counts.hits {
             sqlx::query(
-                "UPDATE detections SET count = count + $6, \
+                "UPDATE detections SET count = CASE WHEN count + $6 > 9007199254740992 THEN 9007199254740992 \
+                 ELSE count + $6 END, \
                  last_at = CASE WHEN last_at < $7 THEN $7 ELSE last_at END \
                  WHERE job_id = $1 AND type = $2 AND endpoint = $3 AND port = $4 AND transport = $5",
             )

@@ -59,15 +59,16 @@ pub(super) struct Drafts<'g, 'e> {
 #[derive(Debug, Default)]
 struct Held {
     ids: HashMap<(DetectionType, Target), (String, Status)>,
-    last: String,
 }
 
 impl Held {
     fn insert(&mut self, key: (DetectionType, Target), id: &str, status: Status) {
-        if self.last.as_str() < id {
-            id.clone_into(&mut self.last);
-        }
         self.ids.insert(key, (id.to_owned(), status));
+    }
+
+    /// How many of a type.
+    fn many(&self, kind: DetectionType) -> usize {
+        self.ids.keys().filter(|(one, _)| *one == kind).count()
     }
 }
 
@@ -154,15 +155,15 @@ impl Tx<'_> {
             if let Some(known) = of_job.ids.get(&draft.key()) {
                 settled.insert(draft.id.clone(), known.clone());
                 counts.hit((job.clone(), draft.kind, draft.target.clone()), draft.count());
-            } else if of_job.ids.len() >= MAX_OF_JOB {
-                // Whoever deals with the last one deals with all that it stands for.
-                let last = of_job.last.clone();
-                let status = of_job.ids.values().find(|(id, _)| *id == last);
-                let status = status.map_or(Status::New, |(_, status)| *status);
-                settled.insert(draft.id.clone(), (last, status));
+            } else if of_job.many(draft.kind) >= MAX_OF_JOB {
+                // No other detection stands for it: which one is the last is the job's to choose, and whoever, or whatever
+                // rule, accepts that one says nothing of this. The next run is told of.
+                settled.insert(draft.id.clone(), (String::new(), Status::New));
                 counts.further(job.clone(), draft.group.calls);
                 facts.pop();
-                facts.push(Fact::JobFull(job.clone()));
+                if draft.kind == DetectionType::DomainBlocked {
+                    facts.push(Fact::JobFull(job.clone()));
+                }
             } else {
                 let covered = self.covering(draft, rules, now).await?;
                 let status = covered.as_ref().map_or(Status::New, |_| Status::Suppressed);
@@ -264,7 +265,8 @@ impl Tx<'_> {
                 "INSERT INTO detections (id, type, severity, status, owner, repo, workflow, job_id, run_id, \
                  endpoint, transport, suppression, job, evidence, port, first_at, last_at, count, expected, \
                  further, changed_at, note, changed_by) VALUES ",
-            );
+            )
+            .many(self.backend());
             for (at, (draft, rule)) in rows.by_ref().take(lot).enumerate() {
                 let (group, job) = (draft.group, draft.group.job);
                 let status = rule.as_ref().map_or(Status::New, |_| Status::Suppressed);
@@ -309,7 +311,8 @@ impl Tx<'_> {
     async fn add_again(&mut self, again: &HashMap<String, Count>) -> Result<(), StoreError> {
         for (id, sum) in again {
             sqlx::query(
-                "UPDATE detections SET count = count + $2, \
+                "UPDATE detections SET count = CASE WHEN count + $2 > 9007199254740992 THEN 9007199254740992 \
+                 ELSE count + $2 END, \
                  last_at = CASE WHEN last_at < $3 THEN $3 ELSE last_at END WHERE id = $1",
             )
             .bind(id)
