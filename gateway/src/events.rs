@@ -190,8 +190,9 @@ impl Sinks {
             // Before the file: what people read there after a kill is also what the control plane gets.
             if events.len() + reports.len() > 0 || lost.total() > 0 {
                 spool.append(events, reports, lost, now);
+            } else {
+                spool.open(now);
             }
-            spool.keep(now);
         }
         let Some(log) = &mut self.log else { return };
         let written = log.append(events);

@@ -45,7 +45,7 @@ pub const DEFAULT_BYTES: u64 = 1 << 30;
 /// Least bound, in bytes.
 pub const MIN_BYTES: u64 = 64 << 10;
 /// Lines are brought to the disk this often, and a folder that could not be opened is tried again.
-const SYNC: Duration = Duration::from_secs(1);
+pub(crate) const SYNC: Duration = Duration::from_secs(1);
 
 /// The spool.
 pub struct Spool {
@@ -69,7 +69,6 @@ struct Inner {
     problem: Option<String>,
     full: bool,
     tried_at: Option<Moment>,
-    synced_at: Option<Moment>,
 }
 
 /// A batch to be sent.
@@ -135,23 +134,24 @@ impl Spool {
         }
     }
 
-    /// Brings to the disk what is not there yet, once a second.
-    pub(crate) fn keep(&self, now: Moment) {
-        self.open(now);
-        let mut inner = self.inner.lock();
-        if inner.synced_at.is_some_and(|at| now.since(at) < SYNC) {
+    /// Brings to the disk what is not there yet: to be called once in [`SYNC`]. Neither who fills the spool nor who empties it
+    /// waits for this.
+    pub(crate) fn keep(&self) {
+        let (files, unsaved) = {
+            let mut inner = self.inner.lock();
+            let Some(disk) = &mut inner.disk else { return };
+            (disk.unsynced(), disk.unsaved())
+        };
+        let synced: io::Result<()> = files.iter().try_for_each(|file| file.sync_data());
+        let saved = unsaved.map_or(Ok(()), |unsaved| unsaved.write());
+        if saved.is_ok() && synced.is_ok() {
             return;
         }
-        inner.synced_at = Some(now);
-        let Some(disk) = &mut inner.disk else { return };
-        let files = disk.unsynced();
-        // Whoever delivers does not wait for this.
-        drop(inner);
-        let synced: io::Result<()> = files.iter().try_for_each(|file| file.sync_data());
         let mut inner = self.inner.lock();
-        let saved = inner.disk.as_mut().map_or(Ok(()), Disk::save);
-        let error = synced.and(saved).err();
-        inner.judge(&self.folder, error, false);
+        if let (Some(disk), Err(_)) = (&mut inner.disk, &saved) {
+            disk.unwritten();
+        }
+        inner.judge(&self.folder, synced.and(saved).err(), false);
     }
 
     /// No more events come: everything is on the disk when this returns.

@@ -8,6 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tidegate_control_wire::batch::Lane;
 
 use super::files;
@@ -36,6 +37,30 @@ pub(super) struct Disk {
     pub(super) dropped: Losses,
     /// The state on disk is not this one.
     dirty: bool,
+    /// How many states there were.
+    version: u64,
+    /// Which of them is on disk. Held by whoever writes, so that an older one never comes after a newer one.
+    written: Arc<Mutex<u64>>,
+}
+
+/// A state to be written while others go on with the spool.
+pub(super) struct Unsaved {
+    state: State,
+    version: u64,
+    folder: PathBuf,
+    written: Arc<Mutex<u64>>,
+}
+
+impl Unsaved {
+    /// On the disk when this returns, or a newer one is.
+    pub(super) fn write(&self) -> io::Result<()> {
+        let mut written = self.written.lock();
+        if *written < self.version {
+            self.state.write(&self.folder)?;
+            *written = self.version;
+        }
+        Ok(())
+    }
 }
 
 impl Disk {
@@ -63,7 +88,12 @@ impl Disk {
             permits,
             dropped,
             dirty: true,
+            version: 0,
+            written: Arc::default(),
         };
+        for lane in Lane::ALL {
+            disk.lane_mut(lane).reserved += RESERVE;
+        }
         disk.save()?;
         Ok(disk)
     }
@@ -108,16 +138,35 @@ impl Disk {
 
     /// Writes the state, if it changed.
     pub(super) fn save(&mut self) -> io::Result<()> {
-        if !self.dirty {
+        let Some(unsaved) = self.unsaved() else {
             return Ok(());
+        };
+        let written = unsaved.write();
+        self.dirty = written.is_err();
+        written
+    }
+
+    /// The state, if it changed, to be written by somebody who does not hold the spool meanwhile.
+    pub(super) fn unsaved(&mut self) -> Option<Unsaved> {
+        if !std::mem::take(&mut self.dirty) {
+            return None;
         }
         for lane in Lane::ALL {
             let state = self.lane(lane).state(self.dropped.of(lane));
             *self.state.lane_mut(lane) = state;
         }
-        self.state.write(&self.folder)?;
-        self.dirty = false;
-        Ok(())
+        self.version += 1;
+        Some(Unsaved {
+            state: self.state.clone(),
+            version: self.version,
+            folder: self.folder.clone(),
+            written: Arc::clone(&self.written),
+        })
+    }
+
+    /// What was to be written is not on disk.
+    pub(super) fn unwritten(&mut self) {
+        self.dirty = true;
     }
 
     /// Makes sure that `count` numbers may be given in this lane.

@@ -14,7 +14,7 @@ use tidegate_control_wire::batch::{BatchStored, Lane, MAX_ENTRIES};
 use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::{sleep, timeout};
 
-use super::{Batch, Spool};
+use super::{Batch, SYNC, Spool};
 use crate::parts::random;
 use crate::sync::{Backoff, Pending};
 
@@ -92,12 +92,14 @@ impl Shipper {
         Self { spool, carrier }
     }
 
-    /// Starts shipping both lanes.
+    /// Starts shipping both lanes, and bringing to the disk what is spooled.
     pub(crate) fn start(&self, tasks: &mut JoinSet<()>) {
         for lane in Lane::ALL {
             let shipper = self.clone();
             tasks.spawn(async move { shipper.run(lane).await });
         }
+        let shipper = self.clone();
+        tasks.spawn(async move { shipper.keep().await });
     }
 
     /// One last try, after the spool was closed and [`Self::start`]'s tasks have ended.
@@ -113,6 +115,14 @@ impl Shipper {
         }
         let spool = Arc::clone(&self.spool);
         self.blocking(move || spool.finish()).await;
+    }
+
+    async fn keep(self) {
+        loop {
+            sleep(SYNC).await;
+            let spool = Arc::clone(&self.spool);
+            self.blocking(move || spool.keep()).await;
+        }
     }
 
     async fn run(self, lane: Lane) {

@@ -14,6 +14,7 @@ use tidegate_control_wire::batch::Lane;
 use tidegate_control_wire::id::new_id;
 
 use super::files;
+use super::line::MAX_SEQ;
 
 /// Its name in the spool's folder.
 pub(super) const FILE: &str = "state.json";
@@ -104,10 +105,25 @@ impl State {
             Err(error) => return Err(error),
         };
         match serde_json::from_slice::<Self>(&text) {
-            Ok(state) if state.version == VERSION => Ok(state),
+            Ok(state) if state.version == VERSION && state.is_possible() => Ok(state),
+            Ok(state) if state.version == VERSION => set_aside(&path, &"its numbers are none"),
             Ok(state) => set_aside(&path, &format_args!("version {} is not known", state.version)),
             Err(error) => set_aside(&path, &error),
         }
+    }
+
+    /// Numbers that no spool comes to are damage.
+    fn is_possible(&self) -> bool {
+        let highest = |lane: &LaneState| {
+            let of_segments = lane
+                .segments
+                .iter()
+                .map(|segment| segment.first.max(segment.last));
+            of_segments.fold(lane.reserved.max(lane.stored), u64::max)
+        };
+        Lane::ALL
+            .into_iter()
+            .all(|lane| highest(self.lane(lane)) <= MAX_SEQ)
     }
 
     /// On the disk when this returns.

@@ -289,7 +289,7 @@ fn what_was_lost_on_the_way_is_told_with_the_next_batch_and_outlives_the_process
         permits: 40,
     };
     spool.append(&Encoded::default(), &[], lost, at(0));
-    spool.keep(at(5));
+    spool.keep();
     drop(spool);
     let spool = opened(dir.path(), ROOMY);
     assert_eq!(spool.depth().dropped, lost);

@@ -213,3 +213,27 @@ fn a_full_disk_costs_what_does_not_fit_and_leaves_whole_lines() {
     .join()
     .unwrap();
 }
+
+#[test]
+fn numbers_that_no_spool_comes_to_are_damage_and_none_to_go_on_behind() {
+    let (dir, file, bytes) = left();
+    let last = String::from_utf8(bytes).unwrap();
+    let last = last.lines().last().unwrap();
+    let (_, rest) = last.split_once(',').unwrap();
+    let far = format!("{{\"seq\":{},{rest}\n", u64::MAX);
+    fs::write(&file, far).unwrap();
+    let spool = opened(dir.path(), ROOMY);
+    assert_eq!(spool.depth().dropped.refusals, 1);
+    append(&spool, &[refusal("job_1", "d.test")]);
+    drop(spool);
+    assert_eq!(names(dir.path()), ["d.test"]);
+    let state = folder(dir.path()).join("state.json");
+    let text = fs::read_to_string(&state).unwrap();
+    let mut json: Value = serde_json::from_str(&text).unwrap();
+    json["refusals"]["reserved"] = u64::MAX.into();
+    fs::write(&state, json.to_string()).unwrap();
+    let spool = opened(dir.path(), ROOMY);
+    append(&spool, &[refusal("job_1", "e.test")]);
+    drop(spool);
+    assert_eq!(names(dir.path()), ["d.test", "e.test"]);
+}

@@ -82,7 +82,6 @@ struct World {
     store: Store,
     taken: u64,
     serial: u64,
-    clock: u64,
 }
 
 impl World {
@@ -94,7 +93,6 @@ impl World {
             store: Store::default(),
             taken: 0,
             serial: 0,
-            clock: 1,
         }
     }
 
@@ -136,8 +134,7 @@ impl World {
             }
             Happens::Away => Lane::ALL.into_iter().for_each(|lane| self.spool.pause(lane)),
             Happens::Kill => {
-                self.clock += 2;
-                self.spool.keep(at(self.clock));
+                self.spool.keep();
                 self.spool = opened(self.dir.path(), MIN_BYTES);
             }
             Happens::Restart => {
