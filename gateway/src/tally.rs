@@ -60,6 +60,8 @@ struct State {
     lost: u64,
     max_jobs: usize,
     max_bytes: usize,
+    /// There are as many tallies as may be, all of them of living jobs: so it stays until somebody looks again who lives.
+    crowded: bool,
 }
 
 struct Job {
@@ -88,6 +90,7 @@ impl Tallies {
                 lost: 0,
                 max_jobs: MAX_JOBS,
                 max_bytes: MAX_BYTES,
+                crowded: false,
             }),
         }
     }
@@ -113,6 +116,11 @@ impl Tallies {
             }
         }
         state.forget(|ended| now.since(ended) >= KEPT);
+        // A machine may take a new address every second for as long as its job lives.
+        let State { jobs, at, .. } = &mut *state;
+        at.retain(|source, id| jobs.get(id).is_some_and(|job| job.sources.contains_key(source)));
+        // Those that ended just now make room, should somebody need it.
+        state.crowded = false;
     }
 
     /// Notes which machine speaks for a job, before the kernel's view of it comes round.
@@ -130,6 +138,9 @@ impl Tallies {
     /// Hears what an agent on a runner reported.
     pub(crate) fn report(&self, report: &ProcessReport) {
         let mut state = self.state.lock();
+        if state.bytes >= state.max_bytes {
+            return;
+        }
         if let Some(job) = state.jobs.get_mut(&report.job_id) {
             let before = job.tally.size();
             job.tally.add_report(report);
@@ -252,8 +263,9 @@ impl State {
     /// The tally that is counted by `key`, begun when there is none and room for it.
     fn job(&mut self, key: &CompactString, record: &Arc<JobRecord>, wall: Timestamp) -> Option<&mut Job> {
         if !self.jobs.contains_key(key) {
-            if self.jobs.len() >= self.max_jobs {
+            if self.jobs.len() >= self.max_jobs && !self.crowded {
                 self.forget(|_| true);
+                self.crowded = self.jobs.len() >= self.max_jobs;
             }
             if self.jobs.len() >= self.max_jobs {
                 return None;

@@ -275,3 +275,59 @@ fn at_the_bound_of_memory_verdicts_are_counted_and_destinations_not_listed() {
     assert_eq!((summary.counts.refuse, summary.unlisted.refused), (3, 1));
     assert_eq!(names(&summary), ["a.test"]);
 }
+
+#[test]
+fn a_job_whose_machine_takes_ever_new_addresses_is_remembered_at_those_that_it_has() {
+    let (tallies, job) = (tallies(), declared());
+    for n in 0..2_000 {
+        let address = format!("fd77:1::{n:x}");
+        let held = lease(&job, &[(&address, 2)]);
+        tallies.follow(&[held], at(n), Timestamp::UNIX_EPOCH);
+    }
+    tallies.follow(&[], at(2_000), Timestamp::UNIX_EPOCH);
+    assert_eq!(tallies.state.lock().at.len(), 1);
+    let left = |source| tallies.left_at(ip(source), Some(mac(2)), at(2_000));
+    assert!(left("fd77:1::7cf").is_some() && left("fd77:1::7ce").is_none());
+}
+
+/// The lease table takes four times as many: each of those that find no room must not look through all of the others.
+#[test]
+fn jobs_beyond_the_bound_cost_a_look_at_the_others_once_and_not_each() {
+    let (tallies, jobs) = (tallies(), [declared(), declared()]);
+    tallies.state.lock().max_jobs = 1;
+    let both = [
+        lease(&jobs[0], &[("10.77.1.1", 1)]),
+        lease(&jobs[1], &[("10.77.1.2", 2)]),
+    ];
+    tallies.follow(&both, at(0), Timestamp::UNIX_EPOCH);
+    tallies.see(&[event(&jobs[1], "10.77.1.2", "a.test")]);
+    assert!(tallies.state.lock().crowded);
+    tallies.follow(&both[1..], at(1), Timestamp::UNIX_EPOCH);
+    assert!(!tallies.state.lock().crowded, "one of them has ended");
+    tallies.see(&[event(&jobs[1], "10.77.1.2", "a.test")]);
+    assert_eq!(of(&tallies, &jobs[1], "10.77.1.2").counts.refuse, 1);
+}
+
+#[test]
+fn at_the_bound_of_memory_no_process_is_named_either() {
+    use tidegate_control_wire::event::Process;
+
+    let (tallies, job) = (tallies(), declared());
+    tallies.see(&[event(&job, "10.77.1.2", "a.test")]);
+    let report = |name: &str| ProcessReport {
+        time: Timestamp::UNIX_EPOCH,
+        job_id: job.id.clone(),
+        name: "a.test".into(),
+        address: None,
+        port: 0,
+        process: Process {
+            name: name.into(),
+            ..Process::default()
+        },
+    };
+    tallies.report(&report("curl"));
+    tallies.state.lock().max_bytes = 1;
+    tallies.report(&report("wget"));
+    let summary = of(&tallies, &job, "10.77.1.2");
+    assert_eq!(summary.refused[0].processes, ["curl"]);
+}
