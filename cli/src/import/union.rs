@@ -65,6 +65,7 @@ impl<'a> Union<'a> {
             blocks: Vec::new(),
             unknown: Vec::new(),
             unhardened: Vec::new(),
+            calls: 0,
         };
         sum.workflow(&Place {
             file: &file.name,
@@ -104,6 +105,8 @@ struct Sum<'a, 'i> {
     unknown: Vec<String>,
     /// Jobs without a Harden-Runner step, with the line to look at.
     unhardened: Vec<(u32, String)>,
+    /// Jobs that are other workflows' jobs. Workflows that only call each other are many ways long before they are one job.
+    calls: usize,
 }
 
 /// A workflow that is being summed up.
@@ -124,7 +127,7 @@ impl<'a> Sum<'a, '_> {
             return;
         };
         for job in &workflow.jobs {
-            if self.governed.len() == MAX_JOBS {
+            if self.governed.len() + self.calls >= MAX_JOBS {
                 return self.too_many(place.line.unwrap_or(job.line));
             }
             match &job.does {
@@ -191,6 +194,7 @@ impl<'a> Sum<'a, '_> {
                 "it calls its own caller, which GitHub refuses"
             }
             (Some(_), Some((file, _))) if callers.len() <= DEEPEST => {
+                self.calls += 1;
                 return self.workflow(&Place {
                     file,
                     prefix: format!("{label} / "),
@@ -362,4 +366,56 @@ fn shortened(reasons: &mut Vec<String>) -> String {
         let _ = write!(text, "; and {more} more reasons");
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+
+    fn workflow(text: &str) -> Workflow {
+        Workflow::read(text, &mut Items::new("x.yml")).unwrap()
+    }
+
+    /// Twenty jobs that each call the next file's twenty, ten files deep, and at the end nothing: 20^10 ways.
+    #[test]
+    fn workflows_that_only_call_each_other_come_to_an_end() {
+        const FILES: [&str; 11] = [
+            "0.yml", "1.yml", "2.yml", "3.yml", "4.yml", "5.yml", "6.yml", "7.yml", "8.yml", "9.yml",
+            "10.yml",
+        ];
+        let mut read = BTreeMap::new();
+        for (one, next) in FILES.iter().zip(&FILES[1..]) {
+            let mut text = "on: push\njobs:\n".to_owned();
+            for n in 0..20 {
+                let _ = writeln!(text, "  j{n}: {{uses: {LOCAL}{next}}}");
+            }
+            if *one == "0.yml" {
+                text.push_str("  own: {steps: [{uses: step-security/harden-runner@v2}]}\n");
+            }
+            read.insert(*one, workflow(&text));
+        }
+        read.insert("10.yml", workflow("on: workflow_call\njobs: {}\n"));
+        let file = WorkflowFile {
+            path: "0.yml".into(),
+            name: "0.yml".into(),
+            shown: "0.yml".into(),
+        };
+        let repository = Repository {
+            owner: "acme".into(),
+            name: "web".into(),
+            root: "/nonexistent".into(),
+            shown: String::new(),
+            workflows: Vec::new(),
+        };
+        let union = Union {
+            repository: &repository,
+            workflows: &read,
+            choice: Choice::Keep,
+        };
+        let mut items = Items::new("0.yml");
+        assert!(matches!(union.policy(&file, &mut items), Outcome::Unhardened));
+        let told = format!("{:?}", items.kept);
+        assert!(told.contains("more than 1000 jobs"), "{told}");
+    }
 }
