@@ -78,7 +78,7 @@ impl<'e> News<'e> {
         };
         if observer.knows(&fact) {
             learned.counts.call(group.call(target), count(&group));
-        } else if observer.knows(&Fact::RunFull(run)) {
+        } else if observer.knows(&Fact::RunFull(run, group.trust())) {
             learned.counts.further(group.job.id.clone(), group.calls);
         } else {
             self.reached.push((group, target));
@@ -214,10 +214,10 @@ impl Tx<'_> {
             let (Some(run), Some(sightings)) = (run, sightings) else {
                 continue;
             };
-            if sightings.is_full() {
+            if sightings.is_full(group.trust()) {
                 ledgers.drop_one(group);
                 learned.counts.further(group.job.id.clone(), group.calls);
-                learned.facts.push(Fact::RunFull(run));
+                learned.facts.push(Fact::RunFull(run, group.trust()));
                 continue;
             }
             let place = (&group.job.workflow, &group.job.cluster);

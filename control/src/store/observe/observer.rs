@@ -35,8 +35,8 @@ pub(super) enum Fact {
         trust: Trust,
         target: Option<Target>,
     },
-    /// A run reached as much as is kept of one.
-    RunFull(Run),
+    /// A run reached as much as is kept of one that is believed so far.
+    RunFull(Run, Trust),
     /// A name is a search suffix's, in these scopes.
     Suffix {
         owner: CompactString,
@@ -238,7 +238,7 @@ impl Weighter<Fact, ()> for Size {
                 target: what,
                 ..
             } => run(of) + heap(workflow) + heap(cluster) + what.as_ref().map_or(0, target),
-            Fact::RunFull(of) => run(of),
+            Fact::RunFull(of, _) => run(of),
             Fact::Suffix {
                 owner,
                 repo,

@@ -36,7 +36,8 @@ type Place = (CompactString, CompactString);
 #[derive(Debug, Default)]
 pub(super) struct Sightings {
     places: HashMap<Of, Vec<Place>>,
-    endpoints: usize,
+    /// By trust: whoever claims to be a run takes no room from it.
+    endpoints: HashMap<Trust, usize>,
 }
 
 impl Sightings {
@@ -46,7 +47,7 @@ impl Sightings {
         of: Of,
         (workflow, cluster): (&CompactString, &CompactString),
     ) -> Option<First> {
-        let is_endpoint = of.0.is_some();
+        let (is_endpoint, trust) = (of.0.is_some(), of.1);
         let places = self.places.entry(of).or_default();
         if places.iter().any(|(w, c)| w == workflow && c == cluster) {
             return None;
@@ -57,13 +58,13 @@ impl Sightings {
             cluster: places.iter().all(|(_, one)| one != cluster),
         };
         places.push((workflow.clone(), cluster.clone()));
-        self.endpoints += usize::from(is_endpoint);
+        *self.endpoints.entry(trust).or_default() += usize::from(is_endpoint);
         Some(first)
     }
 
-    /// Whether nothing more of the run is kept.
-    pub(super) fn is_full(&self) -> bool {
-        self.endpoints >= MAX_OF_RUN
+    /// Whether nothing more of the run is kept that is to be believed so far.
+    pub(super) fn is_full(&self, trust: Trust) -> bool {
+        self.endpoints.get(&trust).is_some_and(|many| *many >= MAX_OF_RUN)
     }
 }
 
@@ -198,6 +199,22 @@ mod tests {
         assert_eq!(note(&mut run, "cd.yml", "a"), Some((false, false, false)));
         let fork = run.note((None, Trust::Fork), (&"ci.yml".into(), &"a".into()));
         assert!(fork.is_some_and(|first| first.wide), "trust is counted apart");
-        assert!(!run.is_full());
+        assert!(!run.is_full(Trust::Trusted));
+    }
+
+    /// Anybody can claim to be anybody's run, and reach for thousands of things.
+    #[test]
+    fn who_claims_to_be_a_run_takes_no_room_from_it() {
+        let mut run = Sightings::default();
+        for at in 0..MAX_OF_RUN {
+            let target = Target {
+                endpoint: compact_str::format_compact!("n{at}.test"),
+                port: 443,
+                transport: Transport::Tcp,
+            };
+            run.note((Some(target), Trust::Claimed), (&"".into(), &"".into()));
+        }
+        assert!(run.is_full(Trust::Claimed));
+        assert!(!run.is_full(Trust::Trusted) && !run.is_full(Trust::Fork));
     }
 }
