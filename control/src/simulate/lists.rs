@@ -81,7 +81,7 @@ impl Lists {
             Which::Undecided => &mut self.dns.undecided,
             Which::Same => &mut self.dns.unchanged,
         };
-        *sum += seen.verdicts;
+        *sum = sum.saturating_add(seen.verdicts);
     }
 
     /// A call that stands for itself.
@@ -99,7 +99,7 @@ impl Lists {
                     &mut self.unchanged.refused
                 };
                 counted.calls += 1;
-                counted.verdicts += seen.verdicts;
+                counted.verdicts = counted.verdicts.saturating_add(seen.verdicts);
                 return;
             }
         };
@@ -164,7 +164,10 @@ impl List {
     fn counted(&self) -> Counted {
         Counted {
             calls: self.0.len() as u64,
-            verdicts: self.0.values().map(|sum| sum.verdicts).sum(),
+            verdicts: self
+                .0
+                .values()
+                .fold(0, |sum, one| sum.saturating_add(one.verdicts)),
         }
     }
 

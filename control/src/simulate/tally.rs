@@ -75,7 +75,7 @@ struct Calls {
 impl Calls {
     fn take(&mut self, call: Call, new: Seen) {
         if self.seen.len() >= MAX_CALLS && !self.seen.contains_key(&call) {
-            self.left_out += new.verdicts;
+            self.left_out = self.left_out.saturating_add(new.verdicts);
             return;
         }
         let seen = self.seen.entry(call).or_insert_with(|| Seen {
@@ -94,8 +94,8 @@ impl Calls {
 
     fn add(&mut self, other: Self) {
         self.events += other.events;
-        self.left_out += other.left_out;
-        self.aggregated += other.aggregated;
+        self.left_out = self.left_out.saturating_add(other.left_out);
+        self.aggregated = self.aggregated.saturating_add(other.aggregated);
         for (call, seen) in other.seen {
             self.take(call, seen);
         }
@@ -130,7 +130,7 @@ impl Tally {
             }
             self.open.events += 1;
             if event.count > 1 {
-                self.open.aggregated += event.count;
+                self.open.aggregated = self.open.aggregated.saturating_add(event.count);
             }
             self.chain(event, &call);
             let jobs = event.job.iter().map(job_of).collect();
@@ -165,7 +165,7 @@ impl Tally {
             return;
         }
         self.whole.sums += 1;
-        self.whole.aggregated += verdicts;
+        self.whole.aggregated = self.whole.aggregated.saturating_add(verdicts);
         let job = JobOf {
             repo: call.repo.to_string(),
             workflow: call.workflow.to_string(),
@@ -294,10 +294,10 @@ struct Facts {
 impl Facts {
     fn note(&mut self, call: &Call, seen: &Seen) {
         if !call.named {
-            self.address_only += seen.verdicts;
+            self.address_only = self.address_only.saturating_add(seen.verdicts);
         }
         if !call.passed() && call.kind != Kind::Dns {
-            self.refused_then += seen.verdicts;
+            self.refused_then = self.refused_then.saturating_add(seen.verdicts);
         }
     }
 }
