@@ -96,7 +96,9 @@ impl Cause {
             }
             source = cause.source();
         }
-        let code = error.as_database_error().and_then(|error| error.code());
+        let code = error
+            .as_database_error()
+            .and_then(sqlx::error::DatabaseError::code);
         Self {
             text,
             of_data: code.is_some_and(|code| is_of_data(&code)),

@@ -338,7 +338,10 @@ pub(crate) async fn counts_of_nonsense_stand_before_no_others(bench: Bench) {
         watched.detections().await,
         [told(BLOCKED, "evil.test", "new", most)]
     );
-    assert_eq!(watched.look("repo:acme/web").await.baseline.endpoints[0].calls, most);
+    assert_eq!(
+        watched.look("repo:acme/web").await.baseline.endpoints[0].calls,
+        most
+    );
 }
 
 pub(crate) async fn detections_are_listed_by_what_is_asked_and_paged(bench: Bench) {
