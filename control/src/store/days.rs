@@ -40,11 +40,13 @@ impl Tx<'_> {
         }
         let made = self.partitions().await?;
         for day in days.into_iter().filter(|day| !made.contains(day)) {
-            let (from, to) = (day.saturating_mul(DAY), (day.saturating_add(1)).saturating_mul(DAY));
-            // Numbers only: no statement of this kind takes parameters.
-            let sql = format!(
-                "CREATE TABLE {PREFIX}{day} PARTITION OF events FOR VALUES FROM ({from}) TO ({to})"
+            let (from, to) = (
+                day.saturating_mul(DAY),
+                (day.saturating_add(1)).saturating_mul(DAY),
             );
+            // Numbers only: no statement of this kind takes parameters.
+            let sql =
+                format!("CREATE TABLE {PREFIX}{day} PARTITION OF events FOR VALUES FROM ({from}) TO ({to})");
             sqlx::query(AssertSqlSafe(sql))
                 .persistent(false)
                 .execute(self.connection())

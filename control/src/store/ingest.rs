@@ -10,11 +10,13 @@
 
 use std::time::Duration;
 
+use sqlx::AnyConnection;
 use tidegate_control_wire::batch::{BatchHead, BatchStored, ProcessReport};
 use tidegate_control_wire::event::EventRecord;
 use tidegate_control_wire::text::{cut_bytes, printable};
 use tidegate_policy::effective::Generation;
 
+use super::db::Backend;
 use super::read::{get, number};
 use super::rollups::Rollups;
 use super::sql::{Sql, large_lots};
@@ -33,7 +35,7 @@ const MAX_ID: usize = 128;
 #[derive(Clone, Debug)]
 pub enum Item {
     /// A network event.
-    Event(Box<Recorded>),
+    Event(Recorded),
     /// What an agent on the runner reported.
     Report(Box<ProcessReport>),
     /// What can't be read or is somebody else's: its number is used up, nothing is stored.
@@ -43,14 +45,20 @@ pub enum Item {
 /// An event and the JSON that is stored of it.
 #[derive(Clone, Debug)]
 pub struct Recorded {
-    event: EventRecord,
+    event: Box<EventRecord>,
     body: String,
 }
 
 impl From<EventRecord> for Item {
     fn from(event: EventRecord) -> Self {
+        Box::new(event).into()
+    }
+}
+
+impl From<Box<EventRecord>> for Item {
+    fn from(event: Box<EventRecord>) -> Self {
         match serde_json::to_string(&event) {
-            Ok(body) => Self::Event(Box::new(Recorded { event, body })),
+            Ok(body) => Self::Event(Recorded { event, body }),
             // Plain data always has a JSON form.
             Err(_) => Self::Refused,
         }
@@ -58,13 +66,19 @@ impl From<EventRecord> for Item {
 }
 
 impl From<ProcessReport> for Item {
+    fn from(report: ProcessReport) -> Self {
+        Box::new(report).into()
+    }
+}
+
+impl From<Box<ProcessReport>> for Item {
     /// Its text is escaped and cut, as an event's is when it is read.
-    fn from(mut report: ProcessReport) -> Self {
+    fn from(mut report: Box<ProcessReport>) -> Self {
         report.process.tidy();
         for (text, most) in [(&mut report.job_id, MAX_ID), (&mut report.name, MAX_NAME)] {
             *text = cut_bytes(&printable(text), most).into();
         }
-        Self::Report(Box::new(report))
+        Self::Report(report)
     }
 }
 
@@ -144,8 +158,12 @@ impl Tx<'_> {
         let fresh = Fresh::part(fresh.map(|(_, item)| item), self.now(), store.kept);
         let raw = fresh.events.iter().zip(fresh.at.iter().copied());
         let late = fresh.late.iter().map(|(at, event)| (event, *at));
-        let rollups = Rollups::of(raw.chain(late));
-        self.insert_events(&fresh.events, &fresh.at, fresh.bodies).await?;
+        // Added up while the database is busy with the first of them.
+        let (inserted, rollups) = tokio::join!(
+            self.insert_events(&fresh.events, &fresh.at, fresh.bodies),
+            async { Rollups::of(raw.chain(late)) }
+        );
+        inserted?;
         self.insert_reports(&fresh.reports).await?;
         self.add_rollups(&rollups).await?;
         self.note_loss(gateway, head, source.dropped).await?;
@@ -207,35 +225,18 @@ impl Tx<'_> {
         bodies: Vec<String>,
     ) -> Result<(), StoreError> {
         self.need_days(at).await?;
+        let backend = self.backend();
         let mut rows = events.iter().zip(at).zip(bodies);
+        let mut waiting = None;
         for lot in large_lots(events.len()) {
-            let mut sql = Sql::new(
-                "INSERT INTO events (at, id, gateway, owner, repo, workflow, job_id, run_id, verdict, endpoint, body) \
-                 VALUES ",
-            )
-            .many(self.backend());
-            for (place, ((event, at), body)) in rows.by_ref().take(lot).enumerate() {
-                sql.push(if place == 0 { "(" } else { ", (" }).number(at.0);
-                let job = event.job.as_ref();
-                let endpoint = event.endpoint();
-                for text in [
-                    event.id.as_str(),
-                    &event.gateway,
-                    job.map_or("", |job| &job.owner),
-                    job.map_or("", |job| &job.repo),
-                    job.map_or("", |job| &job.workflow),
-                    job.map_or("", |job| &job.id),
-                    job.map_or("", |job| &job.run_id),
-                    event.verdict.as_str(),
-                    &endpoint,
-                ] {
-                    sql.push(", ").text(text);
-                }
-                sql.push(", ").owned(body).push(")");
-            }
-            sql.execute(self.connection()).await?;
+            // Each statement is written while the database is busy with the one before.
+            let (done, next) = tokio::join!(execute(waiting, self.connection()), async {
+                insertion(rows.by_ref().take(lot), backend)
+            });
+            done?;
+            waiting = Some(next);
         }
-        Ok(())
+        execute(waiting, self.connection()).await
     }
 
     async fn insert_reports(&mut self, reports: &[ProcessReport]) -> Result<(), StoreError> {
@@ -272,6 +273,44 @@ impl Tx<'_> {
     }
 }
 
+/// The statement that stores these rows.
+fn insertion<'e>(
+    rows: impl Iterator<Item = ((&'e EventRecord, &'e Micros), String)>,
+    backend: Backend,
+) -> Sql {
+    let mut sql = Sql::new(
+        "INSERT INTO events (at, id, gateway, owner, repo, workflow, job_id, run_id, verdict, endpoint, body) VALUES ",
+    )
+    .many(backend);
+    for (place, ((event, at), body)) in rows.enumerate() {
+        sql.push(if place == 0 { "(" } else { ", (" }).number(at.0);
+        let job = event.job.as_ref();
+        let endpoint = event.endpoint();
+        for text in [
+            event.id.as_str(),
+            &event.gateway,
+            job.map_or("", |job| &job.owner),
+            job.map_or("", |job| &job.repo),
+            job.map_or("", |job| &job.workflow),
+            job.map_or("", |job| &job.id),
+            job.map_or("", |job| &job.run_id),
+            event.verdict.as_str(),
+            &endpoint,
+        ] {
+            sql.push(", ").text(text);
+        }
+        sql.push(", ").owned(body).push(")");
+    }
+    sql
+}
+
+async fn execute(sql: Option<Sql>, connection: &mut AnyConnection) -> Result<(), StoreError> {
+    match sql {
+        Some(sql) => sql.execute(connection).await.map(drop),
+        None => Ok(()),
+    }
+}
+
 /// What is known of a lane.
 #[derive(Clone, Copy, Debug, Default)]
 struct Source {
@@ -286,14 +325,14 @@ impl Fresh {
         for item in items {
             match item {
                 Item::Event(recorded) => {
-                    let Recorded { event, body } = *recorded;
+                    let Recorded { event, body } = recorded;
                     let at = filed(event.time.into(), now);
                     if at >= raw {
-                        fresh.events.push(event);
+                        fresh.events.push(*event);
                         fresh.at.push(at);
                         fresh.bodies.push(body);
                     } else if at >= counted {
-                        fresh.late.push((at, event));
+                        fresh.late.push((at, *event));
                     }
                 }
                 Item::Report(report) => fresh.reports.push(*report),

@@ -8,12 +8,14 @@
 
 use serde::Deserialize;
 use tidegate_control_wire::PROTOCOL;
-use tidegate_control_wire::batch::{BatchHead, Entry, MAX_ENTRIES};
-use tidegate_control_wire::event::EventRecord;
+use tidegate_control_wire::batch::{BatchHead, MAX_ENTRIES, ProcessReport};
+use tidegate_control_wire::event::{EventRecord, MAX_EVENT};
 use tidegate_control_wire::text::{cut, printable};
 
 use crate::store::Item;
 
+/// Longest entry, in bytes: the longest event with its number.
+const MAX_LINE: usize = MAX_EVENT + 64;
 /// Longest reason that is told on, in characters.
 const MAX_WHY: usize = 200;
 
@@ -40,6 +42,16 @@ pub(super) enum BatchError {
     /// Too many lines.
     #[error("a batch has at most {MAX_ENTRIES} entries")]
     Entries,
+}
+
+/// An entry ([`tidegate_control_wire::batch::Entry`]), its event read with it.
+#[derive(Deserialize)]
+struct Line {
+    seq: u64,
+    #[serde(default)]
+    event: Option<Box<EventRecord>>,
+    #[serde(default)]
+    report: Option<Box<ProcessReport>>,
 }
 
 /// Of a head of whatever protocol.
@@ -85,7 +97,9 @@ pub(super) fn read(body: &[u8], gateway: &str) -> Result<Batch, BatchError> {
 impl Batch {
     fn refuse(&mut self, line: &[u8], because: String) -> Result<(), BatchError> {
         self.why.get_or_insert(because);
-        let said = serde_json::from_slice(line).ok().and_then(|line: Numbered| numbered(line.seq));
+        let said = serde_json::from_slice(line)
+            .ok()
+            .and_then(|line: Numbered| numbered(line.seq));
         let before = self.entries.last().map(|(seq, _)| *seq);
         match said.or_else(|| numbered(before?.saturating_add(1))) {
             Some(seq) => self.entries.push((seq, Item::Refused)),
@@ -100,12 +114,19 @@ impl Batch {
 
 /// Reads an entry, or says what is wrong with it.
 fn entry(line: &[u8], gateway: &str) -> Result<(u64, Item), String> {
-    let entry: Entry<'_> = serde_json::from_slice(line).map_err(|error| why(&error))?;
-    let seq = numbered(entry.seq).ok_or_else(|| format!("{} is no number of an entry", entry.seq))?;
-    let item = match (entry.event, entry.report) {
-        (Some(event), None) => {
-            let event = EventRecord::read(event.get().as_bytes(), gateway);
-            event.map_err(|error| why(&error))?.into()
+    if line.len() > MAX_LINE {
+        return Err(format!(
+            "an entry has at most {MAX_LINE} bytes, this one {}",
+            line.len()
+        ));
+    }
+    let line = std::str::from_utf8(line).map_err(|error| why(&error))?;
+    let line: Line = serde_json::from_str(line).map_err(|error| why(&error))?;
+    let seq = numbered(line.seq).ok_or_else(|| format!("{} is no number of an entry", line.seq))?;
+    let item = match (line.event, line.report) {
+        (Some(mut event), None) => {
+            event.check(gateway).map_err(|error| why(&error))?;
+            event.into()
         }
         (None, Some(report)) => report.into(),
         (None, None) | (Some(_), Some(_)) => {

@@ -18,7 +18,14 @@ fn ago(days: i64) -> Timestamp {
 
 fn at(seq: u64, days: i64) -> (u64, Item) {
     let time = ago(days);
-    (seq, EventRecord { time, ..event(&format!("n{seq}.test")) }.into())
+    (
+        seq,
+        EventRecord {
+            time,
+            ..event(&format!("n{seq}.test"))
+        }
+        .into(),
+    )
 }
 
 fn today() -> i64 {
@@ -52,19 +59,40 @@ pub(crate) async fn what_is_old_is_forgotten_each_kind_in_its_time(bench: Bench)
         };
         sent.push((seq, report.into()));
     }
-    let long = store.clone().keeping(EventRetention { events: 60 * DAY, rollups: 60 * DAY });
-    assert_eq!(ingest(&long, BatchHead { dropped: 3, ..head() }, sent).await.stored, 6);
+    let long = store.clone().keeping(EventRetention {
+        events: 60 * DAY,
+        rollups: 60 * DAY,
+    });
+    assert_eq!(
+        ingest(&long, BatchHead { dropped: 3, ..head() }, sent)
+            .await
+            .stored,
+        6
+    );
     assert_eq!(names(&store).await.len(), 4);
 
-    let short = store.clone().keeping(EventRetention { events: 10 * DAY, rollups: 30 * DAY });
+    let short = store.clone().keeping(EventRetention {
+        events: 10 * DAY,
+        rollups: 30 * DAY,
+    });
     let forgotten = short.forget_events().await.unwrap();
-    let expected = Forgotten { events: 2, reports: 1, rollups: 1, losses: 0, sources: 0, observed: 7 };
+    let expected = Forgotten {
+        events: 2,
+        reports: 1,
+        rollups: 1,
+        losses: 0,
+        sources: 0,
+        observed: 7,
+    };
     assert_eq!(forgotten, expected);
     assert_eq!(names(&store).await, ["n3.test", "n4.test"]);
     assert_eq!(rollups(&store).await.len(), 3);
     assert_eq!(short.forget_events().await.unwrap(), Forgotten::default());
     // The numbers go on although what they counted is gone.
-    let none = store.clone().keeping(EventRetention { events: Duration::ZERO, rollups: 30 * DAY });
+    let none = store.clone().keeping(EventRetention {
+        events: Duration::ZERO,
+        rollups: 30 * DAY,
+    });
     none.forget_events().await.unwrap();
     assert_eq!(ingest(&store, head(), vec![at(6, 0), at(7, 0)]).await.stored, 7);
     let last: i64 = sqlx::query_scalar("SELECT MAX(seq) FROM events")
@@ -77,30 +105,57 @@ pub(crate) async fn what_is_old_is_forgotten_each_kind_in_its_time(bench: Bench)
 pub(crate) async fn a_spool_that_was_silent_for_long_is_forgotten_with_its_losses(bench: Bench) {
     let store = bench.open().await;
     ingest(&store, BatchHead { dropped: 3, ..head() }, vec![at(1, 0)]).await;
-    ingest(&store, BatchHead { spool: "s2".into(), ..head() }, vec![at(1, 0)]).await;
+    ingest(
+        &store,
+        BatchHead {
+            spool: "s2".into(),
+            ..head()
+        },
+        vec![at(1, 0)],
+    )
+    .await;
     let long_ago = ago(500).as_microsecond();
     for sql in [
         "UPDATE event_sources SET last_at = $1 WHERE spool = 's1'",
         "UPDATE event_losses SET day = $1 / 86400000000",
     ] {
-        sqlx::query(sql).bind(long_ago).execute(store.events_db().read()).await.unwrap();
+        sqlx::query(sql)
+            .bind(long_ago)
+            .execute(store.events_db().read())
+            .await
+            .unwrap();
     }
     let forgotten = store.forget_events().await.unwrap();
     assert_eq!((forgotten.sources, forgotten.losses), (1, 1));
     assert_eq!(ingest(&store, head(), Vec::new()).await.stored, 0);
-    let other = BatchHead { spool: "s2".into(), ..head() };
+    let other = BatchHead {
+        spool: "s2".into(),
+        ..head()
+    };
     assert_eq!(ingest(&store, other, Vec::new()).await.stored, 1);
 }
 
 pub(crate) async fn many_old_events_go_in_lots(bench: Bench) {
     let store = bench.open().await;
     for from in [1, 5_001] {
-        ingest(&store, head(), (from..from + 5_000).map(|seq| at(seq, 20)).collect()).await;
+        ingest(
+            &store,
+            head(),
+            (from..from + 5_000).map(|seq| at(seq, 20)).collect(),
+        )
+        .await;
     }
-    let short = store.clone().keeping(EventRetention { events: 10 * DAY, ..EventRetention::default() });
+    let short = store.clone().keeping(EventRetention {
+        events: 10 * DAY,
+        ..EventRetention::default()
+    });
     let forgotten = short.forget_events().await.unwrap().events;
     let (rows, partitions) = (10_000, 1);
-    let expected = if store.events_db().backend() == Backend::Sqlite { rows } else { partitions };
+    let expected = if store.events_db().backend() == Backend::Sqlite {
+        rows
+    } else {
+        partitions
+    };
     assert_eq!(forgotten, expected);
     assert_eq!(names(&store).await.len(), 0);
 }
@@ -120,7 +175,10 @@ pub(crate) async fn a_day_is_a_partition_of_its_own(bench: Bench) {
     assert_eq!(days(&store).await, [-12, -3]);
     store.forget_events().await.unwrap();
     assert_eq!(days(&store).await, [-12, -3, 0, 1]);
-    let short = store.clone().keeping(EventRetention { events: 10 * DAY, ..EventRetention::default() });
+    let short = store.clone().keeping(EventRetention {
+        events: 10 * DAY,
+        ..EventRetention::default()
+    });
     assert_eq!(short.forget_events().await.unwrap().events, 1);
     assert_eq!(days(&store).await, [-3, 0, 1]);
     // A late event of the dropped day only counts; that day does not come back.
@@ -129,7 +187,10 @@ pub(crate) async fn a_day_is_a_partition_of_its_own(bench: Bench) {
     assert_eq!(names(&store).await.len(), 2);
     // Two that need a day at once: one makes it.
     let two = bench.open().await;
-    let other = BatchHead { spool: "s2".into(), ..head() };
+    let other = BatchHead {
+        spool: "s2".into(),
+        ..head()
+    };
     tokio::join!(
         ingest(&store, head(), vec![at(5, 7)]),
         ingest(&two, other, vec![at(1, 7)]),
@@ -148,7 +209,10 @@ pub(crate) async fn questions_by_job_repository_time_and_number_use_an_index(ben
     let from = today() * 86_400_000_000;
     for condition in [
         format!("job_id = 'job_1' AND at > {from} ORDER BY at"),
-        format!("repo = 'acme/web' AND at BETWEEN {from} AND {} ORDER BY at", from + 7),
+        format!(
+            "repo = 'acme/web' AND at BETWEEN {from} AND {} ORDER BY at",
+            from + 7
+        ),
         format!("at > {from} ORDER BY at"),
         "seq > 5 ORDER BY seq".to_owned(),
     ] {
@@ -159,8 +223,15 @@ pub(crate) async fn questions_by_job_repository_time_and_number_use_an_index(ben
             forbid.execute(&mut *connection).await.unwrap();
         }
         let sql = format!("{explain} SELECT body FROM events WHERE {condition} LIMIT 10");
-        let rows = sqlx::query(sqlx::AssertSqlSafe(sql)).fetch_all(&mut *connection).await.unwrap();
-        let column = if store.events_db().backend() == Backend::Postgres { 0 } else { 3 };
+        let rows = sqlx::query(sqlx::AssertSqlSafe(sql))
+            .fetch_all(&mut *connection)
+            .await
+            .unwrap();
+        let column = if store.events_db().backend() == Backend::Postgres {
+            0
+        } else {
+            3
+        };
         let plan: Vec<String> = rows.iter().map(|row| sqlx::Row::get(row, column)).collect();
         let plan = plan.join("\n");
         let by_index = plan.contains("Index") || plan.contains("USING INDEX") || plan.contains("PRIMARY KEY");

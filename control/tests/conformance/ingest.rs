@@ -128,7 +128,11 @@ pub(crate) async fn each_event_is_stored_once_under_repeats_overlaps_and_gaps(be
     }
     assert_eq!(names(&store).await, named((1..=5).chain(9..=10)));
     let sums = rollups(&store).await;
-    assert!(sums.iter().all(|(_, _, verdicts, up)| (*verdicts, *up) == (1, 100)), "{sums:?}");
+    assert!(
+        sums.iter()
+            .all(|(_, _, verdicts, up)| (*verdicts, *up) == (1, 100)),
+        "{sums:?}"
+    );
     assert_eq!(sums.len(), 7);
     // Asking for the mark is a batch without entries.
     assert_eq!(ingest(&store, head(), Vec::new()).await.stored, 10);
@@ -147,8 +151,14 @@ pub(crate) async fn a_batch_in_any_order_within_is_one_in_order(bench: Bench) {
 
 pub(crate) async fn lanes_spools_and_gateways_are_numbered_apart(bench: Bench) {
     let store = bench.open().await;
-    let refusals = BatchHead { lane: Lane::Refusals, ..head() };
-    let other = BatchHead { spool: "s2".into(), ..head() };
+    let refusals = BatchHead {
+        lane: Lane::Refusals,
+        ..head()
+    };
+    let other = BatchHead {
+        spool: "s2".into(),
+        ..head()
+    };
     for head in [head(), refusals, other] {
         assert_eq!(ingest(&store, head, entries(1..=2)).await.stored, 2);
     }
@@ -156,9 +166,15 @@ pub(crate) async fn lanes_spools_and_gateways_are_numbered_apart(bench: Bench) {
     assert_eq!(second.stored, 1);
     assert_eq!(names(&store).await.len(), 7);
     for spool in ["", "a b", "\u{1b}[2J", &"x".repeat(129)] {
-        let head = BatchHead { spool: spool.into(), ..head() };
+        let head = BatchHead {
+            spool: spool.into(),
+            ..head()
+        };
         let refused = store.ingest("gw-1", head, entries(1..=1)).await;
-        assert!(matches!(refused, Err(StoreError::Invalid { field: "spool", .. })), "{refused:?}");
+        assert!(
+            matches!(refused, Err(StoreError::Invalid { field: "spool", .. })),
+            "{refused:?}"
+        );
     }
 }
 
@@ -184,7 +200,10 @@ pub(crate) async fn a_batch_that_fails_leaves_nothing_behind(bench: Bench) {
             "ALTER TABLE rollups ADD CONSTRAINT forbid CHECK (endpoint <> 'n3.test')"
         }
     };
-    sqlx::query(forbid).execute(store.events_db().read()).await.unwrap();
+    sqlx::query(forbid)
+        .execute(store.events_db().read())
+        .await
+        .unwrap();
     let failed = store.ingest("gw-1", head(), entries(2..=4)).await;
     assert!(matches!(failed, Err(StoreError::Refused(_))), "{failed:?}");
     assert_eq!(names(&store).await.len(), 0);
@@ -201,28 +220,54 @@ pub(crate) async fn a_batch_that_fails_leaves_nothing_behind(bench: Bench) {
 
 pub(crate) async fn sums_by_day_add_up_whatever_is_kept_raw(bench: Bench) {
     let day = Duration::from_hours(24);
-    let kept = EventRetention { events: 10 * day, rollups: 100 * day };
+    let kept = EventRetention {
+        events: 10 * day,
+        rollups: 100 * day,
+    };
     let store = bench.open().await.keeping(kept);
     let now = Timestamp::now();
     let ago = |days: i64| now - SignedDuration::from_hours(24 * days);
-    let at = |time: Timestamp, count: u64, bytes_up: u64| EventRecord { time, count, bytes_up, ..event("a.test") };
+    let at = |time: Timestamp, count: u64, bytes_up: u64| EventRecord {
+        time,
+        count,
+        bytes_up,
+        ..event("a.test")
+    };
     let huge = u64::MAX;
     let sent = [
         at(ago(0), 2, 10),
         at(ago(0), 0, 5), // later bytes of a flow whose verdict was told
         at(ago(9), 1, 1),
-        at(ago(20), 3, 7), // counts, but is not kept as it is
+        at(ago(20), 3, 7),  // counts, but is not kept as it is
         at(ago(200), 4, 7), // forgotten at once
-        EventRecord { time: now, count: huge, bytes_up: huge, ..event("b.test") },
-        EventRecord { time: now, count: huge, bytes_up: 1, ..event("b.test") },
+        EventRecord {
+            time: now,
+            count: huge,
+            bytes_up: huge,
+            ..event("b.test")
+        },
+        EventRecord {
+            time: now,
+            count: huge,
+            bytes_up: 1,
+            ..event("b.test")
+        },
     ];
     let mut stored = 0;
     for some in sent.chunks(3) {
-        let entries: Vec<(u64, Item)> = some.iter().cloned().zip(stored + 1..).map(|(e, n)| (n, e.into())).collect();
+        let entries: Vec<(u64, Item)> = some
+            .iter()
+            .cloned()
+            .zip(stored + 1..)
+            .map(|(e, n)| (n, e.into()))
+            .collect();
         stored = ingest(&store, head(), entries).await.stored;
     }
     assert_eq!(stored, 7);
-    assert_eq!(names(&store).await, ["a.test", "a.test", "a.test", "b.test", "b.test"]);
+    assert_eq!(
+        names(&store).await,
+        ["a.test", "a.test", "a.test", "b.test", "b.test"]
+    );
     let today = now.as_second().div_euclid(86_400);
     let most = 1_i64 << 53;
     let expected = [
@@ -232,7 +277,10 @@ pub(crate) async fn sums_by_day_add_up_whatever_is_kept_raw(bench: Bench) {
         (today, "b.test", most, most),
     ];
     let sums = rollups(&store).await;
-    let sums: Vec<_> = sums.iter().map(|(day, name, v, up)| (*day, name.as_str(), *v, *up)).collect();
+    let sums: Vec<_> = sums
+        .iter()
+        .map(|(day, name, v, up)| (*day, name.as_str(), *v, *up))
+        .collect();
     assert_eq!(sums, expected);
 }
 
@@ -240,14 +288,24 @@ pub(crate) async fn an_event_of_the_future_is_filed_soon_and_says_what_it_said(b
     let store = bench.open().await;
     let time: Timestamp = "2999-01-01T00:00:00Z".parse().unwrap();
     let before = Timestamp::now();
-    let entries = vec![(1, EventRecord { time, ..event("a.test") }.into())];
+    let entries = vec![(
+        1,
+        EventRecord {
+            time,
+            ..event("a.test")
+        }
+        .into(),
+    )];
     ingest(&store, head(), entries).await;
     let (at, body): (i64, String) = sqlx::query_as("SELECT at, body FROM events")
         .fetch_one(store.events_db().read())
         .await
         .unwrap();
     let ahead = Timestamp::from_microsecond(at).unwrap().duration_since(before);
-    assert!((SignedDuration::from_mins(5)..SignedDuration::from_mins(6)).contains(&ahead), "{ahead}");
+    assert!(
+        (SignedDuration::from_mins(5)..SignedDuration::from_mins(6)).contains(&ahead),
+        "{ahead}"
+    );
     assert!(body.contains("2999-01-01T00:00:00.000Z"), "{body}");
 }
 
@@ -257,15 +315,27 @@ pub(crate) async fn what_a_lane_dropped_is_counted_once_on_the_day_it_says_so(be
     for dropped in [0, 7, 7, 3, 10, u64::MAX, u64::MAX] {
         ingest(&store, said(dropped), Vec::new()).await;
     }
-    let refusals = BatchHead { lane: Lane::Refusals, dropped: 2, ..head() };
+    let refusals = BatchHead {
+        lane: Lane::Refusals,
+        dropped: 2,
+        ..head()
+    };
     ingest(&store, refusals, Vec::new()).await;
-    let new_spool = BatchHead { spool: "s2".into(), lane: Lane::Refusals, dropped: 4, ..head() };
+    let new_spool = BatchHead {
+        spool: "s2".into(),
+        lane: Lane::Refusals,
+        dropped: 4,
+        ..head()
+    };
     ingest(&store, new_spool, Vec::new()).await;
     let losses: Vec<(String, i64)> = sqlx::query_as("SELECT lane, dropped FROM event_losses ORDER BY lane")
         .fetch_all(store.events_db().read())
         .await
         .unwrap();
-    assert_eq!(losses, [("permits".to_owned(), 1 << 53), ("refusals".to_owned(), 6)]);
+    assert_eq!(
+        losses,
+        [("permits".to_owned(), 1 << 53), ("refusals".to_owned(), 6)]
+    );
 }
 
 pub(crate) async fn a_report_is_kept_once_a_thing_with_its_newest_word(bench: Bench) {
@@ -282,7 +352,11 @@ pub(crate) async fn a_report_is_kept_once_a_thing_with_its_newest_word(bench: Be
             parent: parent.into(),
         },
     };
-    let entries = vec![(1, report("sh").into()), (2, report("make").into()), (3, event("a.test").into())];
+    let entries = vec![
+        (1, report("sh").into()),
+        (2, report("make").into()),
+        (3, event("a.test").into()),
+    ];
     assert_eq!(ingest(&store, head(), entries).await.stored, 3);
     let reports: Vec<(String, String)> = sqlx::query_as("SELECT process, parent FROM process_reports")
         .fetch_all(store.events_db().read())
@@ -292,18 +366,65 @@ pub(crate) async fn a_report_is_kept_once_a_thing_with_its_newest_word(bench: Be
 }
 
 /// Bad input of the issue: control characters, 255-byte labels, HTML, terminal escapes; also what breaks SQL.
-/// PostgreSQL refuses a row that is too large for its index, whoever's it is; a batch that it refuses comes for ever.
-pub(crate) async fn what_a_job_calls_its_processes_keeps_no_batch_from_being_stored(bench: Bench) {
-    let store = bench.open().await;
-    // Nothing that compresses.
+/// Texts of so many characters, three bytes each, that no compression makes shorter.
+fn noise() -> impl FnMut(usize) -> String {
     let mut state = 1_u32;
-    let mut noise = |characters: usize| -> String {
+    move |characters| {
         let mut next = || {
             state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
             char::from_u32(0x4e00 + (state >> 16) % 0x5000).unwrap()
         };
         (0..characters).map(|_| next()).collect()
-    };
+    }
+}
+
+/// The same of events: whatever can be read can be stored, with what is made of it (sums, baselines, detections).
+pub(crate) async fn an_event_with_every_text_at_its_longest_is_stored(bench: Bench) {
+    let store = bench.open().await;
+    let mut noise = noise();
+    let mut entries = Vec::new();
+    for (verdict, trigger, assurance) in [
+        ("permit", "push", "signed"),
+        ("would-refuse", "pull_request", "signed"),
+        ("refuse", "push", "claimed"),
+    ] {
+        for _ in 0..3 {
+            let mut raw = serde_json::to_value(event("x.test")).unwrap();
+            raw["name"] = noise(500).into();
+            raw["id"] = noise(60).into();
+            raw["reason"] = noise(60).into();
+            for field in ["rule", "nearest", "policy", "scope"] {
+                raw[field] = noise(400).into();
+            }
+            for field in [
+                "id",
+                "owner",
+                "repo",
+                "workflow",
+                "job",
+                "run_id",
+                "cluster",
+                "actor",
+                "head_repo",
+            ] {
+                raw["job"][field] = noise(120).into();
+            }
+            raw["verdict"] = verdict.into();
+            raw["job"]["event"] = trigger.into();
+            raw["job"]["assurance"] = assurance.into();
+            let read = EventRecord::read(&serde_json::to_vec(&raw).unwrap(), "gw-1").unwrap();
+            entries.push((entries.len() as u64 + 1, read.into()));
+        }
+    }
+    assert_eq!(ingest(&store, head(), entries).await.stored, 9);
+    assert_eq!(names(&store).await.len(), 9);
+    assert_eq!(rollups(&store).await.len(), 9);
+}
+
+/// PostgreSQL refuses a row that is too large for its index, whoever's it is; a batch that it refuses comes for ever.
+pub(crate) async fn what_a_job_calls_its_processes_keeps_no_batch_from_being_stored(bench: Bench) {
+    let store = bench.open().await;
+    let mut noise = noise();
     let report = ProcessReport {
         time: Timestamp::now(),
         job_id: noise(1_024).into(),
@@ -321,7 +442,10 @@ pub(crate) async fn what_a_job_calls_its_processes_keeps_no_batch_from_being_sto
     let mut large = event("n2.test");
     large.job = Some(job(&noise(1_024)));
     if store.events_db().backend() == tidegate_control::store::Backend::Postgres {
-        let failed = store.ingest("gw-1", head(), vec![(2, large.into())]).await.unwrap_err();
+        let failed = store
+            .ingest("gw-1", head(), vec![(2, large.into())])
+            .await
+            .unwrap_err();
         assert!(failed.is_of_data(), "{failed:?}");
     }
 }
@@ -344,22 +468,27 @@ pub(crate) async fn hostile_names_are_stored_escaped_and_found_again(bench: Benc
         for field in ["name", "rule", "note", "reason", "ja4"] {
             raw[field] = name.into();
         }
-        for field in ["id", "owner", "repo", "workflow", "job", "run_id", "ref", "actor", "cluster"] {
+        for field in [
+            "owner", "repo", "workflow", "job", "run_id", "ref", "actor", "cluster",
+        ] {
             raw["job"][field] = name.into();
         }
         let read = EventRecord::read(&serde_json::to_vec(&raw).unwrap(), "gw-1").unwrap();
         entries.push((seq, read.into()));
     }
     assert_eq!(ingest(&store, head(), entries).await.stored, hostile.len() as u64);
-    let rows: Vec<(String, String, String, String)> =
-        sqlx::query_as("SELECT endpoint, job_id, repo, body FROM events ORDER BY seq")
+    let rows: Vec<(String, String, String)> =
+        sqlx::query_as("SELECT endpoint, repo, body FROM events ORDER BY seq")
             .fetch_all(store.events_db().read())
             .await
             .unwrap();
-    for ((endpoint, job, repo, body), name) in rows.iter().zip(hostile) {
+    for ((endpoint, repo, body), name) in rows.iter().zip(hostile) {
         let shown = tidegate_control_wire::text::printable(name);
-        assert_eq!([endpoint, job, repo], [&shown; 3]);
-        assert!(!body.contains(tidegate_control_wire::text::is_unprintable), "{body:?}");
+        assert_eq!([endpoint, repo], [&shown; 2]);
+        assert!(
+            !body.contains(tidegate_control_wire::text::is_unprintable),
+            "{body:?}"
+        );
         let back: EventRecord = serde_json::from_str(body).unwrap();
         assert_eq!(back.name.as_deref(), Some(&*shown));
     }
@@ -375,7 +504,11 @@ pub(crate) async fn of_two_control_planes_events_are_seen_in_the_order_of_their_
         tokio::spawn(async move {
             for lane in Lane::ALL {
                 let spool = format!("s{at}").into();
-                let head = BatchHead { spool, lane, ..head() };
+                let head = BatchHead {
+                    spool,
+                    lane,
+                    ..head()
+                };
                 for batch in 0..20_u64 {
                     ingest(&store, head.clone(), entries(batch * 7 + 1..=batch * 7 + 7)).await;
                 }
@@ -391,7 +524,11 @@ pub(crate) async fn of_two_control_planes_events_are_seen_in_the_order_of_their_
             .await
             .unwrap();
         seen.extend(more);
-        if seen.len() == 560 { Ok(()) } else { Err(seen.len()) }
+        if seen.len() == 560 {
+            Ok(())
+        } else {
+            Err(seen.len())
+        }
     })
     .await;
     join_all(writers).await.into_iter().for_each(Result::unwrap);
@@ -411,19 +548,27 @@ pub(crate) async fn a_batch_that_two_control_planes_get_at_once_is_stored_once(b
     let answers = join_all(sent).await;
     assert!(answers.iter().all(|answer| answer.stored == 100), "{answers:?}");
     assert_eq!(names(&stores[0]).await, named(1..=100));
-    assert_eq!(rollups(&stores[1]).await.iter().map(|sum| sum.2).sum::<i64>(), 100);
+    assert_eq!(
+        rollups(&stores[1]).await.iter().map(|sum| sum.2).sum::<i64>(),
+        100
+    );
 }
 
 /// The two halves have lines of writers of their own: while events are written, policies are.
 pub(crate) async fn a_writer_of_events_keeps_no_registration_waiting(bench: Bench) {
     let store = bench.open().await;
-    let (go, started) = (tokio::sync::oneshot::channel::<()>(), tokio::sync::oneshot::channel());
+    let (go, started) = (
+        tokio::sync::oneshot::channel::<()>(),
+        tokio::sync::oneshot::channel(),
+    );
     let slow = tokio::spawn({
         let store = store.clone();
         async move {
             let work = store.events_db().write(move |tx| {
                 Box::pin(async move {
-                    sqlx::query("DELETE FROM event_losses").execute(tx.connection()).await?;
+                    sqlx::query("DELETE FROM event_losses")
+                        .execute(tx.connection())
+                        .await?;
                     started.0.send(()).unwrap();
                     drop(go.1.await);
                     Ok(())
@@ -435,7 +580,9 @@ pub(crate) async fn a_writer_of_events_keeps_no_registration_waiting(bench: Benc
     started.1.await.unwrap();
     let claim = crate::fixture::claim("job_1", &["10.0.0.1"]);
     let claimed = crate::fixture::claimed(&store, &claim);
-    tokio::time::timeout(Duration::from_secs(10), claimed).await.expect("it is registered meanwhile");
+    tokio::time::timeout(Duration::from_secs(10), claimed)
+        .await
+        .expect("it is registered meanwhile");
     go.0.send(()).unwrap();
     slow.await.unwrap().unwrap();
 }

@@ -24,7 +24,11 @@ enum Step {
     /// The spool drops so many.
     Drop { lane: usize, count: u64 },
     /// It sends up to so many of what it thinks is not stored; the answer arrives or not.
-    Send { lane: usize, most: usize, answered: bool },
+    Send {
+        lane: usize,
+        most: usize,
+        answered: bool,
+    },
     /// A batch that was sent long ago arrives again.
     Echo { at: usize },
     /// The control plane starts anew.
@@ -78,7 +82,11 @@ impl World {
             Step::Drop { lane, count } => self.lanes[lane].dropped += count,
             Step::Send { lane, most, answered } => {
                 let state = &self.lanes[lane];
-                let waiting = state.numbers.iter().copied().filter(|seq| *seq > state.acknowledged);
+                let waiting = state
+                    .numbers
+                    .iter()
+                    .copied()
+                    .filter(|seq| *seq > state.acknowledged);
                 let batch = (lane, state.dropped, waiting.take(most).collect());
                 let stored = self.deliver(&batch).await;
                 self.sent.push(batch);
@@ -97,7 +105,12 @@ impl World {
 
     async fn deliver(&mut self, (lane, dropped, numbers): &(usize, u64, Vec<u64>)) -> u64 {
         let spool = self.spool.as_str().into();
-        let head = BatchHead { spool, lane: Lane::ALL[*lane], dropped: *dropped, ..head() };
+        let head = BatchHead {
+            spool,
+            lane: Lane::ALL[*lane],
+            dropped: *dropped,
+            ..head()
+        };
         let answer = ingest(&self.store, head, entries(numbers.iter().copied())).await;
         let state = &mut self.lanes[*lane];
         state.stored = numbers.last().copied().unwrap_or_default().max(state.stored);
@@ -123,7 +136,10 @@ pub(crate) async fn however_batches_come_each_event_is_stored_once(bench: Bench)
     let mut before = BTreeMap::<String, i64>::new();
     let mut told = 0;
     for run in 0..RUNS {
-        let steps = prop::collection::vec(step(), LENGTH).new_tree(&mut runner).unwrap().current();
+        let steps = prop::collection::vec(step(), LENGTH)
+            .new_tree(&mut runner)
+            .unwrap()
+            .current();
         let mut world = World {
             store: bench.open().await,
             spool: format!("s{run}"),
@@ -147,10 +163,11 @@ pub(crate) async fn however_batches_come_each_event_is_stored_once(bench: Bench)
         }
         assert_eq!(sums, before, "{steps:?}");
         told += world.lanes.iter().map(|lane| lane.told).sum::<u64>();
-        let lost: i64 = sqlx::query_scalar("SELECT CAST(COALESCE(SUM(dropped), 0) AS BIGINT) FROM event_losses")
-            .fetch_one(world.store.events_db().read())
-            .await
-            .unwrap();
+        let lost: i64 =
+            sqlx::query_scalar("SELECT CAST(COALESCE(SUM(dropped), 0) AS BIGINT) FROM event_losses")
+                .fetch_one(world.store.events_db().read())
+                .await
+                .unwrap();
         assert_eq!(lost.unsigned_abs(), told, "{steps:?}");
     }
 }

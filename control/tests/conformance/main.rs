@@ -197,6 +197,7 @@ suite! {
         what_a_lane_dropped_is_counted_once_on_the_day_it_says_so
         a_report_is_kept_once_a_thing_with_its_newest_word
         what_a_job_calls_its_processes_keeps_no_batch_from_being_stored
+        an_event_with_every_text_at_its_longest_is_stored
         hostile_names_are_stored_escaped_and_found_again
         of_two_control_planes_events_are_seen_in_the_order_of_their_numbers
         a_batch_that_two_control_planes_get_at_once_is_stored_once

@@ -18,14 +18,19 @@ use crate::text::{cut, cut_bytes, printable};
 
 /// Longest event, in bytes of JSON.
 pub const MAX_EVENT: usize = 16 << 10;
-/// Longest name, in characters as they are shown: 255 bytes, every one escaped.
+// Bounds of texts, in bytes as they are shown. Several of an event stand in one index together (a sum by day has its
+// repository, workflow, cluster and name): PostgreSQL's takes some 2 700 bytes a row, and refuses the batch that has more.
+/// Longest name: 255 bytes, every one escaped.
 const MAX_NAME: usize = 4 * 255;
-/// Longest other text, in characters.
+/// Longest text of a job's identity.
+const MAX_IDENTITY: usize = 255;
+/// Longest id of a lease or an event, longest code.
+const MAX_CODE: usize = 128;
+/// Longest other text; it stands in no index.
 const MAX_TEXT: usize = 1_024;
-/// Longest name of a process, in bytes. Processes are what jobs call them, and stand in an index: PostgreSQL's takes some
-/// 2 700 bytes a row, and refuses the batch that has more.
+/// Longest name of a process. Processes are what jobs call them.
 const MAX_PROCESS: usize = 512;
-/// Longest digest of a program, in bytes.
+/// Longest digest of a program.
 const MAX_DIGEST: usize = 64;
 /// Addresses and targets of a DNS answer that are kept.
 const MAX_ANSWERS: usize = 8;
@@ -207,11 +212,18 @@ impl EventRecord {
         if json.len() > MAX_EVENT {
             return Err(EventError::Long(json.len()));
         }
-        let event: Self = serde_json::from_slice(json)?;
-        if event.gateway != gateway {
-            return Err(EventError::Foreign(cut(&printable(&event.gateway), 80).into()));
+        let mut event: Self = serde_json::from_slice(json)?;
+        event.check(gateway)?;
+        Ok(event)
+    }
+
+    /// The rest of [`Self::read`], for an event that was read as part of something that is not too long.
+    pub fn check(&mut self, gateway: &str) -> Result<(), EventError> {
+        if self.gateway != gateway {
+            return Err(EventError::Foreign(cut(&printable(&self.gateway), 80).into()));
         }
-        Ok(event.tidy())
+        self.tidy();
+        Ok(())
     }
 
     /// What it is about: the name, else the address, else nothing that has one.
@@ -224,14 +236,18 @@ impl EventRecord {
     }
 
     /// Bounds and escapes every text.
-    fn tidy(mut self) -> Self {
-        for text in [&mut self.id, &mut self.gateway, &mut self.network] {
-            tidy(text, MAX_TEXT);
+    fn tidy(&mut self) {
+        tidy(&mut self.id, MAX_CODE);
+        for text in [&mut self.gateway, &mut self.network] {
+            tidy(text, MAX_IDENTITY);
+        }
+        for text in [&mut self.qtype, &mut self.rcode, &mut self.reason]
+            .into_iter()
+            .flatten()
+        {
+            tidy(text, MAX_CODE);
         }
         for text in [
-            &mut self.qtype,
-            &mut self.rcode,
-            &mut self.reason,
             &mut self.rule,
             &mut self.rule_source,
             &mut self.nearest,
@@ -258,14 +274,13 @@ impl EventRecord {
         if let Some(process) = &mut self.process {
             process.tidy();
         }
-        self
     }
 }
 
 impl EventJob {
     fn tidy(&mut self) {
+        tidy(&mut self.id, MAX_CODE);
         for text in [
-            &mut self.id,
             &mut self.owner,
             &mut self.repo,
             &mut self.workflow,
@@ -278,7 +293,7 @@ impl EventJob {
             &mut self.actor,
             &mut self.head_repo,
         ] {
-            tidy(text, MAX_TEXT);
+            tidy(text, MAX_IDENTITY);
         }
     }
 }
@@ -292,18 +307,16 @@ impl Process {
             (&mut self.parent, MAX_PROCESS),
         ] {
             tidy(text, most);
-            if text.len() > most {
-                *text = cut_bytes(text, most).into();
-            }
         }
     }
 }
 
 /// Nearly every text is fit already and stays where it is.
 fn tidy(text: &mut CompactString, most: usize) {
-    let fit = text.len() <= most && !text.contains(crate::text::is_unprintable);
+    let plain = text.bytes().all(|byte| matches!(byte, b' '..=b'~'));
+    let fit = text.len() <= most && (plain || !text.contains(crate::text::is_unprintable));
     if !fit {
-        *text = cut(&printable(text), most).into();
+        *text = cut_bytes(&printable(text), most).into();
     }
 }
 
@@ -395,7 +408,7 @@ mod tests {
         let read = EventRecord::read(&serde_json::to_vec(&json).unwrap(), "gw-1").unwrap();
         assert_eq!(read.name.as_deref(), Some("\\u{1b}[31m<b>"));
         assert_eq!(read.job.unwrap().job, "x\\u{a}::error::y");
-        assert_eq!(read.note.unwrap().chars().count(), MAX_TEXT);
+        assert_eq!(read.note.unwrap().len(), MAX_TEXT);
     }
 
     #[test]

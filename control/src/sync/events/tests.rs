@@ -31,7 +31,8 @@ fn entry(seq: u64, gateway: &str, name: &str) -> Value {
 }
 
 fn lines(lines: &[Value]) -> String {
-    lines.iter().map(|line| format!("{line}\n")).collect()
+    let lines: Vec<String> = lines.iter().map(Value::to_string).collect();
+    lines.join("\n") + "\n"
 }
 
 async fn deliver(bench: &Bench, token: Option<&str>, body: impl Into<Body>) -> (StatusCode, Value) {
@@ -83,7 +84,10 @@ async fn a_batch_is_stored_and_answered_with_the_mark() {
     let body = lines(&[head(), entry(3, "gw-1", "a.test"), entry(4, "gw-1", "b.test")]);
     for _ in 0..2 {
         let (status, answer) = deliver(&bench, Some(&token), body.clone()).await;
-        assert_eq!((status, answer), (StatusCode::OK, json!({"stored": 4, "refused": 0})));
+        assert_eq!(
+            (status, answer),
+            (StatusCode::OK, json!({"stored": 4, "refused": 0}))
+        );
     }
     assert_eq!(names(&bench).await, ["a.test", "b.test"]);
 }
@@ -119,7 +123,10 @@ async fn another_gateways_events_are_refused_and_the_rest_is_stored() {
         entry(5, "gw-2", "d.test"),
     ]);
     let (status, answer) = deliver(&bench, Some(&token), body).await;
-    assert_eq!((status, answer), (StatusCode::OK, json!({"stored": 5, "refused": 3})));
+    assert_eq!(
+        (status, answer),
+        (StatusCode::OK, json!({"stored": 5, "refused": 3}))
+    );
     assert_eq!(names(&bench).await, ["a.test", "c.test"]);
 }
 
@@ -132,7 +139,9 @@ async fn what_is_no_batch_is_refused_with_the_reason() {
         head[field] = value;
         lines(&[head, entry(1, "gw-1", "a.test")])
     };
-    let many: Vec<Value> = (1..=MAX_ENTRIES as u64 + 1).map(|seq| json!({"seq": seq})).collect();
+    let many: Vec<Value> = (1..=MAX_ENTRIES as u64 + 1)
+        .map(|seq| json!({"seq": seq}))
+        .collect();
     let cases = [
         (String::new(), 400, "syntax"),
         ("<html>".to_owned(), 400, "syntax"),
@@ -178,14 +187,24 @@ async fn one_gateway_has_two_places_and_takes_none_from_another() {
         held.push(begin(&bench, &one, &lines(&[head])).await);
     }
     let (status, answer) = deliver(&bench, Some(&one), lines(&[head()])).await;
-    assert_eq!((status, &answer["code"]), (StatusCode::TOO_MANY_REQUESTS, &json!("busy")));
+    assert_eq!(
+        (status, &answer["code"]),
+        (StatusCode::TOO_MANY_REQUESTS, &json!("busy"))
+    );
     let other = lines(&[head(), entry(1, "gw-2", "b.test")]);
     let (status, answer) = deliver(&bench, Some(&two), other).await;
     assert_eq!(status, StatusCode::OK, "{answer}");
     for (sender, request) in held {
-        sender.send(lines(&[entry(1, "gw-1", "a.test")]).into()).await.unwrap();
+        sender
+            .send(lines(&[entry(1, "gw-1", "a.test")]).into())
+            .await
+            .unwrap();
         drop(sender);
-        let answer = tokio::time::timeout(PATIENCE, request).await.unwrap().unwrap().unwrap();
+        let answer = tokio::time::timeout(PATIENCE, request)
+            .await
+            .unwrap()
+            .unwrap()
+            .unwrap();
         assert_eq!(answer.status(), StatusCode::OK);
     }
     assert_eq!(names(&bench).await.len(), 3);
@@ -211,6 +230,8 @@ async fn more_gateways_than_there_is_room_for_wait_their_turn() {
     let (sender, task) = held.remove(0);
     task.abort();
     drop(sender);
-    let (status, answer) = tokio::time::timeout(PATIENCE, late).await.expect("its turn comes");
+    let (status, answer) = tokio::time::timeout(PATIENCE, late)
+        .await
+        .expect("its turn comes");
     assert_eq!(status, StatusCode::OK, "{answer}");
 }

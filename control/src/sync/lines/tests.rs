@@ -84,7 +84,12 @@ fn a_line_that_can_not_be_read_uses_its_number_up_and_no_other() {
 
 #[test]
 fn nothing_is_guessed_of_a_first_line_without_a_number() {
-    let batch = taken(&["{", r#"{"seq": 0}"#, r#"{"seq": 9223372036854775808}"#, &line(4, "a.test")]);
+    let batch = taken(&[
+        "{",
+        r#"{"seq": 0}"#,
+        r#"{"seq": 9223372036854775808}"#,
+        &line(4, "a.test"),
+    ]);
     assert_eq!(shape(&batch), [(4, true)]);
     assert_eq!(batch.unnumbered, 3);
 }
@@ -119,7 +124,10 @@ fn what_is_no_batch_says_why_and_shows_nothing_raw() {
     let error = refused(&hostile.to_string());
     assert!(!error.to_string().contains('\u{1b}'), "{error}");
     // Of a newer gateway nothing else needs to be known.
-    assert!(matches!(refused(r#"{"protocol": 2, "new": []}"#), BatchError::Protocol(2)));
+    assert!(matches!(
+        refused(r#"{"protocol": 2, "new": []}"#),
+        BatchError::Protocol(2)
+    ));
 }
 
 #[test]
@@ -131,5 +139,8 @@ fn the_bounds_of_a_batch_are_exact() {
     assert_eq!(many(MAX_ENTRIES as u64).unwrap().entries.len(), MAX_ENTRIES);
     assert!(matches!(many(MAX_ENTRIES as u64 + 1), Err(BatchError::Entries)));
     let nothing = format!("{}\n{}", head(), "{\n".repeat(MAX_ENTRIES + 1));
-    assert!(matches!(read(nothing.as_bytes(), "gw-1"), Err(BatchError::Entries)));
+    assert!(matches!(
+        read(nothing.as_bytes(), "gw-1"),
+        Err(BatchError::Entries)
+    ));
 }
