@@ -259,3 +259,42 @@ async fn transaction(
     }
     Ok(committed)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An operation that writes so many rows.
+    struct Rows(usize);
+
+    impl Operation for Rows {
+        fn rows(&self) -> usize {
+            self.0
+        }
+
+        fn run<'c>(&'c mut self, _: &'c mut Tx<'_>) -> Boxed<'c, Result<(), StoreError>> {
+            Box::pin(async { Ok(()) })
+        }
+
+        fn answer(self: Box<Self>, _: Result<(), StoreError>) {}
+    }
+
+    #[test]
+    fn small_operations_share_a_commit_and_a_large_one_has_its_own() {
+        for (rows, first) in [
+            (vec![1; BATCH], BATCH),
+            (vec![5_000, 5_000], 1),
+            (vec![5_000, 1], 1),
+            (vec![1, 5_000], 1),
+            (vec![2_500, 2_500, 1], 2),
+            (vec![usize::MAX, usize::MAX], 1),
+            (vec![0, 0, 5_000, 1], 3),
+        ] {
+            let batch: Vec<Box<dyn Operation>> = rows
+                .iter()
+                .map(|rows| Box::new(Rows(*rows)) as Box<dyn Operation>)
+                .collect();
+            assert_eq!(together(&batch), first, "{rows:?}");
+        }
+    }
+}

@@ -127,7 +127,8 @@ impl Tx<'_> {
             let mut sql = Sql::new(
                 "INSERT INTO observations (repo, run, endpoint, port, transport, trust, workflow, cluster, owner, \
                  job, event, ref, head_repo, assurance, at) VALUES ",
-            );
+            )
+            .many(self.backend());
             for (at, (group, target)) in rows.by_ref().take(lot).enumerate() {
                 let job = group.job;
                 let run = Run::of(job);
