@@ -40,7 +40,12 @@ pub(crate) fn run(args: &Hook) -> anyhow::Result<ExitCode> {
 fn job_started(run: &Run) -> ExitCode {
     let given = Given::of_process();
     let mut on_error = run.on_error;
-    let done = Settings::read(run.reach.config.as_deref())
+    let done = given
+        .on_error()
+        .and_then(|said| {
+            on_error = on_error.or(said);
+            Settings::read(run.reach.config.as_deref())
+        })
         .map_err(anyhow::Error::from)
         .and_then(|settings| {
             // A job that is not registered is judged as a stranger: by a policy that may be wider than its own.
@@ -59,19 +64,22 @@ fn job_started(run: &Run) -> ExitCode {
 
 fn job_completed(run: &Run) -> ExitCode {
     let given = Given::of_process();
+    let said = given.on_error();
     let done = Settings::read(run.reach.config.as_deref())
         .and_then(|settings| settings.over(&run.reach).reach())
         .map_err(anyhow::Error::from)
         .and_then(|reach| block_on(completed::run(&given, &reach)));
     // The job is done, and well or not by its own doing: the gateway's absence is no reason to say otherwise.
-    let on_error = run.on_error.unwrap_or(OnError::Continue);
-    let errors = match done {
+    let (said, misspelled) = said.map_or_else(|error| (None, Some(error)), |said| (said, None));
+    let on_error = run.on_error.or(said).unwrap_or(OnError::Continue);
+    let mut errors: Vec<anyhow::Error> = misspelled.into_iter().map(anyhow::Error::from).collect();
+    match done {
         Ok(done) => {
             print(&done.lines);
-            done.failed.into_iter().map(anyhow::Error::msg).collect()
+            errors.extend(done.failed.into_iter().map(anyhow::Error::msg));
         }
-        Err(error) => vec![error],
-    };
+        Err(error) => errors.push(error),
+    }
     if errors.is_empty() {
         return ExitCode::SUCCESS;
     }

@@ -50,13 +50,8 @@ pub(super) enum OnError {
 pub(super) struct Run {
     #[command(flatten)]
     pub(super) reach: Reach,
-    /// What to do when the job can't be registered, or ended.
-    #[arg(
-        long,
-        value_name = "fail|continue",
-        env = "TIDEGATE_HOOK_ON_ERROR",
-        hide_possible_values = true
-    )]
+    /// What to do when the job can't be registered, or ended. Goes before TIDEGATE_HOOK_ON_ERROR.
+    #[arg(long, value_name = "fail|continue", hide_possible_values = true)]
     pub(super) on_error: Option<OnError>,
 }
 

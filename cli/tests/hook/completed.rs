@@ -117,6 +117,19 @@ fn a_finished_job_does_not_fail_because_the_gateway_is_away() {
         run.raw
     );
     assert!(run.summary.is_empty());
+    // Nor because of a variable that somebody left empty, or misspelled.
+    for said in ["", "perhaps"] {
+        runner.give("TIDEGATE_HOOK_ON_ERROR", said);
+        let run = runner.job_completed();
+        assert_eq!(run.code, 0, "{said:?}: {}", run.raw);
+        assert!(
+            run.annotations.iter().all(|one| one.kind == "warning"),
+            "{}",
+            run.raw
+        );
+        let told = run.annotations.iter().any(|one| one.text.contains("perhaps"));
+        assert_eq!(told, !said.is_empty(), "{}", run.raw);
+    }
     runner.give("TIDEGATE_HOOK_ON_ERROR", "fail");
     let run = runner.job_completed();
     assert_eq!(

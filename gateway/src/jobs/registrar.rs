@@ -297,11 +297,14 @@ impl Registrar {
                 }),
                 Some(number),
             ) => {
-                let told = timeout(NEWS, self.outbox.told_up_to(number)).await;
-                if told.is_ok() {
-                    return self.parts.control.claim(claim).await;
+                if timeout(NEWS, self.outbox.told_up_to(number)).await.is_err() {
+                    return answer;
                 }
-                answer
+                match self.parts.control.claim(claim).await {
+                    // It said no, and went away before it could say otherwise: that is no leave to go on without it.
+                    Err(ClaimError::Away) => answer,
+                    again @ (Ok(_) | Err(ClaimError::Refused { .. })) => again,
+                }
             }
             (Ok(_) | Err(_), _) => answer,
         }
