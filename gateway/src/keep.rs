@@ -56,7 +56,8 @@ pub(crate) async fn links(core: Arc<Core>, networks: Vec<Arc<Network>>) {
         // Compared with what is in force: an address may have come while the gateway started.
         let config = core.config.load_full();
         if core.never_dial(&config) != core.leases.policies().world.never_dial {
-            core.dns.reconfigure(parts::handler_config(&config, &snapshot, &core.pages));
+            core.dns
+                .reconfigure(parts::handler_config(&config, &snapshot, &core.pages));
             apply(&core, Core::apply_policies).await;
         }
         v6_usable(&core).await;

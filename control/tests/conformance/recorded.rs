@@ -27,7 +27,12 @@ fn made(n: u64) -> EventRecord {
     let job = one.job.as_mut().unwrap();
     job.repo = ["acme/web", "acme/api", "other/web"][(n % 3) as usize].into();
     job.owner = if n % 3 == 2 { "other" } else { "acme" }.into();
-    job.workflow = if n.is_multiple_of(2) { "ci.yml" } else { "release.yml" }.into();
+    job.workflow = if n.is_multiple_of(2) {
+        "ci.yml"
+    } else {
+        "release.yml"
+    }
+    .into();
     job.cluster = if n.is_multiple_of(5) { "lab" } else { "prod" }.into();
     one
 }

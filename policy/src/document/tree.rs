@@ -57,7 +57,9 @@ jobs:
             let Value::Map(entries) = &node.value else {
                 panic!("{key} in {node:?}");
             };
-            let named = entries.iter().find(|(name, _)| name.value == Value::Text(key.into()));
+            let named = entries
+                .iter()
+                .find(|(name, _)| name.value == Value::Text(key.into()));
             named.map(|(_, value)| value.clone()).unwrap()
         };
         for job in ["build", "test"] {

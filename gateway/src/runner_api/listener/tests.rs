@@ -87,9 +87,9 @@ fn serve() -> Served {
         machines: loopback.clone(),
         clock: Clock::system(),
         counts: Arc::default(),
-            reports: EventPipeline::new("gw-1", 1),
-            tallies: Arc::new(crate::tally::Tallies::new("gw-1", None, jiff::Timestamp::now())),
-            events: EventPipeline::new("gw-1", 1),
+        reports: EventPipeline::new("gw-1", 1),
+        tallies: Arc::new(crate::tally::Tallies::new("gw-1", None, jiff::Timestamp::now())),
+        events: EventPipeline::new("gw-1", 1),
     }));
     let mut tasks = JoinSet::new();
     let listeners = Listeners::open(&config, &networks(address), &[]).unwrap();

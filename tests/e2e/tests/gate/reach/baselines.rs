@@ -37,7 +37,11 @@ async fn run(fleet: &Fleet<'_>, number: u32, of: &Value, names: &[&str]) {
 async fn shows(fleet: &Fleet<'_>, path: &str, what: &str, is: impl Fn(&Value) -> bool) -> Value {
     let seen = wait_until(what, PATIENCE, async || {
         let page = fleet.api("GET", path, None).await.expect(200).json();
-        if is(&page) { Ok(page) } else { Err(page.to_string()) }
+        if is(&page) {
+            Ok(page)
+        } else {
+            Err(page.to_string())
+        }
     });
     seen.await.unwrap_or_else(|error| panic!("{error}"))
 }
@@ -54,7 +58,12 @@ fn about(page: &Value, kind: &str) -> Vec<String> {
     let items = page["items"].as_array().expect("items").iter();
     items
         .filter(|detection| detection["type"] == kind && detection["status"] == "new")
-        .map(|detection| detection["evidence"]["endpoint"].as_str().unwrap_or_default().to_owned())
+        .map(|detection| {
+            detection["evidence"]["endpoint"]
+                .as_str()
+                .unwrap_or_default()
+                .to_owned()
+        })
         .collect()
 }
 
@@ -67,7 +76,10 @@ async fn a_stable_baseline_tells_what_is_new_and_becomes_a_policy_that_refuses_i
         run(&fleet, number, &json!({}), &["allowed.test"]).await;
     }
     // The first run was the one that something new was seen in.
-    let creating = shows(&fleet, baseline, "all runs to be counted", |page| page["runs"] == QUIET).await;
+    let creating = shows(&fleet, baseline, "all runs to be counted", |page| {
+        page["runs"] == QUIET
+    })
+    .await;
     assert_eq!(creating["state"], "creating", "{creating}");
     run(&fleet, QUIET + 1, &json!({}), &["allowed.test"]).await;
     let stable = shows(&fleet, baseline, "the baseline to be stable", |page| {
@@ -80,8 +92,20 @@ async fn a_stable_baseline_tells_what_is_new_and_becomes_a_policy_that_refuses_i
     // A fork's pull request reaches for what nobody did before, and so does a run of the branch.
     let fork = json!({"event": "pull_request", "ref": "refs/pull/7/merge", "head_repo": "mallory/web"});
     run(&fleet, QUIET + 2, &fork, &["allowed.test", "cdn-a.test"]).await;
-    run(&fleet, QUIET + 3, &json!({"event": "push"}), &["allowed.test", "cdn-b.test"]).await;
-    run(&fleet, QUIET + 4, &json!({"event": "push"}), &["allowed.test", "cdn-b.test"]).await;
+    run(
+        &fleet,
+        QUIET + 3,
+        &json!({"event": "push"}),
+        &["allowed.test", "cdn-b.test"],
+    )
+    .await;
+    run(
+        &fleet,
+        QUIET + 4,
+        &json!({"event": "push"}),
+        &["allowed.test", "cdn-b.test"],
+    )
+    .await;
     let kind = "New-Outbound-Network-Call";
     let detections = "/detections?owner=acme&status=new";
     let found = shows(&fleet, detections, "both calls to be detected", |page| {
@@ -110,7 +134,13 @@ async fn a_stable_baseline_tells_what_is_new_and_becomes_a_policy_that_refuses_i
         .expect("the detection");
     let path = format!("/detections/{}", known["id"].as_str().unwrap());
     let change = json!({"status": "resolved", "expected": true, "note": "the new artifact store"});
-    let changed = fleet.api("PATCH", &path, Some(&change)).await.expect(200); println!("{changed}"); println!("{}", fleet.api("GET", "/detections?owner=acme", None).await.text()); println!("{}", fleet.api("GET", baseline, None).await.text());
+    let changed = fleet.api("PATCH", &path, Some(&change)).await.expect(200);
+    println!("{changed}");
+    println!(
+        "{}",
+        fleet.api("GET", "/detections?owner=acme", None).await.text()
+    );
+    println!("{}", fleet.api("GET", baseline, None).await.text());
     assert_eq!(imported(&fleet).await, "allowed.test:443\ncdn-b.test:443\n");
 
     // The policy of what is normal refuses the rest, and that is told, too.

@@ -299,7 +299,8 @@ async fn the_agents_reports_give_the_jobs_events_their_process() {
         ["cdn-a.test"]
     );
     let time = "2026-03-01T12:00:00Z";
-    let dns = json!({"domainName": "cdn-a.test.", "ipAddress": plan::site(0)[0].to_string(), "timestamp": time});
+    let dns =
+        json!({"domainName": "cdn-a.test.", "ipAddress": plan::site(0)[0].to_string(), "timestamp": time});
     agent.report(REPO, "dns", &key, &dns).await.expect(200);
     let tool = json!({"name": "curl\u{1b}[2J", "sha256": "ab12", "parent": {"name": "bash", "sha256": "", "parent": null}});
     for name in ["cdn-a.test.", "evil.test."] {
