@@ -90,7 +90,11 @@ pub(crate) struct Control {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ControlAction {
-    /// Copy an SQLite store to a file while the control plane runs (PostgreSQL has pg_dump).
+    /// Copy an SQLite store while the control plane runs (PostgreSQL has pg_dump).
+    ///
+    /// What jobs reached is a file of its own: copy-events.db beside copy.db. To restore, stop the control plane, remove
+    /// the old store's -wal and -shm files, and put both copies in its place. Gateways then begin anew with policies, and
+    /// go on with events behind what they delivered last.
     Backup {
         #[command(flatten)]
         config: Config,

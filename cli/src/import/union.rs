@@ -20,6 +20,9 @@ use super::workflow::{Does, Job, Workflow};
 
 /// Jobs of one policy at most, those of called workflows included.
 const MAX_JOBS: usize = 1_000;
+/// Jobs that are other workflows' jobs, of one workflow: where each is a job in the end there are as many of these, and
+/// those between.
+const MAX_CALLS: usize = 4 * MAX_JOBS;
 /// How deep called workflows call others, as GitHub bounds it.
 const DEEPEST: usize = 10;
 const LOCAL: &str = "./.github/workflows/";
@@ -127,7 +130,7 @@ impl<'a> Sum<'a, '_> {
             return;
         };
         for job in &workflow.jobs {
-            if self.governed.len() + self.calls >= MAX_JOBS {
+            if self.governed.len() == MAX_JOBS || self.calls == MAX_CALLS {
                 return self.too_many(place.line.unwrap_or(job.line));
             }
             match &job.does {

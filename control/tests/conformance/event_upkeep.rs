@@ -240,3 +240,25 @@ pub(crate) async fn questions_by_job_repository_time_and_number_use_an_index(ben
         connection.detach();
     }
 }
+
+/// An acknowledged batch survives a power cut: both databases sync before they say that a commit is done.
+pub(crate) async fn a_commit_of_events_is_synced(bench: Bench) {
+    let store = bench.open().await;
+    let questions: &[(&str, &str)] = match store.events_db().backend() {
+        Backend::Sqlite => &[
+            ("SELECT CAST(synchronous AS TEXT) FROM pragma_synchronous", "2"),
+            ("SELECT journal_mode FROM pragma_journal_mode", "wal"),
+            ("SELECT CAST(page_size AS TEXT) FROM pragma_page_size", "8192"),
+        ],
+        Backend::Postgres => &[("SELECT current_setting('synchronous_commit')", "on")],
+    };
+    for (question, expected) in questions.iter().copied() {
+        let said = store.events_db().write(move |tx| {
+            Box::pin(async move {
+                let said: String = sqlx::query_scalar(question).fetch_one(tx.connection()).await?;
+                Ok(said)
+            })
+        });
+        assert_eq!(said.await.unwrap(), expected, "{question}");
+    }
+}

@@ -216,6 +216,7 @@ suite! {
         many_old_events_go_in_lots
         a_day_is_a_partition_of_its_own
         questions_by_job_repository_time_and_number_use_an_index
+        a_commit_of_events_is_synced
     }
     random {
         a_follower_of_the_changes_holds_what_a_snapshot_says
