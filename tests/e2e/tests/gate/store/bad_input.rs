@@ -134,7 +134,7 @@ async fn paths_methods_and_credentials_that_are_none() {
         ("GET", "/v1/jobs", 405),
         ("DELETE", "/v1/jobs/current", 405),
         ("PUT", "/v1/jobs/current/end", 405),
-        ("GET", "/", 404),
+        ("GET", "/nothing", 404),
         ("GET", "/v1/jobs/../../etc/passwd", 404),
         ("GET", "/v1/jobs/%2e%2e/", 404),
         ("GET", "/api/v1/policies", 404),
