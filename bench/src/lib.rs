@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 pub mod cast;
+pub mod chart;
 pub mod flood;
 pub mod flows;
 pub mod measure;
