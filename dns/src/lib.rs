@@ -5,15 +5,21 @@
 //! by `proxy` when a flow's own name must be resolved.
 //!
 //! Read in this order: [`front::handler`] (the steps of one query), [`resolver`] (cache, coalescing,
-//! upstreams), `answer` (what one job gets of an answer), `wire` (bytes).
+//! upstreams), `answer` (what one job gets of an answer), `wire` (bytes), [`fast`] (what is repeated without all that).
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod answer;
 pub mod clock;
+pub mod fast;
 pub mod front;
 pub mod resolver;
 pub mod subjects;
+#[expect(
+    unsafe_code,
+    reason = "the one module that calls the kernel past its safe wrappers"
+)]
+mod sys;
 mod wire;
 
 pub use clock::Clock;

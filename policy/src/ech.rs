@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use hashbrown::HashMap;
 use parking_lot::Mutex;
@@ -23,6 +24,8 @@ type IdSet = [u64; 4];
 #[derive(Debug, Default)]
 pub struct EchLedger {
     inner: Mutex<Inner>,
+    /// [`EchLedger::epoch`]; written under the lock only.
+    epoch: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -40,7 +43,9 @@ impl EchLedger {
         let Inner {
             by_name, name_order, ..
         } = &mut *inner;
-        note(by_name, name_order, name.clone(), config_ids);
+        if note(by_name, name_order, name.clone(), config_ids) {
+            self.epoch.fetch_add(1, Ordering::Release);
+        }
     }
 
     /// Records that `name` was seen at `address`, so that its ids count for every name there.
@@ -56,7 +61,15 @@ impl EchLedger {
             address_order,
             ..
         } = &mut *inner;
-        note(by_address, address_order, address, &ids);
+        if note(by_address, address_order, address, &ids) {
+            self.epoch.fetch_add(1, Ordering::Release);
+        }
+    }
+
+    /// Changes whenever the ledger comes to know another name, id or address, or forgets one: while it stays, an answer that
+    /// was noted before has nothing new to tell.
+    pub fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::Acquire)
     }
 
     /// True when `config_id` was published for `name`, or for any name seen at `address`.
@@ -81,13 +94,15 @@ fn contains(ids: &IdSet, id: u8) -> bool {
         .is_some_and(|word| word & (1 << (id & 63)) != 0)
 }
 
+/// Notes ids; true when that changed anything.
 fn note<K: Clone + Eq + std::hash::Hash>(
     map: &mut HashMap<K, IdSet>,
     order: &mut VecDeque<K>,
     key: K,
     config_ids: &[u8],
-) {
-    if !map.contains_key(&key) {
+) -> bool {
+    let is_new = !map.contains_key(&key);
+    if is_new {
         if map.len() >= CAPACITY
             && let Some(oldest) = order.pop_front()
         {
@@ -96,11 +111,13 @@ fn note<K: Clone + Eq + std::hash::Hash>(
         order.push_back(key.clone());
     }
     let ids = map.entry(key).or_default();
+    let before = *ids;
     for id in config_ids {
         if let Some(word) = ids.get_mut(usize::from(id >> 6)) {
             *word |= 1 << (id & 63);
         }
     }
+    is_new || *ids != before
 }
 
 #[cfg(test)]
@@ -121,6 +138,26 @@ mod tests {
         assert!(ledger.published(200, Some(&real), "192.0.2.1".parse().unwrap()));
         assert!(ledger.published(7, Some(&other), address));
         assert!(!ledger.published(8, Some(&real), address));
+    }
+
+    #[test]
+    fn the_epoch_changes_with_what_is_known_and_only_then() {
+        let ledger = EchLedger::default();
+        let (real, address) = (
+            DnsName::parse("real.test").unwrap(),
+            "192.0.2.20".parse().unwrap(),
+        );
+        let mut epochs = vec![ledger.epoch()];
+        ledger.note_name(&real, &[7]);
+        epochs.push(ledger.epoch());
+        ledger.note_address(&real, address);
+        epochs.push(ledger.epoch());
+        ledger.note_name(&real, &[8]);
+        epochs.push(ledger.epoch());
+        assert!(epochs.is_sorted_by(|one, next| one < next), "{epochs:?}");
+        ledger.note_name(&real, &[7, 8]);
+        ledger.note_address(&DnsName::parse("other.test").unwrap(), address);
+        assert_eq!(ledger.epoch(), epochs[3]);
     }
 
     #[test]

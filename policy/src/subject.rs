@@ -120,6 +120,11 @@ impl Subject {
         self.book.load_full()
     }
 
+    /// True when `book` is the rulebook of this moment.
+    pub fn is_judged_by(&self, book: &Arc<Rulebook>) -> bool {
+        Arc::ptr_eq(&self.book.load(), book)
+    }
+
     /// Puts another rulebook in place; decisions from now on use it.
     pub fn swap(&self, book: Arc<Rulebook>) {
         self.book.store(book);
@@ -132,10 +137,14 @@ impl Subject {
 
     /// A new event about this subject, with network, job and policy filled in.
     pub fn event(&self, id: EventId, kind: Kind, source: IpAddr) -> NetworkEvent {
+        self.event_under(&self.book.load(), id, kind, source)
+    }
+
+    /// The same about a decision made by `book`, which may be another one than that of this moment.
+    pub fn event_under(&self, book: &Rulebook, id: EventId, kind: Kind, source: IpAddr) -> NetworkEvent {
         let mut event = NetworkEvent::new(id, kind, source);
         event.network.clone_from(&self.network.name);
         event.job = self.job();
-        let book = self.book.load();
         event.mode = book.mode();
         if let Some((policy, scope)) = book.policy() {
             event.policy = Some(policy.meta.name.clone());

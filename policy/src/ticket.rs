@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use hashbrown::HashMap;
@@ -41,6 +42,17 @@ pub struct Grant<'a> {
 #[derive(Debug, Default)]
 pub struct TicketTable {
     inner: Mutex<Inner>,
+    /// [`TicketTable::epoch`]; written under the lock only.
+    epoch: AtomicU64,
+}
+
+/// What [`TicketTable::renew`] leaves behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Renewed {
+    /// The table's epoch right after: as long as it stays, so do the tickets, until they expire.
+    pub epoch: u64,
+    /// Another name has a ticket at one of the addresses too.
+    pub shared: bool,
 }
 
 #[derive(Debug)]
@@ -59,19 +71,36 @@ struct Inner {
     chains: HashMap<DnsName, (DnsName, Moment)>,
     chain_order: VecDeque<DnsName>,
     next_serial: u64,
+    /// How often something changed that [`TicketTable::epoch`] tells of.
+    changes: u64,
 }
 
 impl TicketTable {
     /// Stores what an answer gives. `hold` is the least time that a ticket lives (`ticket-hold`).
     pub fn grant(&self, grant: &Grant<'_>, hold: Duration, now: Moment) {
-        let expires = now.plus(grant.ttl.max(hold));
         let mut inner = self.inner.lock();
-        for address in grant.addresses {
-            inner.put(special::canonical(*address), grant.asked, expires, now);
-        }
-        for name in grant.chain {
-            inner.put_chain(name, grant.asked, expires);
-        }
+        inner.grant(grant, now.plus(grant.ttl.max(hold)), now);
+        self.epoch.store(inner.changes, Ordering::Release);
+    }
+
+    /// Stores what an answer gives, as [`Self::grant`] does, and tells how long that can be relied on without asking again:
+    /// until `expires` or until the [`epoch`](Self::epoch) changes.
+    pub fn renew(&self, grant: &Grant<'_>, expires: Moment, now: Moment) -> Renewed {
+        let mut inner = self.inner.lock();
+        inner.grant(grant, expires, now);
+        let epoch = inner.changes;
+        self.epoch.store(epoch, Ordering::Release);
+        let shared = grant.addresses.iter().any(|address| {
+            let held = inner.by_address.get(&special::canonical(*address));
+            held.is_some_and(|tickets| tickets.len() > 1)
+        });
+        Renewed { epoch, shared }
+    }
+
+    /// Changes whenever a ticket goes before it has expired, an address comes to have several names, or a name becomes part
+    /// of a chain or of another one. Renewals and new tickets of other addresses don't change it.
+    pub fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::Acquire)
     }
 
     /// True when this address was given for `name` and still counts.
@@ -115,7 +144,13 @@ impl TicketTable {
 
     /// Drops every ticket: the lease ended.
     pub fn clear(&self) {
-        *self.inner.lock() = Inner::default();
+        let mut inner = self.inner.lock();
+        let changes = inner.changes + 1;
+        *inner = Inner {
+            changes,
+            ..Inner::default()
+        };
+        self.epoch.store(changes, Ordering::Release);
     }
 
     fn change_holders(&self, name: &DnsName, address: IpAddr, change: impl FnOnce(&mut Ticket)) -> bool {
@@ -132,6 +167,15 @@ impl TicketTable {
 }
 
 impl Inner {
+    fn grant(&mut self, grant: &Grant<'_>, expires: Moment, now: Moment) {
+        for address in grant.addresses {
+            self.put(special::canonical(*address), grant.asked, expires, now);
+        }
+        for name in grant.chain {
+            self.put_chain(name, grant.asked, expires, now);
+        }
+    }
+
     fn live(&self, address: IpAddr, now: Moment) -> impl Iterator<Item = &Ticket> {
         let tickets = self
             .by_address
@@ -159,6 +203,7 @@ impl Inner {
             let gone = tickets.swap_remove(at);
             self.by_age.remove(&gone.serial);
         }
+        self.changes += u64::from(!tickets.is_empty());
         tickets.push(Ticket {
             name: name.clone(),
             expires,
@@ -193,6 +238,7 @@ impl Inner {
                 break;
             }
             tickets.swap_remove(at);
+            self.changes += u64::from(!expired);
             if tickets.is_empty() {
                 self.by_address.remove(&address);
             }
@@ -200,6 +246,7 @@ impl Inner {
         // Past the bound with only held tickets at the old end: the bound wins, the oldest goes.
         if self.by_age.len() + passed.len() > MAX_TICKETS && !passed.is_empty() {
             let (serial, (address, _)) = passed.remove(0);
+            self.changes += 1;
             if let Some(tickets) = self.by_address.get_mut(&address) {
                 tickets.retain(|ticket| ticket.serial != serial);
                 if tickets.is_empty() {
@@ -210,12 +257,13 @@ impl Inner {
         self.by_age.extend(passed);
     }
 
-    fn put_chain(&mut self, name: &DnsName, owner: &DnsName, expires: Moment) {
-        if self
-            .chains
-            .insert(name.clone(), (owner.clone(), expires))
-            .is_none()
-        {
+    fn put_chain(&mut self, name: &DnsName, owner: &DnsName, expires: Moment, now: Moment) {
+        let before = self.chains.insert(name.clone(), (owner.clone(), expires));
+        let is_renewal = before
+            .as_ref()
+            .is_some_and(|(known, until)| known == owner && *until > now && *until <= expires);
+        self.changes += u64::from(!is_renewal);
+        if before.is_none() {
             self.chain_order.push_back(name.clone());
             if self.chain_order.len() > MAX_CHAIN_NAMES
                 && let Some(oldest) = self.chain_order.pop_front()
@@ -323,6 +371,58 @@ mod tests {
         hold.release(HOLD, late);
         assert!(table.holds(&a, address(1), late.plus(Duration::from_secs(3_599))));
         assert!(!table.holds(&a, address(1), late.plus(HOLD)));
+    }
+
+    #[test]
+    fn the_epoch_stays_while_tickets_do_and_changes_when_one_goes_or_a_chain_does() {
+        let table = TicketTable::default();
+        let (a, b, link) = (name("a.test"), name("b.test"), name("cdn.test"));
+        let now = Moment::from_millis(0);
+        let (far, chain) = (now.plus(HOLD), [link.clone()]);
+        let of = |asked, chain, addresses| Grant {
+            asked,
+            chain,
+            addresses,
+            ttl: Duration::ZERO,
+        };
+        let first = table.renew(&of(&a, &[], &[address(1)]), far, now);
+        assert!(!first.shared);
+        grant(&table, &a, &[address(1)], now);
+        grant(&table, &b, &[address(2)], now);
+        assert_eq!(
+            table.epoch(),
+            first.epoch,
+            "renewals and other addresses change nothing"
+        );
+        grant(&table, &b, &[address(1)], now);
+        assert_ne!(table.epoch(), first.epoch, "a second name at the address");
+        let second = table.renew(&of(&a, &[], &[address(1)]), far, now);
+        assert!(second.shared);
+        let linked = table.renew(&of(&a, &chain, &[]), far, now);
+        assert_ne!(linked.epoch, second.epoch, "a new chain");
+        assert_eq!(table.renew(&of(&a, &chain, &[]), far, now).epoch, linked.epoch);
+        let moved = table.renew(&of(&b, &chain, &[]), far, now);
+        assert_ne!(moved.epoch, linked.epoch, "another name's chain");
+        let again = table.renew(&of(&b, &chain, &[]), far.plus(HOLD), far);
+        assert_ne!(
+            again.epoch, moved.epoch,
+            "a chain that had expired counts as a new one"
+        );
+        table.clear();
+        assert_ne!(table.epoch(), again.epoch);
+    }
+
+    #[test]
+    fn the_epoch_changes_when_a_bound_pushes_a_live_ticket_out() {
+        let table = TicketTable::default();
+        let (a, now) = (name("a.test"), Moment::from_millis(0));
+        for n in 0..MAX_TICKETS as u32 {
+            grant(&table, &a, &[address(n)], now);
+        }
+        let before = table.epoch();
+        grant(&table, &a, &[address(MAX_TICKETS as u32)], now);
+        assert!(!table.holds(&a, address(0), now));
+        assert_ne!(table.epoch(), before);
     }
 
     #[test]

@@ -15,6 +15,7 @@ use super::client::Client;
 use super::handler::DnsHandler;
 use super::metrics::Source;
 use crate::clock::Stopwatch;
+use crate::fast::lesson::{Draft, Epochs};
 use crate::resolver::Asked;
 use crate::resolver::answer::Answer;
 use crate::wire::query::Query;
@@ -32,6 +33,20 @@ pub(crate) struct Ask {
     pub(crate) book: Arc<Rulebook>,
     pub(crate) begun: Moment,
     pub(crate) watch: Stopwatch,
+    /// Set when the fast path wants to know how the query is answered.
+    pub(crate) teach: Option<Epochs>,
+}
+
+/// An answer, and what it taught.
+pub(crate) struct Told {
+    pub(crate) reply: Vec<u8>,
+    pub(crate) draft: Option<Box<Draft>>,
+}
+
+impl From<Vec<u8>> for Told {
+    fn from(reply: Vec<u8>) -> Self {
+        Self { reply, draft: None }
+    }
 }
 
 /// How a query ended.
@@ -103,7 +118,7 @@ pub(crate) fn listed(answer: &Answer, given: &[IpAddr]) -> SmallVec<[CompactStri
 }
 
 /// The mnemonic of a type, or `TYPEn` (RFC 3597 §5).
-fn mnemonic(qtype: u16) -> CompactString {
+pub(crate) fn mnemonic(qtype: u16) -> CompactString {
     let known = match qtype {
         rtype::A => "A",
         rtype::NS => "NS",

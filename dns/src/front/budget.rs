@@ -6,6 +6,7 @@
 //! was asked for before costs nothing again. Pure: `now` is an argument.
 
 use std::hash::BuildHasher as _;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use foldhash::fast::RandomState;
@@ -45,6 +46,8 @@ const NAME: u64 = 60_000;
 pub struct Budgets {
     hasher: RandomState,
     subjects: Mutex<HashMap<u64, Bucket>>,
+    /// [`Budgets::epoch`]; written under the lock only.
+    epoch: AtomicU64,
 }
 
 /// One subject's budget.
@@ -66,20 +69,35 @@ impl Budgets {
         config: BudgetConfig,
         now: Moment,
     ) -> bool {
-        if !is_wildcard(rule.text()) && name.without_service_labels() == *name {
+        if Self::is_free(name, rule) {
             return true;
         }
         let hash = self.hasher.hash_one(name);
         let mut subjects = self.subjects.lock();
         if subjects.len() >= MAX_SUBJECTS && !subjects.contains_key(&subject) {
             make_room(&mut subjects);
+            self.epoch.fetch_add(1, Ordering::Release);
         }
         let bucket = subjects.entry(subject).or_insert_with(|| Bucket {
             tokens: u64::from(config.burst) * NAME,
             filled: now,
             seen: HashSet::new(),
         });
-        bucket.charge(hash, config, now)
+        let (is_within, has_forgotten) = bucket.charge(hash, config, now);
+        if has_forgotten {
+            self.epoch.fetch_add(1, Ordering::Release);
+        }
+        is_within
+    }
+
+    /// True when a query for `name`, permitted by `rule`, costs nothing whatever was asked for before.
+    pub fn is_free(name: &DnsName, rule: &RuleRef) -> bool {
+        !is_wildcard(rule.text()) && name.without_service_labels() == *name
+    }
+
+    /// Changes whenever names are forgotten that were charged: as long as it stays, a name costs nothing again.
+    pub fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::Acquire)
     }
 
     /// Subjects that have a budget.
@@ -104,24 +122,26 @@ fn make_room(subjects: &mut HashMap<u64, Bucket>) {
 }
 
 impl Bucket {
-    fn charge(&mut self, name: u64, config: BudgetConfig, now: Moment) -> bool {
+    /// Whether the name is within the budget, and whether others were forgotten for it.
+    fn charge(&mut self, name: u64, config: BudgetConfig, now: Moment) -> (bool, bool) {
         let gained =
             u64::try_from(now.since(self.filled).min(Duration::from_hours(24)).as_millis()).unwrap_or(0);
         self.tokens =
             (self.tokens + gained * u64::from(config.per_minute)).min(u64::from(config.burst) * NAME);
         self.filled = now;
         if self.seen.contains(&name) {
-            return true;
+            return (true, false);
         }
         if self.tokens < NAME {
-            return false;
+            return (false, false);
         }
         self.tokens -= NAME;
-        if self.seen.len() >= MAX_SEEN {
+        let forgets = self.seen.len() >= MAX_SEEN;
+        if forgets {
             self.seen.clear();
         }
         self.seen.insert(name);
-        true
+        (true, forgets)
     }
 }
 
@@ -177,7 +197,7 @@ mod tests {
     fn exact_names_cost_nothing_whatever_their_ports() {
         let budgets = Budgets::default();
         for n in 0..100 {
-            let rule = RuleRef::global(&format!("n{n}.w.test:*"));
+            let rule = RuleRef::global(format!("n{n}.w.test:*"));
             assert!(budgets.charge(1, &name(n), &rule, CONFIG, Moment::default()));
         }
         assert!(budgets.is_empty());
@@ -190,6 +210,29 @@ mod tests {
             budgets.charge(id, &name(0), &wildcard(), CONFIG, Moment::from_millis(id));
         }
         assert!(budgets.len() <= MAX_SUBJECTS);
+    }
+
+    #[test]
+    fn the_epoch_changes_when_names_are_forgotten_and_only_then() {
+        let budgets = Budgets::default();
+        let rich = BudgetConfig {
+            burst: 2 * MAX_SEEN as u32,
+            per_minute: 0,
+        };
+        for n in 0..MAX_SEEN as u32 {
+            assert!(budgets.charge(1, &name(n), &wildcard(), rich, Moment::default()));
+        }
+        let before = budgets.epoch();
+        budgets.charge(1, &name(0), &wildcard(), rich, Moment::default());
+        assert_eq!(budgets.epoch(), before);
+        budgets.charge(1, &name(MAX_SEEN as u32), &wildcard(), rich, Moment::default());
+        assert_ne!(budgets.epoch(), before, "one name too many");
+        for id in 2..MAX_SUBJECTS as u64 + 1 {
+            budgets.charge(id, &name(0), &wildcard(), rich, Moment::default());
+        }
+        let before = budgets.epoch();
+        budgets.charge(0, &name(0), &wildcard(), rich, Moment::default());
+        assert_ne!(budgets.epoch(), before, "one subject too many");
     }
 
     #[test]

@@ -1,17 +1,20 @@
 //! What leaves: refusals, empty answers, answers with their tickets stored first. One event each.
 
+use std::sync::Arc;
+
 use compact_str::format_compact;
 use tidegate_policy::event::EventId;
 use tidegate_policy::judge::permit::QueryPermit;
 use tidegate_policy::verdict::{Judgement, Refusal};
 
-use super::ask::{Ask, End, listed};
+use super::ask::{Ask, End, Told, listed};
 use super::client::Transport;
 use super::handler::DnsHandler;
 use super::metrics::Source;
 use crate::answer::emit::{self, Age};
 use crate::answer::explain;
 use crate::answer::share::{Case, Shared};
+use crate::fast::lesson::{Basis, Draft, Given, Ground};
 use crate::resolver::{Found, ResolveError};
 use crate::wire::Rcode;
 use crate::wire::reply::{self, Ede};
@@ -19,18 +22,30 @@ use crate::wire::reply::{self, Ede};
 impl DnsHandler {
     /// NXDOMAIN with the explanation.
     pub(super) fn refuse(&self, ask: &Ask, refusal: Refusal) -> Vec<u8> {
-        let id = self.sink.mint();
-        let reply = explain::refused(&ask.query, &self.blocked(ask, &refusal, id));
-        ask.end(self, End::new(id, &Judgement::Refuse(refusal), Rcode::NXDOMAIN));
-        fitted(ask, reply, Rcode::NXDOMAIN).0
+        self.explain(ask, refusal, Rcode::NXDOMAIN).reply
     }
 
     /// An empty NOERROR with the explanation.
     pub(super) fn no_data(&self, ask: &Ask, refusal: Refusal) -> Vec<u8> {
+        self.explain(ask, refusal, Rcode::NOERROR).reply
+    }
+
+    /// A refusal by NXDOMAIN or an empty NOERROR. What it teaches holds as long as the name is judged as it was, which is
+    /// for the caller to know.
+    pub(super) fn explain(&self, ask: &Ask, refusal: Refusal, rcode: Rcode) -> Told {
         let id = self.sink.mint();
-        let reply = explain::no_data(&ask.query, &self.blocked(ask, &refusal, id));
-        ask.end(self, End::new(id, &Judgement::Refuse(refusal), Rcode::NOERROR));
-        fitted(ask, reply, Rcode::NOERROR).0
+        let ede = self.blocked(ask, &refusal, id);
+        let reply = if rcode == Rcode::NXDOMAIN {
+            explain::refused(&ask.query, &ede)
+        } else {
+            explain::no_data(&ask.query, &ede)
+        };
+        let judgement = Judgement::Refuse(refusal);
+        ask.end(self, End::new(id, &judgement, rcode));
+        let (reply, is_whole) = fitted(ask, reply, rcode);
+        let ground = ask.teach.filter(|_| is_whole).map(Ground::of_refusal);
+        let draft = ground.map(|ground| draft(ask, ground, (judgement, rcode), Basis::Refusal(id)));
+        Told { reply, draft }
     }
 
     fn blocked(&self, ask: &Ask, refusal: &Refusal, id: EventId) -> Ede {
@@ -47,7 +62,7 @@ impl DnsHandler {
         judgement: Judgement,
         found: Found,
         source: Source,
-    ) -> Vec<u8> {
+    ) -> Told {
         let Found { answer, stale } = found;
         let case = Case {
             book: &ask.book,
@@ -57,8 +72,8 @@ impl DnsHandler {
         case.note_ech(|name| self.resolver.known_addresses(name));
         let share = match case.share() {
             Shared::Records(share) => share,
-            Shared::NoAddress(refusal) => return self.no_data(ask, refusal),
-            Shared::Refused(refusal) => return self.refuse(ask, refusal),
+            Shared::NoAddress(refusal) => return self.no_data(ask, refusal).into(),
+            Shared::Refused(refusal) => return self.refuse(ask, refusal).into(),
         };
         let now = self.clock.now();
         let age = if stale {
@@ -71,6 +86,9 @@ impl DnsHandler {
             let hold = self.live.load().config.ticket_hold;
             case.grant(&share, ask.subject.tickets(), hold, now);
         }
+        let teaches = is_whole && source == Source::Hit && !stale && permit.owner() == &ask.query.name;
+        let ground = ask.teach.filter(|_| teaches);
+        let ground = ground.and_then(|epochs| Ground::of_permit(epochs, &ask.query.name, &judgement));
         let judgement = if ask.is_audit() {
             case.judgement_in_audit(judgement)
         } else {
@@ -82,8 +100,19 @@ impl DnsHandler {
         end.note = share
             .refusal
             .map(|refusal| format_compact!("some addresses were left out: {}", refusal.reason.as_str()));
+        let given = ground.is_some().then(|| Given {
+            answer: Arc::clone(&answer),
+            at: now,
+            addresses: share.addresses,
+            listed: end.answers.clone(),
+            note: end.note.clone(),
+        });
         ask.end(self, end);
-        reply
+        let draft = ground.zip(given).map(|(ground, given)| {
+            let basis = Basis::Answer(Box::new(given));
+            draft(ask, ground, (judgement, answer.rcode), basis)
+        });
+        Told { reply, draft }
     }
 
     /// SERVFAIL: the name is allowed, but nobody can tell.
@@ -102,6 +131,18 @@ impl DnsHandler {
         ask.end(self, end);
         reply::empty(&ask.query, Rcode::SERVFAIL, Some(&Ede::new(code, text)))
     }
+}
+
+/// What an answer teaches.
+fn draft(ask: &Ask, ground: Ground, (judgement, rcode): (Judgement, Rcode), basis: Basis) -> Box<Draft> {
+    Box::new(Draft {
+        subject: Arc::clone(&ask.subject),
+        book: Arc::clone(&ask.book),
+        ground,
+        judgement,
+        rcode,
+        basis,
+    })
 }
 
 /// The reply, or TC=1 when the client's transport can't take it; and whether it is the reply.

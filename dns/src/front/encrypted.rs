@@ -106,7 +106,7 @@ pub async fn serve_encrypted(
             }
         };
         let Some(slot) = handler.connections.take(source.ip()) else {
-            handler.metrics.dropped(Dropped::Limit);
+            handler.metrics.dropped(Dropped::Limit, 1);
             continue;
         };
         let Ok(asked) = stream.local_addr() else { continue };
@@ -207,7 +207,7 @@ impl Front {
             return None;
         }
         let Some(_slot) = self.handler.in_flight.take(peer.client.source.ip()) else {
-            self.handler.metrics.dropped(Dropped::Limit);
+            self.handler.metrics.dropped(Dropped::Limit, 1);
             return None;
         };
         let bytes = self

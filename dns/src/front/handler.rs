@@ -13,7 +13,7 @@ use tidegate_policy::judge::permit::QueryPermit;
 use tidegate_policy::subject::Subject;
 use tidegate_policy::verdict::{Judgement, Mode, Reason, Refusal};
 
-use super::ask::Ask;
+use super::ask::{Ask, Told};
 use super::budget::Budgets;
 use super::client::{Client, Transport};
 use super::config::{HandlerConfig, Live};
@@ -22,6 +22,7 @@ use super::metrics::{Dropped, FrontMetrics, Source};
 use super::relay::{self, Watch};
 use super::steps::Step;
 use crate::clock::Clock;
+use crate::fast::lesson::{Draft, Epochs};
 use crate::resolver::Resolver;
 use crate::subjects::Subjects;
 use crate::wire::query::{self, Unreadable};
@@ -52,16 +53,16 @@ pub struct Parts {
 /// The handler. Shared by all threads and fronts.
 pub struct DnsHandler {
     pub(super) resolver: Arc<Resolver>,
-    subjects: Arc<dyn Subjects>,
-    pub(super) sink: Arc<dyn EventSink>,
-    pub(super) clock: Clock,
-    pub(super) metrics: FrontMetrics,
+    pub(crate) subjects: Arc<dyn Subjects>,
+    pub(crate) sink: Arc<dyn EventSink>,
+    pub(crate) clock: Clock,
+    pub(crate) metrics: FrontMetrics,
     /// Datagrams that wait for an upstream.
     pub(super) in_flight: Arc<Limit>,
     /// Open TCP connections.
     pub(super) connections: Arc<Limit>,
-    pub(super) live: ArcSwap<Live>,
-    budgets: Budgets,
+    pub(crate) live: ArcSwap<Live>,
+    pub(crate) budgets: Budgets,
 }
 
 /// What became of a query at once.
@@ -138,42 +139,70 @@ impl DnsHandler {
 
     /// Takes a query as far as that goes without waiting.
     pub fn begin(self: &Arc<Self>, bytes: &[u8], client: &Client) -> Begun {
-        let later = |work| {
-            Begun::Later(Box::new(Pending {
-                handler: Arc::clone(self),
-                work,
-            }))
-        };
-        let ask = match self.read(bytes, client) {
-            Ok(ask) => ask,
+        match self.read(bytes, client) {
+            Ok(ask) => self.take(ask, bytes).0,
             Err(unreadable) => {
                 let raw = self.is_foreign(client).then(|| self.watch_raw(client)).flatten();
-                return match raw {
-                    Some(watch) => later(Work::Relay {
+                match raw {
+                    Some(watch) => self.later(Work::Relay {
                         bytes: bytes.to_vec(),
                         watch,
                     }),
                     None => Begun::Done(self.unreadable(unreadable, client)),
-                };
+                }
             }
-        };
+        }
+    }
+
+    /// The same, with what the answer taught, if it is one that can be repeated.
+    pub(crate) fn begin_teaching(
+        self: &Arc<Self>,
+        bytes: &[u8],
+        client: &Client,
+    ) -> (Begun, Option<Box<Draft>>) {
+        match self.read(bytes, client) {
+            Ok(mut ask) => {
+                // Before anything is decided: what changes from now on is seen as a change.
+                ask.teach = Some(Epochs {
+                    budget: self.budgets.epoch(),
+                    ech: ask.book.world.ech.epoch(),
+                });
+                self.take(ask, bytes)
+            }
+            Err(_) => (self.begin(bytes, client), None),
+        }
+    }
+
+    fn later(self: &Arc<Self>, work: Work) -> Begun {
+        Begun::Later(Box::new(Pending {
+            handler: Arc::clone(self),
+            work,
+        }))
+    }
+
+    fn take(self: &Arc<Self>, ask: Ask, bytes: &[u8]) -> (Begun, Option<Box<Draft>>) {
+        let client = &ask.client;
+        let done = |told: Told| (Begun::Done(Some(told.reply)), told.draft);
         let step = match client.transport {
             Transport::Udp if !client.spoofed && ask.is_audit() && self.is_foreign(client) => self.watch(ask),
             Transport::Udp | Transport::Tcp | Transport::Tls | Transport::Https => self.decide(ask),
         };
         match step {
-            Step::Reply(reply) => Begun::Done(Some(reply)),
-            Step::Relay(watch) => later(Work::Relay {
-                bytes: bytes.to_vec(),
-                watch,
-            }),
+            Step::Reply(told) => done(told),
+            Step::Relay(watch) => {
+                let bytes = bytes.to_vec();
+                (self.later(Work::Relay { bytes, watch }), None)
+            }
             Step::Resolve(ask, permit, judgement) => match self.resolver.cached(&permit, ask.asked()) {
-                Some(found) => Begun::Done(Some(self.answer(&ask, &permit, judgement, found, Source::Hit))),
-                None => later(Work::Resolve {
-                    ask,
-                    permit,
-                    judgement,
-                }),
+                Some(found) => done(self.answer(&ask, &permit, judgement, found, Source::Hit)),
+                None => {
+                    let work = Work::Resolve {
+                        ask,
+                        permit,
+                        judgement,
+                    };
+                    (self.later(work), None)
+                }
             },
         }
     }
@@ -191,6 +220,7 @@ impl DnsHandler {
             book,
             begun,
             watch,
+            teach: None,
         })
     }
 
@@ -208,7 +238,7 @@ impl DnsHandler {
     fn unreadable(&self, unreadable: Unreadable, client: &Client) -> Option<Vec<u8>> {
         match unreadable {
             Unreadable::Silent(WireError(why)) => {
-                self.metrics.dropped(Dropped::Malformed);
+                self.metrics.dropped(Dropped::Malformed, 1);
                 self.malformed(client, why, None);
                 None
             }
@@ -282,7 +312,11 @@ impl Pending {
                 permit,
                 judgement,
             } => Some(match handler.resolver.lookup(&permit, ask.asked()).await {
-                Ok(found) => handler.answer(&ask, &permit, judgement, found, Source::Miss),
+                Ok(found) => {
+                    handler
+                        .answer(&ask, &permit, judgement, found, Source::Miss)
+                        .reply
+                }
                 Err(error) => handler.failed(&ask, judgement, error),
             }),
             Work::Relay { bytes, watch } => relay::exchange(&handler, bytes, watch).await,

@@ -31,11 +31,39 @@ pub(crate) enum Dropped {
     Send,
 }
 
+/// Answers of a batch that the fast path repeated, and queries that it passed on.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Repeats {
+    /// By verdict: permit, refuse, would-refuse.
+    verdicts: [u64; 3],
+    hits: usize,
+    local: usize,
+    pub(crate) passed: u64,
+}
+
+impl Repeats {
+    /// Counts one answer.
+    pub(crate) fn count(&mut self, verdict: Verdict, source: Source) {
+        let [permit, refuse, would_refuse] = &mut self.verdicts;
+        match verdict {
+            Verdict::Permit => *permit += 1,
+            Verdict::Refuse => *refuse += 1,
+            Verdict::WouldRefuse => *would_refuse += 1,
+        }
+        match source {
+            Source::Local => self.local += 1,
+            Source::Hit | Source::Miss | Source::Stale => self.hits += 1,
+        }
+    }
+}
+
 /// All handles.
 pub(crate) struct FrontMetrics {
     queries: [[Counter; 4]; 3],
     durations: [Histogram; 4],
     dropped: [Counter; 3],
+    /// By verdict, then those that were passed on.
+    fast: [Counter; 4],
 }
 
 impl FrontMetrics {
@@ -49,10 +77,13 @@ impl FrontMetrics {
             .map(|cache| histogram!("tidegate_dns_query_duration_seconds", "cache" => cache));
         let dropped = ["malformed", "limit", "send"]
             .map(|cause| counter!("tidegate_dns_dropped_total", "cause" => cause));
+        let fast = ["permit", "refuse", "would-refuse", "passed"]
+            .map(|outcome| counter!("tidegate_dns_fast_total", "outcome" => outcome));
         Self {
             queries,
             durations,
             dropped,
+            fast,
         }
     }
 
@@ -84,12 +115,28 @@ impl FrontMetrics {
         handle.record(took.as_secs_f64());
     }
 
-    pub(crate) fn dropped(&self, cause: Dropped) {
-        let [malformed, limit, send] = &self.dropped;
-        match cause {
-            Dropped::Malformed => malformed.increment(1),
-            Dropped::Limit => limit.increment(1),
-            Dropped::Send => send.increment(1),
+    /// Counts a batch of UDP queries; its answers left after this long.
+    pub(crate) fn repeated(&self, repeats: &Repeats, took: Duration) {
+        let counts = repeats.verdicts.iter().chain([&repeats.passed]);
+        for (handle, count) in self.fast.iter().zip(counts).filter(|(_, count)| **count > 0) {
+            handle.increment(*count);
         }
+        let judged = self.queries.iter().zip(repeats.verdicts);
+        for ([udp, ..], count) in judged.filter(|(_, count)| *count > 0) {
+            udp.increment(count);
+        }
+        let [hit, _, _, local] = &self.durations;
+        hit.record_many(took.as_secs_f64(), repeats.hits);
+        local.record_many(took.as_secs_f64(), repeats.local);
+    }
+
+    pub(crate) fn dropped(&self, cause: Dropped, count: usize) {
+        let [malformed, limit, send] = &self.dropped;
+        let handle = match cause {
+            Dropped::Malformed => malformed,
+            Dropped::Limit => limit,
+            Dropped::Send => send,
+        };
+        handle.increment(count as u64);
     }
 }

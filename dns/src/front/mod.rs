@@ -3,17 +3,18 @@
 //! Owns sockets' loops and the order of steps for one query; never decides (policy does) and never keeps
 //! an answer (the resolver does).
 
-mod ask;
+pub(crate) mod ask;
 pub mod budget;
 pub mod client;
 pub mod config;
 mod deliver;
 pub mod encrypted;
+mod envelope;
 mod frame;
 pub mod handler;
 mod learn;
 mod limits;
-mod metrics;
+pub(crate) mod metrics;
 mod relay;
 pub mod relay_tcp;
 mod steps;

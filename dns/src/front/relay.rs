@@ -123,12 +123,14 @@ pub(super) fn server(client: &Client, subject: &Subject, book: &Rulebook, now: M
 
 impl DnsHandler {
     /// Judges a query to a foreign server in audit, for the record and by the global block list.
-    pub(super) fn watch(&self, ask: Ask) -> Step {
+    pub(super) fn watch(&self, mut ask: Ask) -> Step {
+        // What follows depends on the server, too: nothing to be repeated.
+        ask.teach = None;
         let ruling = judge_server(&ask.client, &ask.subject, &ask.book, ask.begun);
         if let Judgement::Refuse(refusal) = &ruling.judgement
             && refusal.reason != Reason::NeverDial
         {
-            return Step::Reply(self.refuse(&ask, refusal.clone()));
+            return Step::Reply(self.refuse(&ask, refusal.clone()).into());
         }
         // What is never dialled has no server to relay to; the gateway answers in its stead.
         let Some((dial, _)) = dialled(ruling) else {

@@ -125,7 +125,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Relay<'_, S> {
             .read(query, self.client)
             .map(|ask| self.handler.watch(ask));
         match step {
-            Ok(Step::Reply(reply)) => return write(&mut self.runner, &reply).await,
+            Ok(Step::Reply(told)) => return write(&mut self.runner, &told.reply).await,
             Ok(Step::Relay(watch)) => {
                 if self.watched.len() < MAX_WATCHED
                     && let Some(id) = watch.id()

@@ -10,7 +10,7 @@ use tidegate_policy::special;
 use tidegate_policy::ticket::Grant;
 use tidegate_policy::verdict::{Judgement, Reason, Refusal};
 
-use super::ask::{Ask, End, MAX_LISTED};
+use super::ask::{Ask, End, MAX_LISTED, Told};
 use super::client::Transport;
 use super::handler::DnsHandler;
 use super::relay::Watch;
@@ -21,7 +21,7 @@ use crate::wire::{Rcode, reply, rtype};
 /// The next step of a query.
 pub(super) enum Step {
     /// These bytes end it.
-    Reply(Vec<u8>),
+    Reply(Told),
     /// The resolver is to be asked.
     Resolve(Ask, QueryPermit, Judgement),
     /// The server that the client chose is to be asked.
@@ -30,7 +30,7 @@ pub(super) enum Step {
 
 /// What policy says of a query.
 pub(super) enum Ruled {
-    Reply(Vec<u8>),
+    Reply(Told),
     Resolve(QueryPermit, Judgement),
 }
 
@@ -38,7 +38,7 @@ impl DnsHandler {
     /// Everything before the resolver: protocol, local names, the verdict.
     pub(super) fn decide(&self, ask: Ask) -> Step {
         if let Some(reply) = self.before_policy(&ask) {
-            return Step::Reply(reply);
+            return Step::Reply(reply.into());
         }
         match self.rule(&ask) {
             Ruled::Reply(reply) => Step::Reply(reply),
@@ -131,11 +131,11 @@ impl DnsHandler {
                     self,
                     End::new(self.sink.mint(), &Judgement::Permit(None), Rcode::NOERROR),
                 );
-                Ruled::Reply(local::pointers(&ask.query, &names))
+                Ruled::Reply(local::pointers(&ask.query, &names).into())
             }
             PointerRuling::Forward(permit, rule) => Ruled::Resolve(permit, Judgement::Permit(Some(rule))),
             PointerRuling::Observe(permit) => Ruled::Resolve(permit, Judgement::Permit(None)),
-            PointerRuling::Refuse(refusal) => Ruled::Reply(self.refuse(ask, refusal)),
+            PointerRuling::Refuse(refusal) => Ruled::Reply(self.refuse(ask, refusal).into()),
         }
     }
 
@@ -146,12 +146,16 @@ impl DnsHandler {
             (QueryAction::Resolve(permit), judgement) => self.within_budget(ask, permit, judgement),
             (QueryAction::MinimalAny, judgement) => {
                 ask.end(self, End::new(self.sink.mint(), &judgement, Rcode::NOERROR));
-                Ruled::Reply(explain::minimal_any(query))
+                Ruled::Reply(explain::minimal_any(query).into())
             }
-            (QueryAction::Refuse, Judgement::Refuse(refusal)) => Ruled::Reply(self.refuse(ask, refusal)),
-            (QueryAction::NoData, Judgement::Refuse(refusal)) => Ruled::Reply(self.no_data(ask, refusal)),
+            (QueryAction::Refuse, Judgement::Refuse(refusal)) => {
+                Ruled::Reply(self.explain(ask, refusal, Rcode::NXDOMAIN))
+            }
+            (QueryAction::NoData, Judgement::Refuse(refusal)) => {
+                Ruled::Reply(self.explain(ask, refusal, Rcode::NOERROR))
+            }
             (QueryAction::Refuse | QueryAction::NoData, Judgement::Permit(_) | Judgement::WouldRefuse(_)) => {
-                Ruled::Reply(self.refuse(ask, Refusal::because(Reason::NotAllowed)))
+                Ruled::Reply(self.refuse(ask, Refusal::because(Reason::NotAllowed)).into())
             }
         }
     }
@@ -171,7 +175,7 @@ impl DnsHandler {
         if ask.is_audit() {
             return Ruled::Resolve(permit, Judgement::WouldRefuse(refusal));
         }
-        Ruled::Reply(self.refuse(ask, refusal))
+        Ruled::Reply(self.refuse(ask, refusal).into())
     }
 }
 

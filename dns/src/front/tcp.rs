@@ -69,7 +69,7 @@ pub async fn serve_tcp(handler: Arc<DnsHandler>, listener: std::net::TcpListener
             }
         };
         let Some(slot) = handler.connections.take(source.ip()) else {
-            handler.metrics.dropped(Dropped::Limit);
+            handler.metrics.dropped(Dropped::Limit, 1);
             continue;
         };
         let Ok(asked) = stream.local_addr() else { continue };

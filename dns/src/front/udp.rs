@@ -1,44 +1,45 @@
-//! Queries in datagrams: received in batches, answered from the address that was asked.
+//! Queries in datagrams: received in batches, answered in batches, from the address that was asked.
 //!
 //! The socket comes from `gateway`, bound to port 53 with original destination, packet info and mark as
-//! control messages. Answers that need no upstream leave before the next batch is read; the others are
-//! tasks, bounded in all and a source.
+//! control messages. What the fast path repeats, and what the slow one answers without an upstream, leaves by one system
+//! call before the next batch is read; the other queries are tasks, bounded in all and a source.
+//!
+//! The kernel picks the socket of a group by a hash of the addresses and ports. Picking by the receiving core
+//! (`SO_INCOMING_CPU`, or cBPF) is not done: with one receive queue, as on veth, all packets would go to one core.
 
-use std::io::{self, IoSlice, IoSliceMut};
-use std::net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6};
-use std::os::fd::AsRawFd as _;
+use std::io::{self, IoSlice};
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::sync::Arc;
 use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::libc;
-use nix::sys::socket::{
-    ControlMessage, ControlMessageOwned, MsgFlags, MultiHeaders, RecvMsg, SockaddrIn, SockaddrIn6,
-    SockaddrStorage, recvmmsg, sendmsg,
-};
+use nix::sys::socket::{ControlMessage, MsgFlags, SockaddrIn, SockaddrIn6, sendmsg};
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
+use tokio::time::{Instant, sleep_until};
 use tracing::warn;
 
-use super::client::{Client, Transport};
-use super::handler::{Begun, DnsHandler};
+use super::envelope::{self, Envelope};
+use super::handler::{Begun, DnsHandler, Pending};
 use super::metrics::Dropped;
+use crate::fast::{Served, Worker};
+use crate::sys::Messages;
+use crate::wire::EDNS_UDP;
 
 /// Datagrams of one batch.
-const BATCH: usize = 32;
+const BATCH: usize = 64;
 /// Octets of one datagram: a query with a 255-octet name and generous EDNS options. Longer ones are none.
 const BUFFER: usize = 2_048;
+/// Octets of an answer that leaves with its batch; longer ones leave alone.
+const REPLY: usize = EDNS_UDP as usize;
+/// Full batches in a row after which the thread's other tasks have their turn.
+const TURN: usize = 8;
+/// How often what was repeated is told when nobody asks any more.
+const TICK: Duration = Duration::from_secs(1);
 /// Wait after an error of the socket itself, so that a broken one does not spin.
 const ERROR_PAUSE: Duration = Duration::from_millis(50);
-
-/// One received datagram; its bytes are in the slot's buffer.
-struct Datagram {
-    slot: usize,
-    length: usize,
-    client: Client,
-    /// Interface that it came in on; needed to answer from a link-local address.
-    interface: u32,
-}
 
 /// Serves one socket until the future is dropped. `spoof_mark` is the bit of a packet's mark that says
 /// that its hardware address is not the lease's.
@@ -50,61 +51,173 @@ pub async fn serve_udp(
     socket.set_nonblocking(true)?;
     let bound = socket.local_addr()?;
     let socket = Arc::new(UdpSocket::from_std(socket)?);
-    let mut buffers: Box<[[u8; BUFFER]]> = vec![[0; BUFFER]; BATCH].into_boxed_slice();
+    let mut front = Front {
+        worker: Worker::new(Arc::clone(&handler)),
+        queries: Messages::new(BATCH, BUFFER),
+        replies: Messages::new(BATCH, REPLY),
+        handler,
+        socket: Arc::clone(&socket),
+        bound,
+        spoof_mark,
+    };
+    let (mut full, mut due) = (0, Instant::now() + TICK);
     loop {
-        socket.readable().await?;
-        let received = socket.try_io(Interest::READABLE, || {
-            receive(&socket, &mut buffers, bound, spoof_mark)
-        });
-        match received {
-            Ok(batch) => {
-                for datagram in batch {
-                    let bytes = buffers
-                        .get(datagram.slot)
-                        .and_then(|buffer| buffer.get(..datagram.length));
-                    serve(&handler, &socket, bytes.unwrap_or_default(), datagram);
+        if front.worker.has_open() {
+            tokio::select! {
+                biased;
+                ready = socket.readable() => ready?,
+                () = sleep_until(due) => {
+                    front.worker.tick();
+                    due = Instant::now() + TICK;
+                    continue;
                 }
             }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+        } else {
+            socket.readable().await?;
+        }
+        match front.batch() {
+            Ok(BATCH) => full += 1,
+            Ok(_) => full = 0,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => full = 0,
             Err(error) => {
                 warn!(%bound, %error, "cannot receive DNS queries");
                 tokio::time::sleep(ERROR_PAUSE).await;
             }
         }
-    }
-}
-
-fn serve(handler: &Arc<DnsHandler>, socket: &Arc<UdpSocket>, bytes: &[u8], datagram: Datagram) {
-    match handler.begin(bytes, &datagram.client) {
-        Begun::Done(None) => {}
-        Begun::Done(Some(reply)) => respond(handler, socket, &reply, &datagram),
-        Begun::Later(pending) => {
-            let Some(slot) = handler.in_flight.take(datagram.client.source.ip()) else {
-                handler.metrics.dropped(Dropped::Limit);
-                return;
-            };
-            let (handler, socket) = (Arc::clone(handler), Arc::clone(socket));
-            tokio::spawn(async move {
-                let _slot = slot;
-                if let Some(reply) = pending.finish().await {
-                    respond(&handler, &socket, &reply, &datagram);
-                }
-            });
+        if full == TURN {
+            full = 0;
+            tokio::task::yield_now().await;
         }
     }
 }
 
-/// Sends an answer; when the socket's buffer is full the client asks again.
-fn respond(handler: &DnsHandler, socket: &UdpSocket, reply: &[u8], datagram: &Datagram) {
-    let sent = socket.try_io(Interest::WRITABLE, || Ok(send(socket, reply, datagram)?));
-    if sent.is_err() {
-        handler.metrics.dropped(Dropped::Send);
+/// One socket with its memory.
+struct Front {
+    handler: Arc<DnsHandler>,
+    socket: Arc<UdpSocket>,
+    worker: Worker,
+    queries: Messages,
+    replies: Messages,
+    bound: SocketAddr,
+    spoof_mark: u32,
+}
+
+impl Front {
+    /// Serves what waits, at most a batch; gives back how many datagrams that were.
+    fn batch(&mut self) -> io::Result<usize> {
+        let mut received = Ok(0);
+        let queries = &mut self.queries;
+        let socket = &self.socket;
+        let tried = socket.try_io(Interest::READABLE, || {
+            received = queries.receive(socket.as_fd());
+            match &received {
+                // There is nothing left: whatever comes from now on wakes the task.
+                Ok(count) if *count < BATCH => Err(io::ErrorKind::WouldBlock.into()),
+                Ok(_) => Ok(()),
+                Err(error) => Err(error.kind().into()),
+            }
+        });
+        let count = received?;
+        if count == 0 {
+            // Not even tried, or interrupted.
+            return tried.map(|()| 0);
+        }
+        self.worker.begin();
+        let mut filled = 0;
+        for slot in 0..count {
+            filled += usize::from(self.serve(slot, filled));
+        }
+        self.send(filled);
+        self.worker.end();
+        Ok(count)
+    }
+
+    /// Serves the query in a slot; true when its answer stands in slot `to` of the answers.
+    fn serve(&mut self, slot: usize, to: usize) -> bool {
+        let name = self.queries.name(slot);
+        let Some(envelope) = envelope::read(name, self.queries.control(slot), self.bound, self.spoof_mark)
+        else {
+            return false;
+        };
+        let Some(query) = self.queries.payload(slot) else {
+            return false;
+        };
+        let place = self.replies.place(to);
+        let length = match self.worker.serve(query, &envelope.client, place) {
+            Served::Fast(length) => length,
+            Served::Slow(Begun::Done(None)) => return false,
+            Served::Slow(Begun::Done(Some(reply))) => match place.get_mut(..reply.len()) {
+                Some(place) => {
+                    place.copy_from_slice(&reply);
+                    reply.len()
+                }
+                None => {
+                    respond(&self.handler, &self.socket, &reply, &envelope);
+                    return false;
+                }
+            },
+            Served::Slow(Begun::Later(pending)) => {
+                self.wait(pending, envelope);
+                return false;
+            }
+        };
+        let Some((control, octets)) = envelope::reply(&envelope) else {
+            self.handler.metrics.dropped(Dropped::Send, 1);
+            return false;
+        };
+        let control = control.get(..octets).unwrap_or_default();
+        self.replies.address(to, length, name, control);
+        true
+    }
+
+    /// Sends the answers of a batch; when the socket's buffer is full the clients ask again.
+    fn send(&mut self, filled: usize) {
+        let mut from = 0;
+        while from < filled {
+            match self.replies.send(self.socket.as_fd(), from, filled) {
+                Ok(0) => break,
+                Ok(sent) => from += sent,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                // This one can't be sent: the others may.
+                Err(_) => {
+                    self.handler.metrics.dropped(Dropped::Send, 1);
+                    from += 1;
+                }
+            }
+        }
+        if from < filled {
+            self.handler.metrics.dropped(Dropped::Send, filled - from);
+        }
+    }
+
+    /// Leaves a query that must wait to a task of its own.
+    fn wait(&self, pending: Box<Pending>, envelope: Envelope) {
+        let Some(slot) = self.handler.in_flight.take(envelope.client.source.ip()) else {
+            self.handler.metrics.dropped(Dropped::Limit, 1);
+            return;
+        };
+        let (handler, socket) = (Arc::clone(&self.handler), Arc::clone(&self.socket));
+        tokio::spawn(async move {
+            let _slot = slot;
+            if let Some(reply) = pending.finish().await {
+                respond(&handler, &socket, &reply, &envelope);
+            }
+        });
     }
 }
 
-fn send(socket: &UdpSocket, reply: &[u8], datagram: &Datagram) -> nix::Result<usize> {
+/// Sends one answer alone.
+fn respond(handler: &DnsHandler, socket: &UdpSocket, reply: &[u8], envelope: &Envelope) {
+    let sent = socket.try_io(Interest::WRITABLE, || Ok(send(socket, reply, envelope)?));
+    if sent.is_err() {
+        handler.metrics.dropped(Dropped::Send, 1);
+    }
+}
+
+fn send(socket: &UdpSocket, reply: &[u8], envelope: &Envelope) -> nix::Result<usize> {
     let (fd, iov, flags) = (socket.as_raw_fd(), [IoSlice::new(reply)], MsgFlags::empty());
-    match (datagram.client.asked.ip(), datagram.client.source) {
+    match (envelope.client.asked.ip(), envelope.client.source) {
         (IpAddr::V4(from), SocketAddr::V4(to)) => {
             let from = libc::in_addr {
                 s_addr: u32::from_ne_bytes(from.octets()),
@@ -124,7 +237,7 @@ fn send(socket: &UdpSocket, reply: &[u8], datagram: &Datagram) -> nix::Result<us
         }
         (IpAddr::V6(from), SocketAddr::V6(to)) => {
             let interface = if from.is_unicast_link_local() {
-                datagram.interface
+                envelope.interface
             } else {
                 0
             };
@@ -145,94 +258,4 @@ fn send(socket: &UdpSocket, reply: &[u8], datagram: &Datagram) -> nix::Result<us
         }
         (IpAddr::V4(_), SocketAddr::V6(_)) | (IpAddr::V6(_), SocketAddr::V4(_)) => Err(Errno::EAFNOSUPPORT),
     }
-}
-
-/// Reads one batch. The headers are made anew each time: reused ones would keep the lengths that the
-/// kernel wrote into them.
-fn receive(
-    socket: &UdpSocket,
-    buffers: &mut [[u8; BUFFER]],
-    bound: SocketAddr,
-    spoof_mark: u32,
-) -> io::Result<Vec<Datagram>> {
-    let space = nix::cmsg_space!(libc::sockaddr_in6, libc::in6_pktinfo, u32);
-    let mut headers = MultiHeaders::<SockaddrStorage>::preallocate(buffers.len(), Some(space));
-    let mut slices: Vec<[IoSliceMut<'_>; 1]> = buffers.iter_mut().map(|one| [IoSliceMut::new(one)]).collect();
-    let received = recvmmsg(
-        socket.as_raw_fd(),
-        &mut headers,
-        slices.iter_mut(),
-        MsgFlags::MSG_DONTWAIT,
-        None,
-    )?;
-    let batch = received.enumerate().filter_map(|(slot, message)| {
-        let whole = !message.flags.contains(MsgFlags::MSG_TRUNC);
-        let (client, interface) = envelope(&message, bound, spoof_mark)?;
-        whole.then_some(Datagram {
-            slot,
-            length: message.bytes,
-            client,
-            interface,
-        })
-    });
-    Ok(batch.collect())
-}
-
-/// Who sent a datagram, to whom, and through which interface. Without its control messages a datagram
-/// can't be answered from the right address: it is dropped.
-fn envelope(
-    message: &RecvMsg<'_, '_, SockaddrStorage>,
-    bound: SocketAddr,
-    spoof_mark: u32,
-) -> Option<(Client, u32)> {
-    let from = message.address?;
-    let source = match (from.as_sockaddr_in(), from.as_sockaddr_in6()) {
-        (Some(v4), _) => SocketAddr::V4(SocketAddrV4::from(*v4)),
-        (_, Some(v6)) => SocketAddr::V6(SocketAddrV6::from(*v6)),
-        (None, None) => return None,
-    };
-    let (mut original, mut local, mut interface, mut mark) = (None, None, 0, 0);
-    for control in message.cmsgs().ok()? {
-        #[expect(
-            clippy::wildcard_enum_match_arm,
-            reason = "a foreign enum of every control message there is"
-        )]
-        match control {
-            ControlMessageOwned::Ipv4OrigDstAddr(address) => {
-                original = Some(SocketAddr::V4(SocketAddrV4::from(SockaddrIn::from(address))));
-            }
-            ControlMessageOwned::Ipv6OrigDstAddr(address) => {
-                original = Some(SocketAddr::V6(SocketAddrV6::from(SockaddrIn6::from(address))));
-            }
-            ControlMessageOwned::Ipv4PacketInfo(info) => {
-                local = Some(IpAddr::from(info.ipi_addr.s_addr.to_ne_bytes()));
-                interface = info.ipi_ifindex.cast_unsigned();
-            }
-            ControlMessageOwned::Ipv6PacketInfo(info) => {
-                local = Some(IpAddr::from(info.ipi6_addr.s6_addr));
-                interface = info.ipi6_ifindex;
-            }
-            ControlMessageOwned::Unknown(unknown)
-                if (unknown.cmsg_header.cmsg_level, unknown.cmsg_header.cmsg_type)
-                    == (libc::SOL_SOCKET, libc::SO_MARK) =>
-            {
-                mark = unknown
-                    .data_bytes
-                    .first_chunk()
-                    .map_or(0, |octets| u32::from_ne_bytes(*octets));
-            }
-            _ => {}
-        }
-    }
-    let asked = original.or_else(|| local.map(|address| SocketAddr::new(address, bound.port())))?;
-    let spoofed = mark & spoof_mark != 0;
-    Some((
-        Client {
-            source,
-            asked,
-            transport: Transport::Udp,
-            spoofed,
-        },
-        interface,
-    ))
 }

@@ -12,6 +12,7 @@ mod upstream;
 mod answers;
 mod encrypted;
 mod evasions;
+mod fast;
 mod own;
 mod relay;
 mod resolver;

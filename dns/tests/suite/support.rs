@@ -57,12 +57,19 @@ impl EventSink for Recorder {
 /// Subjects by source address.
 pub(crate) struct Sources {
     default: Arc<Subject>,
-    others: HashMap<IpAddr, Arc<Subject>>,
+    others: Mutex<HashMap<IpAddr, Arc<Subject>>>,
+}
+
+impl Sources {
+    /// Another subject at a source: its lease ended, or began.
+    pub(crate) fn put(&self, source: &str, subject: Arc<Subject>) {
+        self.others.lock().insert(source.parse().unwrap(), subject);
+    }
 }
 
 impl Subjects for Sources {
     fn subject(&self, source: IpAddr, _now: Moment) -> Arc<Subject> {
-        Arc::clone(self.others.get(&source).unwrap_or(&self.default))
+        Arc::clone(self.others.lock().get(&source).unwrap_or(&self.default))
     }
 }
 
@@ -151,11 +158,11 @@ impl Setup {
         });
         let subjects = Arc::new(Sources {
             default: Arc::clone(&subject),
-            others,
+            others: Mutex::new(others),
         });
         let parts = Parts {
             resolver: Arc::clone(&resolver),
-            subjects,
+            subjects: Arc::clone(&subjects) as Arc<dyn Subjects>,
             sink: Arc::clone(&sink) as Arc<dyn EventSink>,
             clock: clock.clone(),
         };
@@ -164,6 +171,7 @@ impl Setup {
             handler,
             resolver,
             sink,
+            subjects,
             subject,
             upstream,
             clock,
@@ -212,7 +220,7 @@ pub(crate) fn quick() -> Timing {
 }
 
 /// `DENY` stands for deny-all with reason policy-unknown.
-fn rulebook(policy: &str, world: &Arc<World>) -> Arc<Rulebook> {
+pub(crate) fn rulebook(policy: &str, world: &Arc<World>) -> Arc<Rulebook> {
     if policy == "DENY" {
         return Arc::new(Rulebook::deny_all(Arc::clone(world), Reason::PolicyUnknown));
     }
@@ -239,6 +247,7 @@ pub(crate) struct Bench {
     pub(crate) handler: Arc<DnsHandler>,
     pub(crate) resolver: Arc<Resolver>,
     pub(crate) sink: Arc<Recorder>,
+    pub(crate) subjects: Arc<Sources>,
     pub(crate) subject: Arc<Subject>,
     pub(crate) upstream: Upstream,
     pub(crate) clock: Clock,
