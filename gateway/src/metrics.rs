@@ -64,6 +64,10 @@ fn describe() {
         "Time until the first bytes told what a flow is"
     );
     describe_counter!(
+        "tidegate_dns_fast_total",
+        "DNS queries over UDP at the fast path: repeated from its memo by verdict, or passed on"
+    );
+    describe_counter!(
         "tidegate_dns_dropped_total",
         "Datagrams and connections dropped unanswered, by cause"
     );
