@@ -26,15 +26,23 @@ pub struct EventId(u64);
 impl EventId {
     const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
     const BITS: u32 = 40;
+
+    /// Its eight characters, all ASCII.
+    pub fn text(self) -> [u8; 8] {
+        let mut rest = self.0;
+        let mut text = [0; 8];
+        for digit in text.iter_mut().rev() {
+            *digit = Self::ALPHABET[(rest & 31) as usize];
+            rest >>= 5;
+        }
+        text
+    }
 }
 
 impl std::fmt::Display for EventId {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        for at in (0..Self::BITS / 5).rev() {
-            let digit = Self::ALPHABET[((self.0 >> (at * 5)) & 31) as usize];
-            std::fmt::Write::write_char(out, char::from(digit))?;
-        }
-        Ok(())
+        let text = self.text();
+        out.write_str(std::str::from_utf8(&text).unwrap_or_default())
     }
 }
 
@@ -121,6 +129,19 @@ pub enum NameSource {
     /// There is no name.
     #[default]
     None,
+}
+
+impl NameSource {
+    /// The spelling in events.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Query => "query",
+            Self::Sni => "sni",
+            Self::Host => "host",
+            Self::Ticket => "ticket",
+            Self::None => "none",
+        }
+    }
 }
 
 /// One network event. Fields that don't apply are left out of the JSON.

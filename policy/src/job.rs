@@ -136,16 +136,23 @@ pub enum Scope {
 #[error("{0:?} is not a scope; write org:OWNER, repo:OWNER/REPO, workflow:OWNER/REPO/FILE or cluster:NAME")]
 pub struct ScopeError(pub String);
 
-impl fmt::Display for Scope {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (kind, name) = match self {
+impl Scope {
+    /// What stands before the colon, and behind it.
+    pub fn parts(&self) -> (&'static str, &str) {
+        match self {
             Self::Workflow(name) => ("workflow", name),
             Self::Repository(name) => ("repo", name),
             Self::Organization(name) => ("org", name),
             Self::Cluster(name) => ("cluster", name),
             Self::Network(name) => ("network", name),
             Self::Lease(name) => ("lease", name),
-        };
+        }
+    }
+}
+
+impl fmt::Display for Scope {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (kind, name) = self.parts();
         write!(out, "{kind}:{name}")
     }
 }

@@ -151,6 +151,12 @@ impl fmt::Display for DnsName {
             if at > 0 {
                 out.write_str(".")?;
             }
+            // Nearly every label is plain: at once, not byte by byte, since every event shows a name.
+            let plain = |byte: &u8| matches!(byte, 0x21..=0x7e) && !matches!(byte, b'.' | b'\\');
+            if let (true, Ok(text)) = (label.iter().all(plain), std::str::from_utf8(label)) {
+                out.write_str(text)?;
+                continue;
+            }
             for byte in *label {
                 match byte {
                     b'.' | b'\\' => write!(out, "\\{}", char::from(*byte))?,
