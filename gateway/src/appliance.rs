@@ -148,7 +148,11 @@ fn run(
     config: GatewayConfig,
     (signals, connector): (Signals, Option<Arc<dyn Connector>>),
 ) -> Result<(), ApplianceError> {
-    let prometheus = metrics::install()
+    // Where nobody asks for figures, none are kept.
+    let figures = config
+        .metrics
+        .map(|_| metrics::install())
+        .transpose()
         .map_err(|error| during("can't install the metrics recorder")(std::io::Error::other(error)))?;
     let state_dir = config.state_dir.display().to_string();
     let _only = Only::take(&config.state_dir)
@@ -197,7 +201,7 @@ fn run(
         &core,
         Extras {
             served,
-            prometheus,
+            figures,
             encrypted,
             api,
             connector,
@@ -251,7 +255,7 @@ impl Plane {
 /// What the control runtime takes over from the start.
 struct Extras {
     served: Vec<Served>,
-    prometheus: metrics_exporter_prometheus::PrometheusHandle,
+    figures: Option<metrics::Page>,
     encrypted: Option<EncryptedDns>,
     api: Option<(Listeners, Cleartext)>,
     connector: Option<Arc<dyn Connector>>,
@@ -272,7 +276,7 @@ async fn control(
 ) -> Result<(), ApplianceError> {
     let Extras {
         served,
-        prometheus,
+        figures,
         encrypted,
         api,
         connector,
@@ -291,7 +295,7 @@ async fn control(
             .map(Arc::new)
             .collect(),
     ));
-    tasks.spawn(keep::time(Arc::clone(core), prometheus.clone()));
+    tasks.spawn(keep::time(Arc::clone(core)));
     tasks.spawn(keep::bindings(Arc::clone(core)));
     observe(core, &served, &mut tasks)?;
     if let Some(connector) = connector {
@@ -304,7 +308,7 @@ async fn control(
         listeners.serve(&api, &mut tasks)?;
         cleartext.serve(&api, &mut tasks)?;
     }
-    pages(core, interception, prometheus, &mut tasks).await?;
+    pages(core, interception, figures, &mut tasks).await?;
     let mut watch = watch_files(core);
     say(&[sd_notify::NotifyState::Ready]);
     tracing::info!(pid = process::id(), "up");
@@ -471,7 +475,7 @@ fn observe(
 async fn pages(
     core: &Arc<Core>,
     interception: state::Receiver<InterceptState>,
-    prometheus: metrics_exporter_prometheus::PrometheusHandle,
+    figures: Option<metrics::Page>,
     tasks: &mut tokio::task::JoinSet<()>,
 ) -> Result<(), ApplianceError> {
     let config = core.config.load_full();
@@ -483,12 +487,12 @@ async fn pages(
         socket,
         status::pages(Arc::clone(core), interception),
     ));
-    if let Some(address) = config.metrics {
+    if let (Some(address), Some(figures)) = (config.metrics, figures) {
         let listener = TcpListener::bind(address)
             .await
             .map_err(during(format!("can't serve metrics on {address}")))?;
         let page: http::Handler = Arc::new(move |path, _| match path {
-            "/metrics" => http::Page::text(metrics::render(&prometheus)),
+            "/metrics" => http::Page::text(figures.render()),
             _ => http::Page::error(hyper::StatusCode::NOT_FOUND, "there is /metrics"),
         });
         tasks.spawn(http::serve_tcp(listener, page));

@@ -10,6 +10,8 @@ pub mod log;
 pub mod queue;
 pub mod spool;
 
+use std::ops::Deref;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -23,15 +25,20 @@ use tidegate_policy::event::{EventId, EventIds, EventSink, NetworkEvent};
 use tokio::sync::watch;
 
 use aggregate::Aggregator;
-use encode::Encoded;
+use encode::{Encoded, Encoder};
 use log::EventLog;
-use queue::{EventQueue, Losses, Taken};
+use queue::{EventQueue, Losses, Queued, Taken};
 pub(crate) use spool::Depth;
 pub(crate) use spool::ship::{Carrier, ShipError, Shipper};
 pub use spool::{DEFAULT_BYTES, MIN_BYTES, Spool};
 
 /// Events queued between the data plane and the writer at most: about 16 MiB.
 pub const QUEUE_EVENTS: usize = 32_768;
+/// Events that are encoded and handed on at once.
+const PIECE: usize = 1_024;
+/// How long the writer lets events gather after it wrote some: to be woken for each would cost more than the event does,
+/// mostly on the side of who emits it. Nobody who reads along minds a hundredth of a second.
+const NAP: Duration = Duration::from_millis(10);
 /// How long the writer waits for events before it looks whether an aggregate is due.
 const TICK: Duration = Duration::from_millis(500);
 /// How long [`EventPipeline::settled`] waits at most.
@@ -41,7 +48,7 @@ const SETTLE: Duration = Duration::from_millis(500);
 pub trait Witness: Send + Sync {
     /// Sees events in the order in which they happened, each one once, floods not yet aggregated. Called on the writer's
     /// thread: it must neither block nor take long.
-    fn see(&self, events: &[NetworkEvent]);
+    fn see(&self, events: &mut dyn Iterator<Item = &NetworkEvent>);
 
     /// Hears how many verdicts were dropped before they could be seen; nobody knows whose they were. Who doesn't count
     /// needn't listen.
@@ -55,6 +62,8 @@ pub struct EventPipeline {
     queue: EventQueue,
     witness: OnceLock<Arc<dyn Witness>>,
     spool: OnceLock<Arc<Spool>>,
+    /// False where events go nowhere: no file, no control plane, nobody who asks for summaries.
+    wanted: AtomicBool,
     /// Up to which serial of the queue everything was seen by the witness and handed to the disk.
     taken: watch::Sender<u64>,
     dropped: Counter,
@@ -70,6 +79,7 @@ impl EventPipeline {
             queue: EventQueue::new(QUEUE_EVENTS),
             witness: OnceLock::new(),
             spool: OnceLock::new(),
+            wanted: AtomicBool::new(true),
             taken: watch::Sender::new(0),
             dropped: counter!("tidegate_events_dropped_total"),
             queued: gauge!("tidegate_events_queued"),
@@ -87,6 +97,7 @@ impl EventPipeline {
     /// than half a second. What was dropped at a bound is not waited for.
     pub async fn settled(&self) {
         let upto = self.queue.next();
+        self.queue.hurry();
         let mut taken = self.taken.subscribe();
         // Too late is an answer too: the summary then lacks the last events, and nobody waits for ever.
         drop(tokio::time::timeout(SETTLE, taken.wait_for(|taken| *taken >= upto)).await);
@@ -98,13 +109,16 @@ impl EventPipeline {
         self.queue.push_report(report);
     }
 
-    /// Starts the writer's thread. It ends, with everything written, after [`EventPipeline::close`].
+    /// Starts the writer's thread. It ends, with everything written, after [`EventPipeline::close`]. Without a sink and
+    /// without a witness, events cost nothing from here on: they are forgotten where they are emitted.
     pub fn write_to(self: &Arc<Self>, sinks: Sinks, clock: Clock) -> std::io::Result<JoinHandle<()>> {
         let pipeline = Arc::clone(self);
         if let Some(spool) = &sinks.spool {
             // Set by the first writer; there is no other.
             let _ = self.spool.set(Arc::clone(spool));
         }
+        let nobody = sinks.log.is_none() && sinks.spool.is_none() && self.witness.get().is_none();
+        self.wanted.store(!nobody, Ordering::Relaxed);
         std::thread::Builder::new()
             .name("events".into())
             .spawn(move || pipeline.run(sinks, &clock))
@@ -125,7 +139,7 @@ impl EventPipeline {
         self.queue.len()
     }
 
-    fn show(&self, events: &[NetworkEvent], lost: Losses) {
+    fn show(&self, events: &[Queued], lost: Losses) {
         let Some(witness) = self.witness.get() else {
             return;
         };
@@ -133,37 +147,66 @@ impl EventPipeline {
             witness.lost(lost.total());
         }
         if !events.is_empty() {
-            witness.see(events);
+            witness.see(&mut events.iter().map(Deref::deref));
         }
     }
 
     fn run(&self, mut sinks: Sinks, clock: &Clock) {
         let mut aggregator = Aggregator::default();
+        let mut encoder = Encoder::default();
         sinks.open(clock.now());
         loop {
-            let Taken {
-                events,
-                reports,
-                mut lost,
-                upto,
-                open,
-            } = self.queue.take(TICK);
+            let mut taken = self.queue.take(TICK);
             self.queued.set(self.queue.len() as f64);
-            self.show(&events, lost);
-            let now = clock.now();
-            let mut ready = aggregator.flush(now, !open);
-            ready.extend(events.into_iter().filter_map(|event| aggregator.take(event, now)));
-            if !open {
-                ready.extend(aggregator.flush(now, true));
+            for queued in &mut taken.events {
+                queued.event.gateway.clone_from(&self.gateway);
             }
-            lost.add(Lane::Refusals, aggregator.take_lost());
-            self.dropped.increment(lost.total());
-            sinks.take(&Encoded::of(&ready), (&reports, lost), now);
+            self.show(&taken.events, taken.lost);
+            let any = !taken.events.is_empty();
+            let (upto, open) = (taken.upto, taken.open);
+            self.write(taken, (&mut aggregator, &mut encoder), &mut sinks, clock.now());
             self.taken.send_replace(upto);
             if !open {
                 sinks.close();
                 return;
             }
+            if any {
+                self.queue.nap(NAP);
+            }
+        }
+    }
+
+    /// Hands on what is ready, in pieces that stay in the processor's cache on their way.
+    fn write(
+        &self,
+        taken: Taken,
+        (aggregator, encoder): (&mut Aggregator, &mut Encoder),
+        sinks: &mut Sinks,
+        now: Moment,
+    ) {
+        let Taken {
+            events,
+            reports,
+            mut lost,
+            open,
+            ..
+        } = taken;
+        let mut ready = aggregator.flush(now, !open);
+        ready.extend(events.into_iter().filter_map(|event| aggregator.take(event, now)));
+        if !open {
+            ready.extend(aggregator.flush(now, true));
+        }
+        lost.add(Lane::Refusals, aggregator.take_lost());
+        self.dropped.increment(lost.total());
+        let (first, rest) = ready.split_at(ready.len().min(PIECE));
+        sinks.take(
+            encoder.encode(first.iter().map(Deref::deref)),
+            (&reports, lost),
+            now,
+        );
+        for piece in rest.chunks(PIECE) {
+            let piece = encoder.encode(piece.iter().map(Deref::deref));
+            sinks.take(piece, (&[], Losses::default()), now);
         }
     }
 }
@@ -216,8 +259,11 @@ impl EventSink for EventPipeline {
     }
 
     fn emit(&self, mut event: NetworkEvent) {
+        if !self.wanted.load(Ordering::Relaxed) {
+            return;
+        }
+        // The name of the gateway is the writer's to add: here, only what later could not be known.
         event.time = jiff::Timestamp::now();
-        event.gateway.clone_from(&self.gateway);
         self.queue.push(event);
     }
 }

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use metrics::gauge;
-use metrics_exporter_prometheus::PrometheusHandle;
 use tidegate_policy::lease::Mac;
 use tidegate_policy::subject::Network;
 use tokio::sync::watch as state;
@@ -129,13 +128,12 @@ pub(crate) async fn bindings(core: Arc<Core>) {
     }
 }
 
-pub(crate) async fn time(core: Arc<Core>, prometheus: PrometheusHandle) {
+pub(crate) async fn time(core: Arc<Core>) {
     let mut ticks = tokio::time::interval(TICK);
     loop {
         ticks.tick().await;
         core.jobs.tick(core.now()).await;
         core.publish();
-        prometheus.run_upkeep();
     }
 }
 

@@ -1,37 +1,91 @@
 //! The Prometheus page: what each metric means, and the process's own figures.
 //!
 //! Counting happens where things happen, through handles registered once; this module installs the
-//! recorder and renders.
+//! recorder and renders. Durations are counted by [`histogram`], all else by the exporter. Where nobody asked for the
+//! page no recorder is installed, and handles do nothing.
+
+mod histogram;
 
 use std::fs;
+use std::sync::Arc;
 
-use metrics::{describe_counter, describe_gauge, describe_histogram, gauge};
-use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+use metrics::{
+    Counter, Gauge, Histogram, Key, KeyName, Metadata, SharedString, Unit, describe_counter, describe_gauge,
+    describe_histogram, gauge,
+};
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 
-/// Buckets of every duration, in seconds: from what a cache answers to what a client gives up at.
-const BUCKETS: &[f64] = &[
-    0.000_05, 0.000_2, 0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
-];
+use histogram::Histograms;
 
 /// Ticks of `/proc/self/stat` a second: USER_HZ, fixed by the kernel's interface.
 const TICKS: f64 = 100.0;
 /// Page size of `/proc/self/statm` on every platform that we build for.
 const PAGE: f64 = 4096.0;
 
-/// Installs the recorder; to be called once, before any handle is made.
-pub(crate) fn install() -> Result<PrometheusHandle, BuildError> {
-    let handle = PrometheusBuilder::new()
-        .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), BUCKETS)?
-        .install_recorder()?;
-    describe();
-    gauge!("tidegate_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
-    Ok(handle)
+/// All that is counted, as a page.
+#[derive(Clone)]
+pub struct Page {
+    counts: PrometheusHandle,
+    histograms: Arc<Histograms>,
 }
 
-/// The page, with the process's figures of this moment.
-pub(crate) fn render(handle: &PrometheusHandle) -> String {
-    process();
-    handle.render()
+/// Installs the recorder; to be called once, before any handle is made.
+pub fn install() -> Result<Page, &'static str> {
+    let prometheus = PrometheusBuilder::new().build_recorder();
+    let page = Page {
+        counts: prometheus.handle(),
+        histograms: Arc::default(),
+    };
+    let recorder = Recorder {
+        prometheus,
+        histograms: Arc::clone(&page.histograms),
+    };
+    metrics::set_global_recorder(recorder).map_err(|_| "there is a recorder of metrics already")?;
+    describe();
+    gauge!("tidegate_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
+    Ok(page)
+}
+
+impl Page {
+    /// The page, with the process's figures of this moment.
+    pub fn render(&self) -> String {
+        process();
+        let mut page = self.counts.render();
+        self.histograms.render(&mut page);
+        page
+    }
+}
+
+/// What handles are made by.
+struct Recorder {
+    prometheus: PrometheusRecorder,
+    histograms: Arc<Histograms>,
+}
+
+impl metrics::Recorder for Recorder {
+    fn describe_counter(&self, key: KeyName, unit: Option<Unit>, description: SharedString) {
+        self.prometheus.describe_counter(key, unit, description);
+    }
+
+    fn describe_gauge(&self, key: KeyName, unit: Option<Unit>, description: SharedString) {
+        self.prometheus.describe_gauge(key, unit, description);
+    }
+
+    fn describe_histogram(&self, key: KeyName, _: Option<Unit>, description: SharedString) {
+        self.histograms.describe(key.as_str(), description);
+    }
+
+    fn register_counter(&self, key: &Key, metadata: &Metadata<'_>) -> Counter {
+        self.prometheus.register_counter(key, metadata)
+    }
+
+    fn register_gauge(&self, key: &Key, metadata: &Metadata<'_>) -> Gauge {
+        self.prometheus.register_gauge(key, metadata)
+    }
+
+    fn register_histogram(&self, key: &Key, _: &Metadata<'_>) -> Histogram {
+        Histogram::from_arc(self.histograms.register(key))
+    }
 }
 
 fn describe() {

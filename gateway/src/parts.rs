@@ -199,7 +199,10 @@ pub(crate) async fn assemble(
     let job_page = config.runner_api.as_ref().and_then(|api| api.job_page.clone());
     let tallies = Arc::new(Tallies::new(&config.name, job_page, Timestamp::now()));
     tallies.follow(&leases.leases(), clock.now(), Timestamp::now());
-    events.witness(tallies.clone());
+    if config.runner_api.is_some() {
+        // Nobody else asks for summaries.
+        events.witness(tallies.clone());
+    }
     let resolver = Resolver::new(&resolver_config(&config.dns)?, DEFAULT_CACHE_BYTES, clock.clone());
     let interfaces = served
         .iter()

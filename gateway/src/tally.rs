@@ -40,7 +40,7 @@ const CHUNK: usize = 256;
 const MAX_SOURCES: usize = 80;
 
 /// The tallies of all jobs.
-pub(crate) struct Tallies {
+pub struct Tallies {
     gateway: CompactString,
     /// When this process began to count.
     born: Timestamp,
@@ -77,7 +77,7 @@ struct Job {
 
 impl Tallies {
     /// No tally yet. `born` is now.
-    pub(crate) fn new(gateway: &str, job_page: Option<String>, born: Timestamp) -> Self {
+    pub fn new(gateway: &str, job_page: Option<String>, born: Timestamp) -> Self {
         Self {
             gateway: gateway.into(),
             born,
@@ -228,14 +228,17 @@ impl ReportSink for Attributed {
 }
 
 impl Witness for Tallies {
-    fn see(&self, events: &[NetworkEvent]) {
-        // Who asks for a summary waits for no more than these.
-        for some in events.chunks(CHUNK) {
+    fn see(&self, events: &mut dyn Iterator<Item = &NetworkEvent>) {
+        let mut next = events.next();
+        while next.is_some() {
+            // Who asks for a summary waits for no more than these.
             let mut state = self.state.lock();
-            for event in some {
+            for _ in 0..CHUNK {
+                let Some(event) = next else { break };
                 if let Some(record) = &event.job {
                     state.count(record, event);
                 }
+                next = events.next();
             }
         }
     }
@@ -286,8 +289,10 @@ impl State {
 
     fn count(&mut self, record: &Arc<JobRecord>, event: &NetworkEvent) {
         let room = self.bytes < self.max_bytes;
-        let (key, is_range) = (self.key(record, event.source), self.is_range(record));
-        let Some(job) = self.job(&key, record, event.time) else {
+        let is_range = self.is_range(record);
+        let of_machine = is_range.then(|| self.key(record, event.source));
+        let key = of_machine.as_ref().unwrap_or(&record.id);
+        let Some(job) = self.job(key, record, event.time) else {
             self.lost = self.lost.saturating_add(event.count);
             return;
         };
@@ -311,7 +316,7 @@ impl State {
         let here = (fresh || known) && job.ended.is_none();
         self.bytes += grown;
         if here {
-            self.note_at(event.source, &key);
+            self.note_at(event.source, key);
         }
     }
 

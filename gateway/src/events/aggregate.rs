@@ -8,11 +8,10 @@ use std::time::Duration;
 
 use compact_str::CompactString;
 use hashbrown::HashMap;
-use tidegate_policy::event::NetworkEvent;
 use tidegate_policy::verdict::{Reason, Verdict};
 use tidegate_policy::{DnsName, Moment};
 
-use super::queue::party;
+use super::queue::{Queued, party};
 
 /// Refusals a minute that are passed on one by one.
 pub const VERBATIM: u32 = 1_000;
@@ -33,13 +32,13 @@ type Key = (
 pub struct Aggregator {
     begun: Moment,
     verbatim: u32,
-    pending: HashMap<Key, NetworkEvent>,
+    pending: HashMap<Key, Queued>,
     lost: u64,
 }
 
 impl Aggregator {
     /// Takes one event; returns it when it is to be written now.
-    pub fn take(&mut self, event: NetworkEvent, now: Moment) -> Option<NetworkEvent> {
+    pub fn take(&mut self, event: Queued, now: Moment) -> Option<Queued> {
         if event.verdict == Verdict::Permit {
             return Some(event);
         }
@@ -59,8 +58,8 @@ impl Aggregator {
             event.reason,
         );
         if let Some(known) = self.pending.get_mut(&key) {
-            known.count += event.count;
-            known.bytes_up += event.bytes_up;
+            known.event.count += event.count;
+            known.event.bytes_up += event.bytes_up;
         } else if self.pending.len() < MAX_AGGREGATES {
             self.pending.insert(key, event);
         } else {
@@ -70,7 +69,7 @@ impl Aggregator {
     }
 
     /// The aggregates of a minute that has ended, or all of them when `force`d.
-    pub fn flush(&mut self, now: Moment, force: bool) -> Vec<NetworkEvent> {
+    pub fn flush(&mut self, now: Moment, force: bool) -> Vec<Queued> {
         if !force && now.since(self.begun) < MINUTE {
             return Vec::new();
         }

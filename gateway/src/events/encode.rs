@@ -1,6 +1,10 @@
 //! Events as JSON: each written once, for the log and the spool alike.
 //!
-//! Owns the bytes of what the writer took at once, and the little that the spool has to know of each event. No I/O.
+//! Owns the bytes of a batch, and the little that the spool has to know of each event; how an event is written is
+//! [`writer`]'s. No I/O.
+
+pub(super) mod json;
+mod writer;
 
 use compact_str::CompactString;
 use jiff::Timestamp;
@@ -8,9 +12,7 @@ use tidegate_control_wire::batch::Lane;
 use tidegate_policy::event::NetworkEvent;
 
 use super::queue::{lane, party};
-
-/// Bytes of a usual event, for the first allocation.
-const USUAL: usize = 640;
+use writer::Writer;
 
 /// Events, a line each.
 #[derive(Debug, Default)]
@@ -34,25 +36,25 @@ pub(crate) struct Item {
     pub(crate) time: Timestamp,
 }
 
-impl Encoded {
+/// Encodes batches into the same memory, one after the other.
+#[derive(Debug, Default)]
+pub(crate) struct Encoder {
+    writer: Writer,
+    encoded: Encoded,
+}
+
+impl Encoder {
     /// Writes every event once.
-    pub(crate) fn of(events: &[NetworkEvent]) -> Self {
-        let mut encoded = Self {
-            text: Vec::with_capacity(events.len() * USUAL),
-            items: Vec::with_capacity(events.len()),
-        };
+    pub(crate) fn encode<'a>(&mut self, events: impl IntoIterator<Item = &'a NetworkEvent>) -> &Encoded {
+        let Encoded { text, items } = &mut self.encoded;
+        text.clear();
+        items.clear();
         for event in events {
-            let begun = encoded.text.len();
-            if let Err(error) = serde_json::to_writer(&mut encoded.text, event) {
-                // Plain data with text keys: this does not come about. Were it to, one event must not cost the others.
-                tracing::error!(%error, "an event can't be written as JSON");
-                encoded.text.truncate(begun);
-                continue;
-            }
-            encoded.text.push(b'\n');
+            self.writer.write(text, event);
+            text.push(b'\n');
             let lane = lane(event);
-            encoded.items.push(Item {
-                end: encoded.text.len(),
+            items.push(Item {
+                end: text.len(),
                 lane,
                 party: match lane {
                     Lane::Refusals => party(event),
@@ -62,7 +64,17 @@ impl Encoded {
                 time: event.time,
             });
         }
-        encoded
+        &self.encoded
+    }
+}
+
+impl Encoded {
+    /// These events, once.
+    #[cfg(test)]
+    pub(crate) fn of<'a>(events: impl IntoIterator<Item = &'a NetworkEvent>) -> Self {
+        let mut encoder = Encoder::default();
+        encoder.encode(events);
+        encoder.encoded
     }
 
     /// How many there are.
@@ -91,3 +103,6 @@ impl Encoded {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,21 +1,34 @@
-//! The bounded queue between the data plane and the event writer.
+//! The bounded queue between the data plane's threads and the event writer.
 //!
-//! When it is full the oldest permit goes first; with no permit left, a refusal of the noisiest job
-//! does. One job's flood therefore can't push out what another job was refused. Reports of agents wait beside, bounded
-//! by themselves.
+//! Permits wait in a shard of the thread that emitted them, whose lock nobody else wants but the writer, for the moment of
+//! an exchange; refusals, which are rarer, wait together. When the queue is full the oldest permit goes first; with no
+//! permit left, a refusal of the noisiest job does ([`fair`]). One job's flood therefore can't push out what another job
+//! was refused. Reports of agents wait beside, bounded by themselves. Who pushes never waits for who writes, and wakes it
+//! only when it waits for its first event ([`bell`]).
+
+mod bell;
+mod fair;
 
 use std::collections::VecDeque;
+use std::ops::Deref;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use compact_str::CompactString;
-use hashbrown::HashMap;
-use parking_lot::{Condvar, Mutex};
+use parking_lot::Mutex;
 use tidegate_control_wire::batch::{Lane, ProcessReport};
 use tidegate_policy::event::NetworkEvent;
 use tidegate_policy::verdict::Verdict;
 
+use bell::Bell;
+use fair::FairLane;
+
+use crate::threads;
+
 /// Reports of agents that wait at most; beyond, the oldest goes.
 pub const QUEUE_REPORTS: usize = 4_096;
+/// Shards at most. Threads beyond share.
+const MAX_SHARDS: usize = 64;
 
 /// What was dropped, in each lane: verdicts (an aggregate counts as many as it stands for), and reports.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -58,11 +71,37 @@ pub fn lane(event: &NetworkEvent) -> Lane {
     }
 }
 
+/// An event on its way through the queue. Kept on the heap: half a kilobyte is moved once, not at every step.
+#[derive(Debug)]
+pub struct Queued {
+    serial: u64,
+    /// The event.
+    pub event: Box<NetworkEvent>,
+}
+
+impl From<NetworkEvent> for Queued {
+    /// One that never waited.
+    fn from(event: NetworkEvent) -> Self {
+        Self {
+            serial: 0,
+            event: Box::new(event),
+        }
+    }
+}
+
+impl Deref for Queued {
+    type Target = NetworkEvent;
+
+    fn deref(&self) -> &NetworkEvent {
+        &self.event
+    }
+}
+
 /// What the consumer takes at once.
 #[derive(Debug)]
 pub struct Taken {
     /// Events, oldest first.
-    pub events: Vec<NetworkEvent>,
+    pub events: Vec<Queued>,
     /// Reports, oldest first.
     pub reports: Vec<ProcessReport>,
     /// What was dropped since the last time.
@@ -75,114 +114,245 @@ pub struct Taken {
 
 /// A bounded queue of events for one consumer.
 pub struct EventQueue {
-    capacity: usize,
-    inner: Mutex<Inner>,
-    filled: Condvar,
+    capacity: u64,
+    permits: Box<[Shard]>,
+    refusals: Mutex<FairLane>,
+    reports: Mutex<VecDeque<ProcessReport>>,
+    /// Serial of the next event or report. Given out under the lock of the lane that the event is put into: once a lane was
+    /// locked, everything in it below a serial read before is there.
+    next: AtomicU64,
+    /// How many of those serials are not of queued events (any more).
+    gone: AtomicU64,
+    /// Up to where the consumer took.
+    taken: AtomicU64,
+    lost_refusals: AtomicU64,
+    lost_permits: AtomicU64,
+    closed: AtomicBool,
+    bell: Bell,
+    consumer: Mutex<Consumer>,
 }
 
-#[derive(Default)]
-struct Inner {
-    permits: VecDeque<(u64, NetworkEvent)>,
-    refusals: VecDeque<(u64, NetworkEvent)>,
-    /// Queued refusals by job (by source, without one).
-    by_job: HashMap<CompactString, usize>,
-    reports: VecDeque<ProcessReport>,
-    lost: Losses,
-    /// Serial of the next event or report.
-    next: u64,
-    closed: bool,
+/// What only the consumer uses.
+#[derive(Debug, Default)]
+struct Consumer {
+    /// What shards are emptied with, so that theirs need not grow anew.
+    spare: VecDeque<Queued>,
+    /// Taken already, from lanes that were emptied last, and newer than what may wait in those that were emptied first.
+    late: Vec<Queued>,
 }
+
+/// Permits of some threads, oldest first. On cache lines of its own.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Shard(Mutex<VecDeque<Queued>>);
 
 impl EventQueue {
     /// A queue of at most `capacity` events.
     pub fn new(capacity: usize) -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let shards = (2 * cores).next_power_of_two().min(MAX_SHARDS);
         Self {
-            capacity,
-            inner: Mutex::default(),
-            filled: Condvar::new(),
+            capacity: capacity as u64,
+            permits: (0..shards).map(|_| Shard::default()).collect(),
+            refusals: Mutex::default(),
+            reports: Mutex::default(),
+            next: AtomicU64::new(0),
+            gone: AtomicU64::new(0),
+            taken: AtomicU64::new(0),
+            lost_refusals: AtomicU64::new(0),
+            lost_permits: AtomicU64::new(0),
+            closed: AtomicBool::new(false),
+            bell: Bell::default(),
+            consumer: Mutex::default(),
         }
     }
 
     /// Queues an event, in place of another one when the queue is full.
     pub fn push(&self, event: NetworkEvent) {
-        let mut inner = self.inner.lock();
-        let full = inner.permits.len() + inner.refusals.len() >= self.capacity;
-        if inner.closed || (full && !inner.make_room(&event)) {
-            inner.lost.add(lane(&event), event.count);
-            return;
+        let event = Box::new(event);
+        let used = match lane(&event) {
+            Lane::Permits => self.push_permit(event),
+            Lane::Refusals => self.push_refusal(event),
+        };
+        self.bell.something();
+        // Half of the room is what is left to the consumer to come in time.
+        if used == Some(self.capacity / 2) {
+            self.bell.hurry();
         }
-        // The consumer waits only when there is nothing: one wake-up a batch, not a system call an event.
-        let was_empty = inner.is_empty();
-        let serial = inner.next;
-        inner.next += 1;
-        match lane(&event) {
-            Lane::Permits => inner.permits.push_back((serial, event)),
-            Lane::Refusals => {
-                *inner.by_job.entry(party(&event)).or_default() += 1;
-                inner.refusals.push_back((serial, event));
+    }
+
+    /// Queues a permit behind so many events; `None` when it is dropped.
+    fn push_permit(&self, event: Box<NetworkEvent>) -> Option<u64> {
+        let mut own = self.own().lock();
+        if self.is_closed() {
+            self.lose(Lane::Permits, event.count);
+            return None;
+        }
+        let (mut serial, used) = self.serial();
+        if used >= self.capacity {
+            if let Some(oldest) = own.pop_front() {
+                self.drop_queued(&oldest);
+            } else {
+                drop(own);
+                let room = self.drop_a_permit();
+                self.gone.fetch_add(1, Ordering::Release);
+                own = self.own().lock();
+                if !room || self.is_closed() {
+                    self.lose(Lane::Permits, event.count);
+                    return None;
+                }
+                (serial, _) = self.serial();
             }
         }
-        drop(inner);
-        if was_empty {
-            self.filled.notify_one();
+        own.push_back(Queued { serial, event });
+        Some(used)
+    }
+
+    /// Queues a refusal behind so many events; `None` when it is dropped.
+    fn push_refusal(&self, event: Box<NetworkEvent>) -> Option<u64> {
+        let mut refusals = self.refusals.lock();
+        if self.is_closed() {
+            self.lose(Lane::Refusals, event.count);
+            return None;
         }
+        let (serial, used) = self.serial();
+        let fresh = Queued { serial, event };
+        // Who holds the lock of a shard never waits for this one.
+        if used >= self.capacity && !self.drop_a_permit() {
+            let Some(noisy) = refusals.make_room_for(&fresh) else {
+                self.drop_queued(&fresh);
+                return None;
+            };
+            self.drop_queued(&noisy);
+        }
+        refusals.push(fresh);
+        Some(used)
+    }
+
+    /// To be asked under the lock of a lane: the consumer then takes what is put there, or it is seen to be gone.
+    fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::SeqCst)
+    }
+
+    /// A serial for a queued event, and how many are queued without it.
+    fn serial(&self) -> (u64, u64) {
+        let serial = self.next.fetch_add(1, Ordering::SeqCst);
+        (serial, serial.saturating_sub(self.gone.load(Ordering::Acquire)))
+    }
+
+    /// Drops the oldest permit of this thread, or else of another one: all of them are emptied at the same moments, so that
+    /// neither is much older. False when there is none.
+    fn drop_a_permit(&self) -> bool {
+        let own = threads::number();
+        (0..self.permits.len()).any(|next| {
+            let oldest = self.shard(own + next).lock().pop_front();
+            if let Some(oldest) = &oldest {
+                self.drop_queued(oldest);
+            }
+            oldest.is_some()
+        })
+    }
+
+    fn drop_queued(&self, queued: &Queued) {
+        self.gone.fetch_add(1, Ordering::Release);
+        self.lose(lane(queued), queued.count);
+    }
+
+    fn lose(&self, lane: Lane, count: u64) {
+        let of = match lane {
+            Lane::Refusals => &self.lost_refusals,
+            Lane::Permits => &self.lost_permits,
+        };
+        of.fetch_add(count, Ordering::Relaxed);
+    }
+
+    fn own(&self) -> &Mutex<VecDeque<Queued>> {
+        self.shard(threads::number())
+    }
+
+    fn shard(&self, number: usize) -> &Mutex<VecDeque<Queued>> {
+        &self.permits[number % self.permits.len()].0
     }
 
     /// Queues a report, in place of the oldest one when too many wait.
     pub fn push_report(&self, report: ProcessReport) {
-        let mut inner = self.inner.lock();
-        if inner.closed {
-            inner.lost.add(Lane::Permits, 1);
+        let mut reports = self.reports.lock();
+        if self.is_closed() {
+            self.lose(Lane::Permits, 1);
             return;
         }
-        let was_empty = inner.is_empty();
-        if inner.reports.len() >= QUEUE_REPORTS {
-            inner.reports.pop_front();
-            inner.lost.add(Lane::Permits, 1);
+        if reports.len() >= QUEUE_REPORTS {
+            reports.pop_front();
+            self.lose(Lane::Permits, 1);
         }
-        inner.next += 1;
-        inner.reports.push_back(report);
-        drop(inner);
-        if was_empty {
-            self.filled.notify_one();
-        }
+        // It has a serial, and takes no event's room.
+        self.gone.fetch_add(1, Ordering::Release);
+        self.next.fetch_add(1, Ordering::SeqCst);
+        reports.push_back(report);
+        drop(reports);
+        self.bell.something();
     }
 
     /// Everything queued, after waiting up to `patience` for something.
     pub fn take(&self, patience: Duration) -> Taken {
-        let mut inner = self.inner.lock();
-        if inner.is_empty() && !inner.closed {
-            self.filled.wait_for(&mut inner, patience);
+        let ready = || self.next() != self.taken.load(Ordering::Relaxed) || self.is_closed();
+        if !ready() {
+            self.bell.sleep(patience, ready);
         }
-        inner.by_job.clear();
-        let (permits, refusals) = (
-            std::mem::take(&mut inner.permits),
-            std::mem::take(&mut inner.refusals),
-        );
-        let reports = std::mem::take(&mut inner.reports);
-        let lost = std::mem::take(&mut inner.lost);
-        let (upto, open) = (inner.next, !inner.closed);
-        drop(inner);
-        let mut all: Vec<_> = permits.into_iter().chain(refusals).collect();
-        all.sort_unstable_by_key(|(serial, _)| *serial);
+        // Asked before any lane is emptied: what was queued while it was open is among what is taken.
+        let open = !self.is_closed();
+        let upto = self.next.load(Ordering::SeqCst);
+        let mut events = Vec::with_capacity(self.len());
+        let mut consumer = self.consumer.lock();
+        let Consumer { spare, late } = &mut *consumer;
+        events.append(late);
+        for shard in &self.permits {
+            std::mem::swap(&mut *shard.0.lock(), spare);
+            events.extend(spare.drain(..));
+        }
+        self.refusals.lock().drain(&mut events);
+        if !events.is_sorted_by_key(|queued| queued.serial) {
+            // Each shard's are in order already, which this sort makes use of.
+            events.sort_by_key(|queued| queued.serial);
+        }
+        if open {
+            *late = events.split_off(events.partition_point(|queued| queued.serial < upto));
+        }
+        drop(consumer);
+        self.gone.fetch_add(events.len() as u64, Ordering::Release);
+        let reports = std::mem::take(&mut *self.reports.lock());
+        self.taken.store(upto, Ordering::Relaxed);
         Taken {
-            events: all.into_iter().map(|(_, event)| event).collect(),
+            events,
             reports: reports.into(),
-            lost,
+            lost: Losses {
+                refusals: self.lost_refusals.swap(0, Ordering::Relaxed),
+                permits: self.lost_permits.swap(0, Ordering::Relaxed),
+            },
             upto,
             open,
         }
     }
 
+    /// Lets events gather for as long, or until somebody wants what is queued, or half of the room is used.
+    pub fn nap(&self, long: Duration) {
+        self.bell.nap(long);
+    }
+
+    /// Ends the consumer's nap: somebody waits for what was queued.
+    pub fn hurry(&self) {
+        self.bell.hurry();
+    }
+
     /// The serial that the next event or report will get: a consumer that has taken up to it has taken all until now.
     pub fn next(&self) -> u64 {
-        self.inner.lock().next
+        self.next.load(Ordering::SeqCst)
     }
 
     /// Number of queued events.
     pub fn len(&self) -> usize {
-        let inner = self.inner.lock();
-        inner.permits.len() + inner.refusals.len()
+        let gone = self.gone.load(Ordering::Acquire);
+        self.next().saturating_sub(gone) as usize
     }
 
     /// True when nothing is queued.
@@ -192,46 +362,8 @@ impl EventQueue {
 
     /// Lets the consumer end; later events are dropped.
     pub fn close(&self) {
-        self.inner.lock().closed = true;
-        self.filled.notify_all();
-    }
-}
-
-impl Inner {
-    fn is_empty(&self) -> bool {
-        self.permits.is_empty() && self.refusals.is_empty() && self.reports.is_empty()
-    }
-
-    /// Drops what counts least in favour of `event`; false when that is `event` itself.
-    fn make_room(&mut self, event: &NetworkEvent) -> bool {
-        if let Some((_, oldest)) = self.permits.pop_front() {
-            self.lost.add(Lane::Permits, oldest.count);
-            return true;
-        }
-        if event.verdict == Verdict::Permit {
-            return false;
-        }
-        let Some((noisiest, most)) = self.by_job.iter().max_by_key(|(_, count)| **count) else {
-            return false;
-        };
-        if self.by_job.get(&party(event)).is_some_and(|mine| mine >= most) {
-            return false;
-        }
-        let noisiest = noisiest.clone();
-        let Some(at) = self
-            .refusals
-            .iter()
-            .position(|(_, queued)| party(queued) == noisiest)
-        else {
-            return false;
-        };
-        if let Some((_, gone)) = self.refusals.remove(at) {
-            self.lost.add(Lane::Refusals, gone.count);
-        }
-        if let Some(count) = self.by_job.get_mut(&noisiest) {
-            *count = count.saturating_sub(1);
-        }
-        true
+        self.closed.store(true, Ordering::SeqCst);
+        self.bell.hurry();
     }
 }
 

@@ -14,7 +14,7 @@ use tidegate_policy::verdict::{Reason, Verdict};
 use super::aggregate::{Aggregator, VERBATIM};
 use super::encode::Encoded;
 use super::log::EventLog;
-use super::queue::{EventQueue, QUEUE_REPORTS};
+use super::queue::{EventQueue, QUEUE_REPORTS, Queued};
 use super::{EventPipeline, Sinks, Witness};
 use crate::config::EventLogConfig;
 
@@ -41,8 +41,8 @@ fn report(port: u16) -> ProcessReport {
 struct Count(Mutex<u64>);
 
 impl Witness for Count {
-    fn see(&self, events: &[NetworkEvent]) {
-        *self.0.lock() += events.iter().map(|event| event.count).sum::<u64>();
+    fn see(&self, events: &mut dyn Iterator<Item = &NetworkEvent>) {
+        *self.0.lock() += events.map(|event| event.count).sum::<u64>();
     }
 }
 
@@ -100,7 +100,7 @@ fn without_permits_the_noisiest_party_pays() {
     }
     let taken = queue.take(Duration::ZERO);
     let of = |source: &str| {
-        let of = |one: &&NetworkEvent| one.source.to_string() == source;
+        let of = |one: &&Queued| one.source.to_string() == source;
         taken.events.iter().filter(of).count()
     };
     assert_eq!(
@@ -137,13 +137,13 @@ fn refusals_past_the_bound_of_a_minute_become_one_event_with_a_count() {
     let mut aggregator = Aggregator::default();
     let now = Moment::from_millis(0);
     for _ in 0..VERBATIM {
-        assert!(aggregator.take(event(1, Verdict::Refuse), now).is_some());
+        assert!(aggregator.take(event(1, Verdict::Refuse).into(), now).is_some());
     }
     for _ in 0..500 {
-        assert!(aggregator.take(event(1, Verdict::Refuse), now).is_none());
+        assert!(aggregator.take(event(1, Verdict::Refuse).into(), now).is_none());
     }
     assert!(
-        aggregator.take(event(1, Verdict::Permit), now).is_some(),
+        aggregator.take(event(1, Verdict::Permit).into(), now).is_some(),
         "permits pass"
     );
     assert!(aggregator.flush(Moment::from_millis(59_999), false).is_empty());
@@ -151,7 +151,7 @@ fn refusals_past_the_bound_of_a_minute_become_one_event_with_a_count() {
     assert_eq!(flushed.iter().map(|e| e.count).collect::<Vec<_>>(), [500]);
     assert!(
         aggregator
-            .take(event(1, Verdict::Refuse), Moment::from_millis(60_001))
+            .take(event(1, Verdict::Refuse).into(), Moment::from_millis(60_001))
             .is_some()
     );
 }
@@ -202,4 +202,139 @@ fn a_sleeping_consumer_is_woken_for_every_batch() {
         assert_eq!(batch.expect("the consumer was woken"), 1);
     }
     thread.join().expect("the consumer ended");
+}
+
+/// A data plane must not pay a system call an event: between two batches the consumer is left alone, however much is
+/// queued, up to half of the room.
+#[test]
+fn a_nap_is_ended_by_half_a_queue_and_by_who_waits_and_by_no_event() {
+    let queue = Arc::new(EventQueue::new(1_000));
+    let (heard, hears) = std::sync::mpsc::sync_channel(1);
+    let consumer = Arc::clone(&queue);
+    let thread = std::thread::spawn(move || {
+        for _ in 0..3 {
+            consumer.nap(Duration::from_mins(10));
+            let taken = consumer.take(Duration::ZERO);
+            assert!(heard.send((taken.events.len(), taken.open)).is_ok());
+        }
+    });
+    let heard = || {
+        hears
+            .recv_timeout(Duration::from_secs(20))
+            .expect("the nap ended")
+    };
+    for n in 0..501 {
+        assert!(hears.try_recv().is_err(), "{n} events ended the nap");
+        queue.push(event(1, Verdict::Permit));
+    }
+    assert_eq!(heard().0, 501);
+    queue.push(event(1, Verdict::Permit));
+    queue.hurry();
+    assert_eq!(heard(), (1, true));
+    queue.close();
+    assert_eq!(heard(), (0, false));
+    thread.join().expect("the consumer ended");
+}
+
+/// Threads have shards of their own, and the bound is one for all: who finds it reached takes the room from a permit,
+/// wherever that is.
+#[test]
+fn room_for_a_refusal_is_taken_from_another_threads_permits() {
+    let queue = EventQueue::new(2);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            queue.push(event(1, Verdict::Permit));
+            queue.push(event(2, Verdict::Permit));
+        });
+    });
+    queue.push(event(3, Verdict::Refuse));
+    queue.push(event(4, Verdict::Permit));
+    let taken = queue.take(Duration::ZERO);
+    let sources: Vec<_> = taken.events.iter().map(|one| one.source.to_string()).collect();
+    assert_eq!(sources, ["10.77.1.3", "10.77.1.4"]);
+    assert_eq!((taken.lost.permits, taken.lost.refusals), (2, 0));
+}
+
+#[test]
+fn a_flood_of_many_threads_is_taken_in_order_or_counted_as_lost() {
+    const THREADS: u8 = 4;
+    const EACH: u64 = 20_000;
+    let queue = EventQueue::new(64);
+    let (mut seen, mut lost, mut upto) = (0, 0, 0);
+    std::thread::scope(|scope| {
+        let pushers: Vec<_> = (1..=THREADS)
+            .map(|source| {
+                let queue = &queue;
+                scope.spawn(move || {
+                    for n in 0..EACH {
+                        let verdict = if n % 3 == 0 {
+                            Verdict::Refuse
+                        } else {
+                            Verdict::Permit
+                        };
+                        let mut event = event(source, verdict);
+                        event.bytes_up = n;
+                        queue.push(event);
+                    }
+                })
+            })
+            .collect();
+        let mut last = [None; THREADS as usize + 1];
+        let mut open = true;
+        while open {
+            if pushers.iter().all(std::thread::ScopedJoinHandle::is_finished) {
+                queue.close();
+            }
+            let taken = queue.take(Duration::from_millis(1));
+            open = taken.open;
+            assert!(taken.events.len() <= 64 + usize::from(THREADS));
+            assert!(taken.upto >= upto, "{} after {upto}", taken.upto);
+            upto = taken.upto;
+            for event in &taken.events {
+                let of = event
+                    .source
+                    .to_string()
+                    .pop()
+                    .and_then(|digit| digit.to_digit(10));
+                let last = &mut last[of.expect("a digit") as usize];
+                assert!(*last < Some(event.bytes_up), "{} after {last:?}", event.bytes_up);
+                *last = Some(event.bytes_up);
+            }
+            seen += taken.events.len() as u64;
+            lost += taken.lost.total();
+        }
+    });
+    assert_eq!(seen + lost, u64::from(THREADS) * EACH);
+    assert!(seen > 0 && queue.is_empty());
+}
+
+/// The bound holds for any number of parties, and the choice among them is by number alone.
+#[test]
+fn of_many_parties_each_keeps_its_one_refusal_and_the_noisy_one_pays_for_all() {
+    let queue = EventQueue::new(100);
+    for _ in 0..90 {
+        queue.push(event(1, Verdict::Refuse));
+    }
+    for source in 2..=60 {
+        queue.push(event(source, Verdict::WouldRefuse));
+    }
+    let taken = queue.take(Duration::ZERO);
+    let noisy = taken
+        .events
+        .iter()
+        .filter(|one| one.source.to_string() == "10.77.1.1");
+    assert_eq!((noisy.count(), taken.events.len()), (41, 100));
+    assert_eq!(taken.lost.refusals, 49);
+}
+
+#[test]
+fn events_that_nobody_asked_for_are_not_kept() {
+    let pipeline = EventPipeline::new("gw-1", 1);
+    let writer = pipeline
+        .write_to(Sinks::default(), Clock::system())
+        .expect("a thread");
+    pipeline.emit(event(1, Verdict::Permit));
+    assert_eq!(pipeline.backlog(), 0);
+    pipeline.close();
+    writer.join().expect("the writer ended");
 }

@@ -114,12 +114,15 @@ fn each_job_has_its_own_and_a_source_without_a_job_has_none() {
     let (tallies, one, other) = (tallies(), declared(), declared());
     let mut nobodys = event(&one, "10.77.1.9", "nobodys.test");
     nobodys.job = None;
-    tallies.see(&[
-        event(&one, "10.77.1.2", "a.test"),
-        event(&other, "10.77.1.3", "b.test"),
-        event(&one, "fd77:1::2", "c.test"),
-        nobodys,
-    ]);
+    tallies.see(
+        &mut [
+            event(&one, "10.77.1.2", "a.test"),
+            event(&other, "10.77.1.3", "b.test"),
+            event(&one, "fd77:1::2", "c.test"),
+            nobodys,
+        ]
+        .iter(),
+    );
     let first = of(&tallies, &one, "10.77.1.2");
     assert_eq!(names(&first), ["a.test", "c.test"]);
     assert_eq!(first.job.unwrap().id, one.id);
@@ -134,7 +137,7 @@ fn after_its_end_a_job_is_told_of_for_ten_minutes_and_to_its_machine_only() {
     let (tallies, job) = (tallies(), declared());
     let me = ip("10.77.1.2");
     tallies.follow(&[lease(&job, &[("10.77.1.2", 2)])], at(0), Timestamp::UNIX_EPOCH);
-    tallies.see(&[event(&job, "10.77.1.2", "a.test")]);
+    tallies.see(&mut [event(&job, "10.77.1.2", "a.test")].iter());
     let left = |machine, now| tallies.left_at(me, machine, at(now));
     assert_eq!(
         names(&left(Some(mac(2)), 1).unwrap()),
@@ -142,7 +145,7 @@ fn after_its_end_a_job_is_told_of_for_ten_minutes_and_to_its_machine_only() {
         "before the table was looked at"
     );
     tallies.follow(&[], at(1), Timestamp::UNIX_EPOCH);
-    tallies.see(&[event(&job, "10.77.1.2", "late.test")]);
+    tallies.see(&mut [event(&job, "10.77.1.2", "late.test")].iter());
     assert_eq!(names(&left(Some(mac(2)), 600).unwrap()).len(), 2);
     assert!(left(Some(mac(3)), 2).is_none(), "another machine");
     assert!(left(None, 2).is_none(), "nobody knows which machine");
@@ -159,7 +162,7 @@ fn a_source_that_changed_hands_tells_of_its_last_job_though_the_one_before_has_l
     tallies.follow(&[lease(&one, &source)], at(0), Timestamp::UNIX_EPOCH);
     tallies.follow(&[lease(&next, &source)], at(1), Timestamp::UNIX_EPOCH);
     tallies.follow(&[], at(2), Timestamp::UNIX_EPOCH);
-    tallies.see(&[event(&one, "10.77.1.2", "late.test")]);
+    tallies.see(&mut [event(&one, "10.77.1.2", "late.test")].iter());
     let left = tallies.left_at(ip("10.77.1.2"), Some(mac(2)), at(3)).unwrap();
     assert_eq!(left.job.unwrap().id, next.id);
 }
@@ -169,7 +172,7 @@ fn a_machine_that_registered_is_known_before_the_kernels_view_comes_round() {
     let (tallies, job) = (tallies(), declared());
     let me = ip("10.77.1.2");
     tallies.machine(&job, me, Some(mac(2)), Timestamp::UNIX_EPOCH);
-    tallies.see(&[event(&job, "10.77.1.2", "a.test")]);
+    tallies.see(&mut [event(&job, "10.77.1.2", "a.test")].iter());
     assert!(tallies.left_at(me, Some(mac(2)), at(0)).is_some());
     assert!(tallies.left_at(me, Some(mac(3)), at(0)).is_none());
 }
@@ -201,12 +204,15 @@ fn machines_of_one_configured_range_do_not_read_each_others() {
         at(0),
         Timestamp::UNIX_EPOCH,
     );
-    tallies.see(&[
-        event(&range, "10.77.3.1", "a.test"),
-        event(&range, "10.77.3.2", "b.test"),
-        event(&fixed, "10.77.1.2", "c.test"),
-        event(&fixed, "fd77:1::2", "d.test"),
-    ]);
+    tallies.see(
+        &mut [
+            event(&range, "10.77.3.1", "a.test"),
+            event(&range, "10.77.3.2", "b.test"),
+            event(&fixed, "10.77.1.2", "c.test"),
+            event(&fixed, "fd77:1::2", "d.test"),
+        ]
+        .iter(),
+    );
     assert_eq!(names(&of(&tallies, &range, "10.77.3.1")), ["a.test"]);
     assert_eq!(names(&of(&tallies, &range, "10.77.3.2")), ["b.test"]);
     assert_eq!(names(&of(&tallies, &fixed, "fd77:1::2")), ["c.test", "d.test"]);
@@ -215,11 +221,11 @@ fn machines_of_one_configured_range_do_not_read_each_others() {
 #[test]
 fn a_job_that_is_known_better_later_is_told_by_what_is_known_and_keeps_its_verdicts() {
     let (tallies, vague) = (tallies(), declared());
-    tallies.see(&[event(&vague, "10.77.1.2", "a.test")]);
+    tallies.see(&mut [event(&vague, "10.77.1.2", "a.test")].iter());
     let mut known = JobRecord::clone(&vague);
     known.identity.actor = "octocat".into();
     let known = Arc::new(known);
-    tallies.see(&[event(&known, "10.77.1.2", "b.test")]);
+    tallies.see(&mut [event(&known, "10.77.1.2", "b.test")].iter());
     tallies.follow(&[], at(1), Timestamp::UNIX_EPOCH);
     let left = tallies.left_at(ip("10.77.1.2"), None, at(1)).unwrap();
     assert_eq!(names(&left), ["a.test", "b.test"]);
@@ -230,9 +236,9 @@ fn a_job_that_is_known_better_later_is_told_by_what_is_known_and_keeps_its_verdi
 fn what_was_lost_before_it_was_seen_is_said_to_the_jobs_of_that_time() {
     let (tallies, one, next) = (tallies(), declared(), declared());
     tallies.lost(3);
-    tallies.see(&[event(&one, "10.77.1.2", "a.test")]);
+    tallies.see(&mut [event(&one, "10.77.1.2", "a.test")].iter());
     tallies.lost(4);
-    tallies.see(&[event(&next, "10.77.1.3", "a.test")]);
+    tallies.see(&mut [event(&next, "10.77.1.3", "a.test")].iter());
     assert_eq!(of(&tallies, &one, "10.77.1.2").dropped, 4);
     assert_eq!(of(&tallies, &next, "10.77.1.3").dropped, 0);
 }
@@ -241,7 +247,7 @@ fn what_was_lost_before_it_was_seen_is_said_to_the_jobs_of_that_time() {
 fn at_the_bound_of_jobs_the_ended_go_and_without_any_the_newest_is_not_tallied() {
     let (tallies, jobs) = (tallies(), [declared(), declared(), declared()]);
     tallies.state.lock().max_jobs = 2;
-    let see = |job: &Arc<JobRecord>, source: &str| tallies.see(&[event(job, source, "a.test")]);
+    let see = |job: &Arc<JobRecord>, source: &str| tallies.see(&mut [event(job, source, "a.test")].iter());
     see(&jobs[0], "10.77.1.1");
     see(&jobs[1], "10.77.1.2");
     see(&jobs[2], "10.77.1.3");
@@ -265,12 +271,15 @@ fn at_the_bound_of_jobs_the_ended_go_and_without_any_the_newest_is_not_tallied()
 #[test]
 fn at_the_bound_of_memory_verdicts_are_counted_and_destinations_not_listed() {
     let (tallies, job) = (tallies(), declared());
-    tallies.see(&[event(&job, "10.77.1.2", "a.test")]);
+    tallies.see(&mut [event(&job, "10.77.1.2", "a.test")].iter());
     tallies.state.lock().max_bytes = 1;
-    tallies.see(&[
-        event(&job, "10.77.1.2", "a.test"),
-        event(&job, "10.77.1.2", "b.test"),
-    ]);
+    tallies.see(
+        &mut [
+            event(&job, "10.77.1.2", "a.test"),
+            event(&job, "10.77.1.2", "b.test"),
+        ]
+        .iter(),
+    );
     let summary = of(&tallies, &job, "10.77.1.2");
     assert_eq!((summary.counts.refuse, summary.unlisted.refused), (3, 1));
     assert_eq!(names(&summary), ["a.test"]);
@@ -300,11 +309,11 @@ fn jobs_beyond_the_bound_cost_a_look_at_the_others_once_and_not_each() {
         lease(&jobs[1], &[("10.77.1.2", 2)]),
     ];
     tallies.follow(&both, at(0), Timestamp::UNIX_EPOCH);
-    tallies.see(&[event(&jobs[1], "10.77.1.2", "a.test")]);
+    tallies.see(&mut [event(&jobs[1], "10.77.1.2", "a.test")].iter());
     assert!(tallies.state.lock().crowded);
     tallies.follow(&both[1..], at(1), Timestamp::UNIX_EPOCH);
     assert!(!tallies.state.lock().crowded, "one of them has ended");
-    tallies.see(&[event(&jobs[1], "10.77.1.2", "a.test")]);
+    tallies.see(&mut [event(&jobs[1], "10.77.1.2", "a.test")].iter());
     assert_eq!(of(&tallies, &jobs[1], "10.77.1.2").counts.refuse, 1);
 }
 
@@ -313,7 +322,7 @@ fn at_the_bound_of_memory_no_process_is_named_either() {
     use tidegate_control_wire::event::Process;
 
     let (tallies, job) = (tallies(), declared());
-    tallies.see(&[event(&job, "10.77.1.2", "a.test")]);
+    tallies.see(&mut [event(&job, "10.77.1.2", "a.test")].iter());
     let report = |name: &str| ProcessReport {
         time: Timestamp::UNIX_EPOCH,
         job_id: job.id.clone(),

@@ -10,6 +10,8 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use tidegate_control_wire::batch::Entry;
 
+use crate::events::encode::json;
+
 /// Largest number of an entry. No spool comes near it: what lies beyond is damage, and to go on behind it would overflow.
 pub(super) const MAX_SEQ: u64 = i64::MAX as u64 / 2;
 const HEAD: &[u8] = b"{\"seq\":";
@@ -27,17 +29,8 @@ pub(super) enum What {
 
 /// Writes a line: number, and what it holds as JSON.
 pub(super) fn write(out: &mut Vec<u8>, seq: u64, what: What, json: &[u8]) {
-    let mut digits = [0; 20];
-    let mut at = digits.len();
-    let mut rest = seq;
-    // A number without a formatter: this runs for every event.
-    while at == digits.len() || rest > 0 {
-        at -= 1;
-        digits[at] = b'0' + (rest % 10) as u8;
-        rest /= 10;
-    }
     out.extend_from_slice(HEAD);
-    out.extend_from_slice(&digits[at..]);
+    json::number(out, seq);
     out.extend_from_slice(match what {
         What::Event => EVENT,
         What::Report => REPORT,

@@ -15,7 +15,7 @@ impl Api {
         event.name = Some(tidegate_policy::DnsName::parse(name).unwrap());
         event.verdict = Verdict::Refuse;
         event.reason = Some(Reason::NotAllowed);
-        self.pages.tallies.see(&[event.clone()]);
+        self.pages.tallies.see(&mut [event.clone()].iter());
         event.id.to_string()
     }
 
