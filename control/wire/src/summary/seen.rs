@@ -4,7 +4,7 @@
 
 use std::borrow::Cow;
 
-use compact_str::{CompactString, ToCompactString, format_compact};
+use compact_str::{CompactString, format_compact};
 use jiff::Timestamp;
 use tidegate_policy::compile::rules::RuleSource;
 use tidegate_policy::event::{JobRecord, Kind, NetworkEvent};
@@ -29,22 +29,54 @@ pub struct Seen<'a> {
     pub(super) policy: Option<&'a str>,
     pub(super) policy_version: u32,
     pub(super) mode: Mode,
-    pub(super) scope: Option<CompactString>,
+    pub(super) scope: Option<ScopeText<'a>>,
     pub(super) bytes_up: u64,
     pub(super) bytes_down: u64,
     pub(super) count: u64,
     pub(super) process: Option<&'a str>,
 }
 
+/// A scope as it is written: `repo:acme/web`. Borrowed in two parts where it was never put together.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ScopeText<'a> {
+    /// What stands before the colon, unless that is part of the name.
+    kind: Option<&'a str>,
+    name: &'a str,
+}
+
+impl ScopeText<'_> {
+    /// Whether it is written so.
+    pub(super) fn is(&self, text: &str) -> bool {
+        let name = match self.kind {
+            Some(kind) => text.strip_prefix(kind).and_then(|rest| rest.strip_prefix(':')),
+            None => Some(text),
+        };
+        name == Some(self.name)
+    }
+
+    pub(super) fn text(&self) -> CompactString {
+        match self.kind {
+            Some(kind) => format_compact!("{kind}:{}", self.name),
+            None => self.name.into(),
+        }
+    }
+}
+
 impl<'a> From<&'a NetworkEvent> for Seen<'a> {
     fn from(event: &'a NetworkEvent) -> Self {
         let endpoint = match (&event.name, event.address) {
-            (Some(name), _) => Cow::Owned(printable(&name.to_string()).into_owned()),
+            (Some(name), _) => {
+                let text = name.to_string();
+                match printable(&text) {
+                    Cow::Borrowed(_) => Cow::Owned(text),
+                    Cow::Owned(escaped) => Cow::Owned(escaped),
+                }
+            }
             (None, Some(address)) => Cow::Owned(address.to_string()),
             (None, None) => Cow::Borrowed(""),
         };
         Self {
-            id: event.id.to_compact_string(),
+            id: CompactString::from_utf8(event.id.text()).unwrap_or_default(),
             time: event.time,
             kind: event.kind,
             endpoint,
@@ -57,7 +89,13 @@ impl<'a> From<&'a NetworkEvent> for Seen<'a> {
             policy: event.policy.as_deref(),
             policy_version: event.policy_version.unwrap_or_default(),
             mode: event.mode,
-            scope: event.scope.as_ref().map(|scope| format_compact!("{scope}")),
+            scope: event.scope.as_ref().map(|scope| {
+                let (kind, name) = scope.parts();
+                ScopeText {
+                    kind: Some(kind),
+                    name,
+                }
+            }),
             bytes_up: event.bytes_up,
             bytes_down: event.bytes_down,
             count: event.count,
@@ -87,7 +125,7 @@ impl<'a> From<&'a EventRecord> for Seen<'a> {
             policy: event.policy.as_deref(),
             policy_version: event.policy_version.unwrap_or_default(),
             mode: event.mode,
-            scope: event.scope.clone(),
+            scope: event.scope.as_deref().map(|name| ScopeText { kind: None, name }),
             bytes_up: event.bytes_up,
             bytes_down: event.bytes_down,
             count: event.count,

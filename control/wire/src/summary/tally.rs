@@ -176,19 +176,21 @@ impl Tally {
 
     fn note_policy(&mut self, seen: &Seen<'_>) {
         let Some(name) = seen.policy else { return };
-        let scope = seen.scope.as_deref().unwrap_or_default();
+        let is_scope = |known: &str| seen.scope.map_or(known.is_empty(), |scope| scope.is(known));
         let known = self.policies.iter().any(|known| {
             known.name == name
                 && known.version == seen.policy_version
                 && known.mode == seen.mode
-                && known.scope == scope
+                && is_scope(&known.scope)
         });
         if !known && self.policies.len() < MAX_POLICIES {
             self.policies.push(PolicyUsed {
                 name: short(name),
                 version: seen.policy_version,
                 mode: seen.mode,
-                scope: short(scope),
+                scope: seen
+                    .scope
+                    .map_or_else(CompactString::default, |scope| short(&scope.text())),
             });
         }
     }
