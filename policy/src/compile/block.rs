@@ -107,7 +107,7 @@ impl GlobalBlock {
 
     /// True when it covers nothing: no more than the root of the trie, at which nothing ends.
     pub fn is_empty(&self) -> bool {
-        self.names.len() <= 1 && !self.names.is_exact(0) && !self.names.is_below(0) && self.nets.is_empty()
+        self.names.is_empty() && self.nets.is_empty()
     }
 
     /// The entry that covers this name: the exact one, else the deepest wildcard.

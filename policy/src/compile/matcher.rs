@@ -58,6 +58,12 @@ impl Matcher {
     /// The most specific rule by which some port and transport is allowed for this name and not denied by
     /// `denied`; `None` when nothing is left (policy-semantics.md, DNS: the first row).
     pub fn any_port_permitted(&self, name: &DnsName, denied: &Self) -> Option<RuleId> {
+        if denied.names.is_empty() {
+            let mut best = None;
+            self.names
+                .for_each_ranked(name, |rank, _, _| best = best.max(Some(rank)));
+            return best.map(Rank::rule);
+        }
         let mut refused: SmallVec<[(Ports, Protocols); 8]> = SmallVec::new();
         denied
             .names

@@ -134,6 +134,9 @@ impl NameTrie {
 
     /// Calls `seen` for every rule whose pattern matches the name, with how specific that is.
     pub(super) fn for_each_ranked(&self, name: &DnsName, mut seen: impl FnMut(Rank, Ports, Protocols)) {
+        if self.is_empty() {
+            return;
+        }
         let view = NameView::new(name);
         let arrive = |place: Place| {
             let whole = place.left == 0;
@@ -176,6 +179,9 @@ impl NameTrie {
     /// True when the name is a proper ancestor of a pattern: `*.example.com` has `example.com`, `com` and the
     /// root; `ec2.*.amazonaws.com` has any `x.amazonaws.com` too; `*` has the root only.
     pub fn has_descendant(&self, name: &DnsName) -> bool {
+        if self.is_empty() {
+            return false;
+        }
         let view = NameView::new(name);
         let mut found = false;
         let stuck = |place: Place| {
@@ -219,6 +225,16 @@ impl NameTrie {
             .zip(&self.listed)
             .filter(move |((ports, protocols), _)| ports.contain(port) && protocols.cover(transport))
             .flat_map(|(_, names)| names.iter().cloned())
+    }
+
+    /// True when no name is in it: most deny lists.
+    pub fn is_empty(&self) -> bool {
+        self.trie.is_empty()
+    }
+
+    /// False when no pattern matches a name whose last label is this one; true when one may.
+    pub fn may_end_in(&self, label: &[u8]) -> bool {
+        self.trie.may_end_in(label)
     }
 
     /// Number of trie nodes, the root included.

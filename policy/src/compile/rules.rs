@@ -168,12 +168,19 @@ impl RuleRef {
 
     /// A rule of the global block list, which is too large to keep its lines: a table of its own, made
     /// for one refusal.
-    pub fn global(text: &str) -> Self {
-        let mut builder = RuleTable::builder();
-        let id = builder.push(text, 0, RuleSource::Global);
+    pub fn global(text: impl Into<String>) -> Self {
+        let texts = text.into();
+        let ends = vec![u32::try_from(texts.len()).expect("an entry is a name or an address")];
+        let table = RuleTable {
+            texts,
+            ends,
+            // It stands in no file, which is what a missing line means.
+            lines: Vec::new(),
+            sources: vec![(0, RuleSource::Global)],
+        };
         Self {
-            table: Arc::new(builder.finish()),
-            id,
+            table: Arc::new(table),
+            id: RuleId(0),
         }
     }
 

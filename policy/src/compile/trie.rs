@@ -70,6 +70,8 @@ pub(super) struct LabelTrie<V, const N: usize> {
     long_edges: Box<[u8]>,
     wild: HashMap<NodeId, WildEdges, RandomState>,
     hashing: Hashing,
+    /// Bits of the labels in which its patterns end; all of them when some end in a wildcard.
+    tops: [u64; 4],
 }
 
 /// A node that a name reaches, and how much of the name is left.
@@ -133,6 +135,41 @@ impl<V: Copy, const N: usize> LabelTrie<V, N> {
             self.nodes[at].head >> FLAG_BITS,
             self.nodes[at + 1].head >> FLAG_BITS,
         )
+    }
+
+    /// Number of nodes at and below a node. They stand level by level, each level of a subtree in one piece.
+    pub(super) fn size_below(&self, node: NodeId) -> usize {
+        let (mut first, mut end) = (node, node + 1);
+        let mut size = 0;
+        while first < end {
+            size += (end - first) as usize;
+            (first, end) = (self.children(first).0, self.children(end - 1).1);
+        }
+        size
+    }
+
+    /// False when no pattern matches a name with this label rightmost; true when one may.
+    pub(super) fn may_end_in(&self, label: &[u8]) -> bool {
+        let (word, bit) = top(label);
+        self.tops[word] & bit != 0
+    }
+
+    /// The bits of all rightmost labels.
+    fn tops(&self) -> [u64; 4] {
+        if self.is_below(0) || self.nodes[0].head & WILD != 0 {
+            return [u64::MAX; 4];
+        }
+        let (first, end) = self.children(0);
+        (first..end).fold([0; 4], |mut tops, child| {
+            let (word, bit) = top(self.rightmost(child).1);
+            tops[word] |= bit;
+            tops
+        })
+    }
+
+    /// True when no pattern is in it.
+    pub(super) fn is_empty(&self) -> bool {
+        self.len() <= 1 && !self.is_exact(0) && !self.is_below(0)
     }
 
     /// True when an exact pattern ends at the node.
@@ -230,6 +267,16 @@ impl<V, const N: usize> fmt::Debug for LabelTrie<V, N> {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(out, "LabelTrie({} nodes)", self.nodes.len() - 1)
     }
+}
+
+/// Word and bit of a rightmost label.
+fn top(label: &[u8]) -> (usize, u64) {
+    let octet = |at: Option<&u8>| at.copied().unwrap_or_default();
+    let mixed = octet(label.first())
+        .wrapping_mul(31)
+        .wrapping_add(octet(label.last()).wrapping_mul(7))
+        .wrapping_add(label.len() as u8);
+    (usize::from(mixed >> 6), 1 << (mixed & 63))
 }
 
 /// Octets of an edge's element that begins with this octet.

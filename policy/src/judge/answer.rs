@@ -59,7 +59,7 @@ pub(super) fn global_name(book: &Rulebook, name: &DnsName) -> Option<RuleRef> {
     book.world
         .global
         .find_name(name)
-        .map(|hit| RuleRef::global(&hit.text))
+        .map(|hit| RuleRef::global(hit.text))
 }
 
 /// The global block list's entry for an address, in any of its spellings.
@@ -67,5 +67,5 @@ pub(super) fn global_address(book: &Rulebook, address: IpAddr) -> Option<RuleRef
     special::spellings(address)
         .iter()
         .find_map(|one| book.world.global.find_address(*one))
-        .map(|hit| RuleRef::global(&hit.text))
+        .map(|hit| RuleRef::global(hit.text))
 }

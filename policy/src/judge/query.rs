@@ -126,7 +126,8 @@ pub fn judge_query(
         host: &host,
         class: TypeClass::of(qtype),
     };
-    if let Some(rule) = global_name(book, name).or_else(|| global_name(book, &host)) {
+    let host_rule = || question.is_stripped().then(|| global_name(book, &host))?;
+    if let Some(rule) = global_name(book, name).or_else(host_rule) {
         let refusal = Refusal::by(Reason::GlobalBlock, rule);
         return QueryRuling {
             judgement: Judgement::Refuse(refusal),
@@ -151,6 +152,11 @@ struct Question<'a> {
 }
 
 impl Question<'_> {
+    /// True when the host is another name than the asked one.
+    fn is_stripped(self) -> bool {
+        self.host.as_wire().len() < self.name.as_wire().len()
+    }
+
     /// Audit: everything is resolved, whatever block mode says; tickets go where it would put them.
     fn observe(self, enforced: QueryRuling) -> QueryRuling {
         let owner = match &enforced.action {
@@ -229,7 +235,7 @@ impl Question<'_> {
         }
         let owner = tickets
             .chain_owner(self.name, now)
-            .or_else(|| tickets.chain_owner(host, now));
+            .or_else(|| self.is_stripped().then(|| tickets.chain_owner(host, now))?);
         if let Some(owner) = owner
             && let Some(rule) = some_port(book, policy, &owner)
         {
@@ -297,9 +303,13 @@ pub(super) fn not_allowed(policy: &CompiledPolicy, name: &DnsName) -> Refusal {
 /// allowed `registry.example`. Resolvers ask that by themselves.
 fn is_search_suffix(book: &Rulebook, policy: &CompiledPolicy, name: &DnsName) -> bool {
     let labels = name.labels();
+    let lists = book.permitting(policy);
     (1..labels.len()).rev().any(|keep| {
-        DnsName::from_labels(labels.iter().take(keep).copied())
-            .is_ok_and(|prefix| some_port(book, policy, &prefix).is_some())
+        // Nearly always told by the label alone: few names begin with what ends an allowed one.
+        let ends = labels.get(keep - 1).copied().unwrap_or_default();
+        lists.clone().any(|list| list.may_end_in(ends))
+            && DnsName::from_labels(labels.iter().take(keep).copied())
+                .is_ok_and(|prefix| some_port(book, policy, &prefix).is_some())
     })
 }
 

@@ -92,6 +92,11 @@ impl RuleList {
         self.matcher.names.has_descendant(name)
     }
 
+    /// False when no name of this list ends in this label; true when one may.
+    pub fn may_end_in(&self, label: &[u8]) -> bool {
+        self.matcher.names.may_end_in(label)
+    }
+
     /// The rule that covers an address on some port.
     pub fn covering(&self, address: IpAddr) -> Option<RuleRef> {
         let mut first = None;
@@ -121,6 +126,11 @@ impl RuleList {
     /// Every rule as it was written, in order.
     pub fn texts(&self) -> impl Iterator<Item = &str> {
         self.rules.texts()
+    }
+
+    /// Heap memory in bytes, texts and lines included.
+    pub fn heap_bytes(&self) -> usize {
+        self.matcher.heap_bytes() + self.rules.heap_bytes()
     }
 
     /// True when some rule is a name: a flow that hides its name may want that one.

@@ -1,7 +1,9 @@
 //! The rule that a reader would call the nearest to a refused name.
 //!
-//! Asked once per refusal, for the explanation only, so it may cost more than a lookup, but its work is bounded:
-//! at most [`CANDIDATES`] patterns are compared, over at most 64 octets each.
+//! Asked once per refusal, for the explanation only, and a refusal should cost no more than a permit: at most
+//! [`CANDIDATES`] patterns are looked at, those first that sort beside the name, and [`OCTETS`] of them compared. A
+//! pattern is left as soon as it can't be the nearest any more; without two labels in common only one within
+//! [`MISTYPED`] edits counts, so most are left after a few octets.
 
 use smallvec::SmallVec;
 
@@ -10,12 +12,18 @@ use crate::compile::rules::RuleId;
 use crate::compile::trie::{Element, NameView, NodeId, Place};
 use crate::name::{DnsName, MAX_LABEL};
 
-/// Patterns that are compared at most.
+/// Patterns that are looked at at most.
 const CANDIDATES: usize = 64;
-/// Children that are compared on each side of where a label would stand among labels of one length.
-const BESIDE: NodeId = 6;
+/// Octets of patterns that are compared at most; more than the longest pattern has.
+const OCTETS: usize = 384;
+/// Children that are looked at on each side of where a label would stand among labels of one length.
+const BESIDE: NodeId = 5;
+/// Wildcard children that are looked at, too: they sort last.
+const WILD: NodeId = 4;
 /// Octets of two texts that are compared at most: one machine word of the bit-parallel distance.
 const COMPARED: usize = 64;
+/// Octets that are compared between two looks at whether a pattern may still be the nearest.
+const STEP: usize = 4;
 /// Edit distance up to which a name that shares fewer than two labels still counts as mistyped.
 const MISTYPED: usize = 2;
 
@@ -24,16 +32,20 @@ const MISTYPED: usize = 2;
 struct Region {
     /// Right-hand labels that everything here shares with the name.
     shared: usize,
-    /// Labels of the name to the left of `node` (more than the unshared ones when the name got stuck inside of
-    /// an edge).
+    /// Labels of the name to the left of `node`, or of its parent when the name got stuck inside of its edge.
     left: usize,
     node: NodeId,
+    /// The name got stuck inside of the edge to `node`: the edge is part of what differs.
+    inside: bool,
 }
 
 impl NameTrie {
     /// The rule that shares the most right-hand labels with the name, then the one with the smallest edit
     /// distance to it, then the lowest id. `None` when nothing shares two labels or is within two edits.
     pub fn nearest(&self, name: &DnsName) -> Option<RuleId> {
+        if self.is_empty() {
+            return None;
+        }
         let view = NameView::new(name);
         let mut best: Option<Region> = None;
         self.trie.walk(
@@ -47,35 +59,34 @@ impl NameTrie {
             },
         );
         let region = best?;
-        let mut asked = Text::new();
-        append(
-            &mut asked,
-            (0..region.left).rev().map(|at| Element::Literal(view.label(at))),
-        );
+        let asked = Asked::new((0..region.left).rev().map(|at| view.label(at)));
+        let mistyped = region.shared < 2;
+        if mistyped && asked.beyond > 0 {
+            return None;
+        }
         let mut search = Search {
             trie: self,
-            distance: Distance::from(&asked),
-            budget: CANDIDATES,
+            asked: &asked,
+            candidates: CANDIDATES,
+            octets: OCTETS,
+            within: if mistyped { MISTYPED } else { usize::MAX },
             best: None,
         };
         search.look_around(region, &view);
-        let (distance, rule) = search.best?;
-        (region.shared >= 2 || (distance <= MISTYPED && asked.len() <= COMPARED)).then_some(rule)
+        search.best
     }
 
     fn region(&self, place: Place, name: &NameView<'_>) -> Region {
-        let reached = name.len() - place.left;
-        match self.inside_edge(place, name) {
-            Some((child, more)) => Region {
-                shared: reached + more,
-                left: place.left,
-                node: child,
-            },
-            None => Region {
-                shared: reached,
-                left: place.left,
-                node: place.node,
-            },
+        let shared = name.len() - place.left;
+        let (shared, node, inside) = match self.inside_edge(place, name) {
+            Some((child, more)) => (shared + more, child, true),
+            None => (shared, place.node, false),
+        };
+        Region {
+            shared,
+            left: place.left,
+            node,
+            inside,
         }
     }
 }
@@ -83,160 +94,253 @@ impl NameTrie {
 /// One search: what is compared with what, and how much of it is still affordable.
 struct Search<'a> {
     trie: &'a NameTrie,
-    distance: Distance,
-    budget: usize,
-    best: Option<(usize, RuleId)>,
+    asked: &'a Asked,
+    /// Patterns that may still be looked at.
+    candidates: usize,
+    /// Octets that may still be compared.
+    octets: usize,
+    /// A greater distance is none: that of the nearest pattern so far.
+    within: usize,
+    best: Option<RuleId>,
 }
 
 impl Search<'_> {
     /// Compares everything in the region if that is affordable, else the children that sort beside the label
     /// where the name left the trie, each with a share of what lies below.
     fn look_around(&mut self, region: Region, name: &NameView<'_>) {
-        // Inside of an edge, the edge itself is part of what differs.
-        let inside = region.shared + region.left > name.len();
-        let mut text = Text::new();
-        if inside {
-            append(&mut text, self.trie.trie.edge_labels(region.node).into_iter());
-        }
-        if self.size_within(region.node, CANDIDATES) <= CANDIDATES {
-            self.compare_below(region.node, &mut text, CANDIDATES);
+        let row = Row::new(self.asked);
+        if region.inside {
+            self.compare_below(region.node, row, CANDIDATES);
             return;
         }
-        self.compare(region.node, &text);
-        let (first, end) = self.trie.trie.children(region.node);
-        let label = match region.left.checked_sub(1) {
-            Some(last) if !inside => name.label(last),
-            Some(_) | None => &[],
-        };
-        // Wildcard edges stand last.
-        let mut children: SmallVec<[NodeId; CANDIDATES]> = (end.saturating_sub(4).max(first)..end).collect();
-        for len in label.len().saturating_sub(MISTYPED).max(1)..=(label.len() + MISTYPED).min(MAX_LABEL) {
-            let mut probe: SmallVec<[u8; MAX_LABEL]> = SmallVec::from_slice(label);
-            probe.resize(len, b'-');
-            let middle = self.trie.trie.children_before(region.node, &probe);
-            children.extend(middle.saturating_sub(BESIDE).max(first)..(middle + BESIDE).min(end));
+        self.compare(region.node, row);
+        let trie = &self.trie.trie;
+        let label = region
+            .left
+            .checked_sub(1)
+            .map_or(&[][..], |last| name.label(last));
+        if trie.size_below(region.node) <= CANDIDATES {
+            let (first, end) = trie.children(region.node);
+            for child in outwards(first, trie.children_before(region.node, label), end) {
+                self.compare_below(child, row, CANDIDATES);
+            }
+            return;
         }
-        children.sort_unstable();
-        children.dedup();
+        let children = self.beside(region.node, label);
         let share = (CANDIDATES / children.len().max(1)).max(1);
         for child in children {
-            let length = text.len();
-            append(&mut text, self.trie.trie.edge_labels(child).into_iter());
-            self.compare_below(child, &mut text, share);
-            text.truncate(length);
+            self.compare_below(child, row, share);
         }
     }
 
-    /// Compares up to `limit` patterns at a node and below; `text` ends with the node's own labels. Returns how
-    /// many were compared.
-    fn compare_below(&mut self, node: NodeId, text: &mut Text, limit: usize) -> usize {
-        let mut compared = self.compare(node, text);
-        let (first, end) = self.trie.trie.children(node);
+    /// The children of a node that sort beside a label, among those of its length and of the lengths next to it,
+    /// and the last wildcards; each once.
+    fn beside(&self, node: NodeId, label: &[u8]) -> SmallVec<[NodeId; CANDIDATES]> {
+        let trie = &self.trie.trie;
+        let (first, end) = trie.children(node);
+        let mut probe = [b'-'; MAX_LABEL];
+        probe[..label.len()].copy_from_slice(label);
+        let mut chosen: SmallVec<[NodeId; CANDIDATES]> = SmallVec::new();
+        // Labels sort by length first, so what is beside one of another length overlaps at most at its ends.
+        let mut seen = (first, first);
+        let lengths = label.len().saturating_sub(1).max(1)..=(label.len() + 1).min(MAX_LABEL);
+        for len in lengths {
+            let middle = trie.children_before(node, &probe[..len]);
+            let from = middle.saturating_sub(BESIDE).max(seen.1);
+            let to = (middle + BESIDE).min(end);
+            chosen.extend(from..to);
+            seen = (from, to.max(from));
+        }
+        chosen.extend(end.saturating_sub(WILD).max(seen.1)..end);
+        chosen
+    }
+
+    /// Compares up to `limit` patterns at a node and below; `row` stands where its parent's labels end. Returns how
+    /// many were looked at.
+    fn compare_below(&mut self, node: NodeId, mut row: Row, limit: usize) -> usize {
+        let trie = &self.trie.trie;
+        let (first, end) = trie.children(node);
+        for element in trie.edge_labels(node) {
+            let before = row.fed;
+            let far = row.label(self.asked, element, self.within).is_none();
+            self.octets = self.octets.saturating_sub(row.fed - before);
+            if far {
+                self.candidates = self.candidates.saturating_sub(1);
+                return 1;
+            }
+        }
+        let mut compared = self.compare(node, row);
         for child in first..end {
-            if compared >= limit || self.budget == 0 {
+            if compared >= limit || self.candidates == 0 || self.octets == 0 {
                 break;
             }
-            let length = text.len();
-            append(text, self.trie.trie.edge_labels(child).into_iter());
-            compared += self.compare_below(child, text, limit - compared);
-            text.truncate(length);
+            compared += self.compare_below(child, row, limit - compared);
         }
         compared
     }
 
     /// Compares the patterns that end at a node: 0 to 2 of them, the exact one and the one below it.
-    fn compare(&mut self, node: NodeId, text: &Text) -> usize {
+    fn compare(&mut self, node: NodeId, row: Row) -> usize {
         let (mut exact, mut below) = (None, None);
         self.trie.for_each_rule(node, |is_below, rule, _| {
             let first = if is_below { &mut below } else { &mut exact };
             *first = first.or(Some(rule));
         });
-        for (rule, is_below) in [(exact, false), (below, true)] {
-            let Some(rule) = rule else { continue };
-            let mut text = text.clone();
-            if is_below {
-                append(&mut text, std::iter::once(Element::One));
-            }
-            let found = (self.distance.to(&text), rule);
-            self.best = Some(self.best.map_or(found, |best| best.min(found)));
-            self.budget = self.budget.saturating_sub(1);
+        if let Some(rule) = exact {
+            self.found(row, rule);
         }
-        usize::from(exact.is_some()) + usize::from(below.is_some())
+        if let Some(rule) = below {
+            let mut row = row;
+            if row.label(self.asked, Element::One, self.within).is_some() {
+                self.found(row, rule);
+            }
+        }
+        let compared = usize::from(exact.is_some()) + usize::from(below.is_some());
+        self.candidates = self.candidates.saturating_sub(compared);
+        compared
     }
 
-    /// Number of nodes below and at `node`, counted up to a little over `limit`.
-    fn size_within(&self, node: NodeId, limit: usize) -> usize {
-        let (first, end) = self.trie.trie.children(node);
-        let mut size = 1;
-        for child in first..end {
-            if size > limit {
-                break;
-            }
-            size += self.size_within(child, limit - size);
-        }
-        size
-    }
-}
-
-/// Labels as one text, read backwards, so that descending the trie appends.
-type Text = SmallVec<[u8; COMPARED]>;
-
-fn append<'a>(text: &mut Text, labels: impl Iterator<Item = Element<'a>>) {
-    for label in labels {
-        if !text.is_empty() {
-            text.push(b'.');
-        }
-        match label {
-            Element::Literal(bytes) | Element::Glob(bytes) => text.extend(bytes.iter().rev().copied()),
-            Element::One => text.push(b'*'),
+    fn found(&mut self, row: Row, rule: RuleId) {
+        let distance = row.distance(self.asked);
+        let nearer =
+            distance < self.within || (distance == self.within && self.best.is_none_or(|best| rule < best));
+        if nearer {
+            (self.within, self.best) = (distance, Some(rule));
         }
     }
 }
 
-/// Edit distance from one text to many, by Myers' bit-parallel algorithm (J. ACM 46(3), 1999): one step a
-/// character instead of a row of a matrix.
-struct Distance {
+/// The numbers from `first` up to before `end`, those next to `middle` first.
+fn outwards(first: NodeId, middle: NodeId, end: NodeId) -> impl Iterator<Item = NodeId> {
+    let (mut low, mut high) = (middle, middle);
+    std::iter::from_fn(move || {
+        if high < end && (low == first || high - middle <= middle - low) {
+            high += 1;
+            return Some(high - 1);
+        }
+        (low > first).then(|| {
+            low -= 1;
+            low
+        })
+    })
+}
+
+/// What is compared with many patterns: the name's labels that the region doesn't share, as one text that is read
+/// backwards, so that descending the trie appends to what it is compared with.
+struct Asked {
     /// For each octet, where the text has it.
-    places: Box<[u64; 256]>,
+    places: [u64; 256],
+    /// The last place; 0 for an empty text.
+    last: u64,
+    /// Octets that are compared.
     len: usize,
+    /// Octets beyond [`COMPARED`].
     beyond: usize,
 }
 
-impl Distance {
-    fn from(text: &Text) -> Self {
-        let mut places = Box::new([0; 256]);
-        let len = text.len().min(COMPARED);
-        for (at, octet) in text.iter().take(len).enumerate() {
-            places[usize::from(*octet)] |= 1 << at;
+impl Asked {
+    /// From labels, rightmost first.
+    fn new<'a>(labels: impl Iterator<Item = &'a [u8]>) -> Self {
+        let (mut places, mut len) = ([0; 256], 0);
+        let mut push = |octet: u8| {
+            if len < COMPARED {
+                places[usize::from(octet)] |= 1 << len;
+            }
+            len += 1;
+        };
+        for (at, label) in labels.enumerate() {
+            if at > 0 {
+                push(b'.');
+            }
+            label.iter().rev().copied().for_each(&mut push);
         }
+        let compared = len.min(COMPARED);
         Self {
             places,
-            len,
-            beyond: text.len() - len,
+            last: compared.checked_sub(1).map_or(0, |last| 1 << last),
+            len: compared,
+            beyond: len - compared,
+        }
+    }
+}
+
+/// The state of Myers' bit-parallel edit distance (J. ACM 46(3), 1999) after some octets of a pattern: one step an octet
+/// instead of a column of a matrix, and patterns that begin alike share their first steps.
+#[derive(Clone, Copy)]
+struct Row {
+    plus: u64,
+    minus: u64,
+    /// Distance of the whole asked text and the octets so far.
+    score: usize,
+    /// Octets so far, those beyond [`COMPARED`] too.
+    fed: usize,
+}
+
+impl Row {
+    fn new(asked: &Asked) -> Self {
+        Self {
+            plus: u64::MAX,
+            minus: 0,
+            score: asked.len,
+            fed: 0,
         }
     }
 
-    /// Edit distance of the first [`COMPARED`] octets, plus what the longer text has beyond them.
-    fn to(&self, text: &Text) -> usize {
-        let (mut plus, mut minus, mut score) = (u64::MAX, 0_u64, self.len);
-        for octet in text.iter().take(COMPARED) {
-            let equal = self.places[usize::from(*octet)];
-            let vertical = equal | minus;
-            let horizontal = ((equal & plus).wrapping_add(plus) ^ plus) | equal;
-            let (up, down) = (minus | !(horizontal | plus), plus & horizontal);
-            let last = self.len.checked_sub(1);
-            let bit = |word: u64| last.is_some_and(|last| word >> last & 1 == 1);
-            score = score + usize::from(bit(up)) - usize::from(bit(down));
-            let (up, down) = (up << 1 | 1, down << 1);
-            plus = down | !(vertical | up);
-            minus = up & vertical;
+    /// One more label to the left; `None`, and not all of it, when nothing that begins like this is within a distance.
+    fn label(&mut self, asked: &Asked, label: Element<'_>, within: usize) -> Option<()> {
+        if self.fed > 0 {
+            self.octet(asked, b'.');
         }
-        let score = if self.len == 0 {
-            text.len().min(COMPARED)
-        } else {
-            score
+        let octets = match label {
+            Element::Literal(octets) | Element::Glob(octets) => octets,
+            Element::One => b"*",
         };
-        score + self.beyond.max(text.len().saturating_sub(COMPARED))
+        for part in octets.rchunks(STEP) {
+            part.iter().rev().for_each(|octet| self.octet(asked, *octet));
+            if self.least(asked) > within {
+                return None;
+            }
+        }
+        Some(())
+    }
+
+    #[inline]
+    fn octet(&mut self, asked: &Asked, octet: u8) {
+        self.fed += 1;
+        if self.fed > COMPARED {
+            return;
+        }
+        let Self { plus, minus, .. } = *self;
+        let equal = asked.places[usize::from(octet)];
+        let vertical = equal | minus;
+        let horizontal = ((equal & plus).wrapping_add(plus) ^ plus) | equal;
+        let (up, down) = (minus | !(horizontal | plus), plus & horizontal);
+        self.score = self.score + usize::from(up & asked.last != 0) - usize::from(down & asked.last != 0);
+        let (up, down) = (up << 1 | 1, down << 1);
+        self.plus = down | !(vertical | up);
+        self.minus = up & vertical;
+    }
+
+    /// Edit distance of the first [`COMPARED`] octets, plus what the longer text has beyond them.
+    fn distance(&self, asked: &Asked) -> usize {
+        let score = if asked.len == 0 {
+            self.fed.min(COMPARED)
+        } else {
+            self.score
+        };
+        score + asked.beyond.max(self.fed.saturating_sub(COMPARED))
+    }
+
+    /// What the distance can't fall below, whatever follows. With `octets` so far, the column of the matrix holds their
+    /// distances to every beginning of the asked text: neighbours differ by one at most, and no cell is less than the
+    /// difference of the lengths, so the cell at equal lengths bounds all.
+    fn least(&self, asked: &Asked) -> usize {
+        let octets = self.fed.min(COMPARED);
+        let at = octets.min(asked.len);
+        let upto = 1_u64.checked_shl(at as u32).map_or(u64::MAX, |bit| bit - 1);
+        let cell =
+            octets + (self.plus & upto).count_ones() as usize - (self.minus & upto).count_ones() as usize;
+        (cell + octets - at).div_ceil(2)
     }
 }
 
@@ -244,7 +348,7 @@ impl Distance {
 mod tests {
     use proptest::prelude::*;
 
-    use super::{Distance, Text};
+    use super::{Asked, Element, Row};
 
     /// The textbook matrix.
     fn levenshtein(one: &[u8], other: &[u8]) -> usize {
@@ -263,8 +367,21 @@ mod tests {
     proptest! {
         #[test]
         fn bit_parallel_distance_is_the_textbooks(one in "[a-c.]{0,64}", other in "[a-c.]{0,64}") {
-            let distance = Distance::from(&Text::from_slice(one.as_bytes()));
-            prop_assert_eq!(distance.to(&Text::from_slice(other.as_bytes())), levenshtein(one.as_bytes(), other.as_bytes()));
+            let asked = Asked::new(std::iter::once(one.as_bytes()));
+            let mut row = Row::new(&asked);
+            prop_assert!(row.label(&asked, Element::Literal(other.as_bytes()), usize::MAX).is_some());
+            prop_assert_eq!(row.distance(&asked), levenshtein(one.as_bytes(), other.as_bytes()));
+        }
+
+        #[test]
+        fn what_is_left_early_is_too_far(one in "[a-c]{0,70}", other in "[a-c]{0,70}", within in 0_usize..40) {
+            let asked = Asked::new(std::iter::once(one.as_bytes()));
+            let mut row = Row::new(&asked);
+            row.label(&asked, Element::Literal(other.as_bytes()), usize::MAX);
+            let mut early = Row::new(&asked);
+            if early.label(&asked, Element::Literal(other.as_bytes()), within).is_none() {
+                prop_assert!(row.distance(&asked) > within);
+            }
         }
     }
 }

@@ -187,6 +187,17 @@ proptest! {
     }
 
     #[test]
+    fn whatever_matches_may_end_so(rules in any_rules(), names in vec(any_name(), 1..20)) {
+        let trie = NameTrie::build(rules.clone());
+        for name in &names {
+            if let Some(last) = name.labels().last() && !naive::matches(&rules, name).is_empty() {
+                prop_assert!(trie.may_end_in(last), "{}", name);
+            }
+        }
+        prop_assert!(!NameTrie::default().may_end_in(b"test"));
+    }
+
+    #[test]
     fn nearest_shares_as_many_labels_as_any_rule(rules in any_rules(), name in any_name()) {
         let trie = NameTrie::build(rules.clone());
         let most = rules.iter().map(|rule| naive::shared(&rule.0, &name)).max().unwrap_or(0);

@@ -353,7 +353,9 @@ impl<V: Copy + Default, const N: usize> Layout<V, N> {
             long_edges: self.long_edges.into(),
             wild: HashMap::with_hasher(RandomState::default()),
             hashing: self.hashing,
+            tops: [0; 4],
         };
+        trie.tops = trie.tops();
         trie.wild.reserve(self.wild.len());
         for (node, first) in self.wild {
             let edges = WildEdges::index(&trie, first..trie.children(node).1);
