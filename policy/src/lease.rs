@@ -54,7 +54,7 @@ pub use register::{
 pub use restore::{AdoptError, AdoptedLease};
 
 /// Leases that are held at once.
-pub const MAX_LEASES: usize = 65_536;
+pub const MAX_LEASES: usize = 131_072;
 /// Addresses that may join a lease by its machine's hardware address; the further ones stay unbound.
 pub const MAX_JOINED: usize = 64;
 

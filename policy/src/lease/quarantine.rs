@@ -14,7 +14,7 @@ use super::link::Machine;
 use crate::Moment;
 
 /// Quarantined addresses kept.
-pub const MAX_QUARANTINED: usize = 65_536;
+pub const MAX_QUARANTINED: usize = 131_072;
 
 /// One quarantined address.
 #[derive(Clone, Debug)]
