@@ -61,6 +61,8 @@ struct Ticket {
     expires: Moment,
     holders: u32,
     serial: u64,
+    /// The later of the serial and the last [`TicketTable::touch`].
+    given: u64,
 }
 
 #[derive(Debug, Default)]
@@ -97,6 +99,21 @@ impl TicketTable {
         Renewed { epoch, shared }
     }
 
+    /// Notes that an answer gave these tickets again, which are known to live: they are the newest of their addresses from
+    /// now on.
+    pub fn touch(&self, name: &DnsName, addresses: &[IpAddr]) {
+        let mut inner = self.inner.lock();
+        let serial = inner.next_serial;
+        inner.next_serial += 1;
+        for address in addresses {
+            let held = inner.by_address.get_mut(&special::canonical(*address));
+            let known = held.and_then(|tickets| tickets.iter_mut().find(|ticket| ticket.name == *name));
+            if let Some(ticket) = known {
+                ticket.given = serial;
+            }
+        }
+    }
+
     /// Changes whenever a ticket goes before it has expired, an address comes to have several names, or a name becomes part
     /// of a chain or of another one. Renewals and new tickets of other addresses don't change it.
     pub fn epoch(&self) -> u64 {
@@ -116,9 +133,9 @@ impl TicketTable {
         let inner = self.inner.lock();
         let mut found: SmallVec<[(u64, DnsName); 4]> = inner
             .live(special::canonical(address), now)
-            .map(|ticket| (ticket.serial, ticket.name.clone()))
+            .map(|ticket| (ticket.given, ticket.name.clone()))
             .collect();
-        found.sort_by_key(|(serial, _)| std::cmp::Reverse(*serial));
+        found.sort_by_key(|(given, _)| std::cmp::Reverse(*given));
         found.into_iter().map(|(_, name)| name).collect()
     }
 
@@ -192,6 +209,7 @@ impl Inner {
         let tickets = self.by_address.entry(address).or_default();
         if let Some(known) = tickets.iter_mut().find(|ticket| ticket.name == *name) {
             let old = std::mem::replace(&mut known.serial, serial);
+            known.given = serial;
             known.expires = known.expires.max(expires);
             self.by_age.remove(&old);
             self.by_age.insert(serial, (address, name.clone()));
@@ -209,6 +227,7 @@ impl Inner {
             expires,
             holders: 0,
             serial,
+            given: serial,
         });
         self.by_age.insert(serial, (address, name.clone()));
         self.collect(now);
@@ -410,6 +429,26 @@ mod tests {
         );
         table.clear();
         assert_ne!(table.epoch(), again.epoch);
+    }
+
+    #[test]
+    fn a_touched_name_is_the_newest_of_its_addresses() {
+        let table = TicketTable::default();
+        let (a, b, now) = (name("a.test"), name("b.test"), Moment::from_millis(0));
+        grant(&table, &a, &[address(1)], now);
+        grant(&table, &b, &[address(1), address(2)], now);
+        assert_eq!(table.names_at(address(1), now).to_vec(), [b.clone(), a.clone()]);
+        let epoch = table.epoch();
+        table.touch(&a, &[address(1), address(2)]);
+        assert_eq!(table.names_at(address(1), now).to_vec(), [a.clone(), b.clone()]);
+        assert_eq!(
+            table.names_at(address(2), now).to_vec(),
+            [b.clone()],
+            "nothing is given"
+        );
+        assert_eq!(table.epoch(), epoch);
+        grant(&table, &b, &[address(1)], now);
+        assert_eq!(table.names_at(address(1), now).to_vec(), [b, a]);
     }
 
     #[test]

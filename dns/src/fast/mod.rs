@@ -12,7 +12,8 @@
 //! - hosts, pages, ticket times, own addresses ([`HandlerConfig`](crate::HandlerConfig)): another configuration empties
 //!   the memo;
 //! - the cache's answer: its TTL, and [`lesson::MAX_AGE`];
-//! - tickets: [`TicketTable::epoch`](tidegate_policy::ticket::TicketTable::epoch) and the moment up to which they live;
+//! - tickets: [`TicketTable::epoch`](tidegate_policy::ticket::TicketTable::epoch) and the moment up to which they live. Which
+//!   of several names at one address was given last is noted with the first repeat of a second;
 //! - tickets of *other* names, whose chains may permit what no rule does: the same epoch;
 //! - the DNS budget: [`Budgets::epoch`](crate::front::budget::Budgets::epoch);
 //! - what the answer would tell the ECH ledger: [`EchLedger::epoch`](tidegate_policy::ech::EchLedger::epoch).
@@ -207,7 +208,11 @@ impl Worker {
             return;
         };
         let key = Key::new(&subject, client.source.ip(), client.asked, plain);
-        let pair = Pair::new(&key, Arc::clone(&subject), Arc::new(lesson), epochs);
+        let mut pair = Pair::new(&key, Arc::clone(&subject), Arc::new(lesson), epochs);
+        // Now rather than with the first repeat, which may have to be quick.
+        if !has_tickets(&mut pair, (self.live.config.ticket_hold, false), self.now) {
+            return;
+        }
         let gone = self.memo.put(&key, pair);
         self.let_go(gone);
     }
@@ -288,7 +293,10 @@ fn has_tickets(pair: &mut Pair, (hold, opens): (Duration, bool), now: Moment) ->
     let is_known = pair
         .tickets
         .is_some_and(|(epoch, until)| epoch == tickets.epoch() && least <= until);
-    if is_known && !(opens && pair.shared) {
+    if is_known {
+        if opens && pair.shared {
+            tickets.touch(&lesson.name, &lesson.addresses);
+        }
         return true;
     }
     let epoch = if lesson.gives_tickets() {

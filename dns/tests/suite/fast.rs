@@ -169,6 +169,27 @@ async fn invariant_3_a_repeat_stores_its_ticket_before_it_is_written() {
 }
 
 #[tokio::test]
+async fn of_two_names_at_one_address_the_one_repeated_last_is_the_newest() {
+    let (bench, mut worker) = bench(block("a.test:443 b.test:443")).await;
+    let names = [name("a.test"), name("b.test")];
+    for asked in ["a.test", "b.test"] {
+        bench.upstream.set(asked, &["A 192.0.2.1"]);
+        teach(&mut worker, &format!("{asked}."), RecordType::A).await;
+    }
+    for turn in 0..6 {
+        bench.pass(Duration::from_secs(1));
+        let last = &names[turn % 2];
+        let (path, _) = ask(&mut worker, &format!("{last}."), RecordType::A).await;
+        assert_eq!(path, Path::Fast);
+        let held = bench
+            .subject
+            .tickets()
+            .names_at("192.0.2.1".parse().unwrap(), bench.now());
+        assert_eq!(held.first(), Some(last), "turn {turn}");
+    }
+}
+
+#[tokio::test]
 async fn after_any_answer_a_flow_is_ticketed_for_the_ttl_and_for_the_hold() {
     for ttl in [60_u64, 7_200] {
         let (bench, mut worker) = bench(block("a.test:443")).await;

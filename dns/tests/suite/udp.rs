@@ -13,6 +13,7 @@ use tokio::net::UdpSocket;
 use tokio::time::timeout;
 
 use crate::support::{Bench, Setup, block, data, query};
+use crate::upstream::eventually;
 
 /// The bit of the mark for spoofed sources; nothing here sets it.
 const SPOOF: u32 = 0x2;
@@ -169,6 +170,60 @@ async fn a_spoofed_datagram_is_known_by_its_mark_and_gets_tc_only() {
         client.connect(("127.0.0.1", port)).await.unwrap();
         let answer = exchange(&client, &query("a.test.", RecordType::A)).await;
         assert_eq!(answer.metadata.truncation, truncated, "mark {mark}");
+    }
+}
+
+#[tokio::test]
+async fn what_was_repeated_is_told_when_nobody_asks_any_more() {
+    let bench = Setup::new(block("a.test:443")).start().await;
+    let port = serve(&bench, "127.0.0.1:0");
+    let client = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    client.connect(("127.0.0.1", port)).await.unwrap();
+    for _ in 0..10 {
+        exchange(&client, &query("evil.test.", RecordType::A)).await;
+    }
+    assert_eq!(bench.event().count, 1, "the first is told at once");
+    bench.pass(Duration::from_secs(1));
+    let rest = eventually("the event of the repeats", || bench.events().pop()).await;
+    assert_eq!(rest.count, 9);
+}
+
+#[tokio::test]
+async fn repeats_in_one_batch_reach_each_client_by_the_address_that_it_asked() {
+    let bench = Setup::new(block("a.test:443")).start().await;
+    bench.upstream.set("a.test", &["A 192.0.2.1"]);
+    for (bound, asked, from) in [
+        ("0.0.0.0:0", ["127.0.0.3", "127.0.0.4"], "127.0.0.1:0"),
+        ("[::]:0", ["::1", "::1"], "[::1]:0"),
+    ] {
+        let port = serve(&bench, bound);
+        let mut clients = Vec::new();
+        for asked in asked {
+            let client = UdpSocket::bind(from).await.unwrap();
+            let asked: IpAddr = asked.parse().unwrap();
+            client.connect(SocketAddr::new(asked, port)).await.unwrap();
+            clients.push(client);
+        }
+        for round in 0..20 {
+            let asked = [query("a.test.", RecordType::A), query("A.tEst.", RecordType::A)];
+            for (client, message) in clients.iter().zip(&asked) {
+                client.send(&message.to_vec().unwrap()).await.unwrap();
+            }
+            let mut buffer = [0; 4096];
+            for (client, message) in clients.iter().zip(&asked) {
+                let length = timeout(Duration::from_secs(5), client.recv(&mut buffer))
+                    .await
+                    .unwrap_or_else(|_| panic!("no answer in round {round}"))
+                    .unwrap();
+                let answer = Message::from_vec(&buffer[..length]).unwrap();
+                assert_eq!(answer.metadata.id, message.metadata.id);
+                assert_eq!(
+                    answer.queries[0].name().to_ascii(),
+                    message.queries[0].name().to_ascii()
+                );
+                assert_eq!(data(&answer), ["192.0.2.1"]);
+            }
+        }
     }
 }
 

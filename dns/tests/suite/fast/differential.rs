@@ -1,7 +1,7 @@
 //! Two handlers before one cache get the same generated queries at the same instants: one by the fast path, one without.
 //! Bytes, what events say, and tickets must be the same.
 //!
-//! A million queries in an optimized build; fewer in others, where the slow path takes ten times as long.
+//! A hundred thousand queries each time, and a million when asked for (`--ignored`): unoptimized they take two minutes.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
@@ -28,7 +28,7 @@ use crate::support::{OWN, audit, block, name, quick, rulebook};
 use crate::upstream::Upstream;
 
 /// Queries of one seed.
-const QUERIES: u32 = if cfg!(debug_assertions) { 25_000 } else { 250_000 };
+const QUERIES: u32 = 25_000;
 /// Subjects, each at an address of its own.
 const SUBJECTS: usize = 6;
 /// How many of the names are asked for again and again.
@@ -430,12 +430,12 @@ fn edns(out: &mut Vec<u8>, random: &mut Random, usual: bool) {
     }
 }
 
-async fn compare(seed: u64) {
+async fn compare(seed: u64, queries: u32) {
     let mut twins = Twins::new().await;
     let mut random = Random(seed);
     let own: SocketAddr = OWN.parse().unwrap();
     let mut asked = 0;
-    while asked < QUERIES {
+    while asked < queries {
         if random.once_in(400) {
             twins.change(&mut random);
         }
@@ -479,27 +479,33 @@ async fn compare(seed: u64) {
     }
     assert_eq!(fast.tally.0.lock().len(), slow.tally.0.lock().len());
     assert!(
-        fast_answers > QUERIES / 3,
-        "{fast_answers} of {QUERIES} by the fast path"
+        fast_answers > queries / 3,
+        "{fast_answers} of {queries} by the fast path"
     );
 }
 
 #[tokio::test]
 async fn both_paths_say_the_same_one() {
-    compare(1).await;
+    compare(1, QUERIES).await;
 }
 
 #[tokio::test]
 async fn both_paths_say_the_same_two() {
-    compare(2).await;
+    compare(2, QUERIES).await;
 }
 
 #[tokio::test]
 async fn both_paths_say_the_same_three() {
-    compare(3).await;
+    compare(3, QUERIES).await;
 }
 
 #[tokio::test]
 async fn both_paths_say_the_same_four() {
-    compare(4).await;
+    compare(4, QUERIES).await;
+}
+
+#[tokio::test]
+#[ignore = "two minutes of a core; the four above are its beginning with other seeds"]
+async fn both_paths_say_the_same_a_million_times() {
+    compare(5, 1_000_000).await;
 }
