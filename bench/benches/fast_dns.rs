@@ -1,0 +1,290 @@
+//! The DNS fast path without sockets: user-space nanoseconds a repeated query, permitted and refused, beside the slow path.
+//!
+//! Owns the numbers under "DNS, without sockets" in `bench/README.md`. Run by `cargo bench -p tidegate-bench --bench
+//! fast_dns`. Every lease asks for ten names, in an order that no cache of the processor foresees.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use divan::Bencher;
+use divan::counter::ItemsCount;
+use tidegate_dns::fast::{Served, Worker};
+use tidegate_dns::front::handler::Begun;
+use tidegate_dns::resolver::DEFAULT_CACHE_BYTES;
+use tidegate_dns::{
+    Client, Clock, DnsHandler, HandlerConfig, Parts, Resolver, ResolverConfig, Subjects, Transport,
+};
+use tidegate_policy::Moment;
+use tidegate_policy::document::{ParseOptions, PolicyDocument};
+use tidegate_policy::effective::{Attached, Generation, PolicySet, Slot};
+use tidegate_policy::event::{EventId, EventIds, EventSink, NetworkEvent};
+use tidegate_policy::job::{Assurance, JobIdentity, Scope};
+use tidegate_policy::lease::{Credential, LeaseTable, Registration, TokenScope};
+use tidegate_policy::rulebook::{CompiledPolicy, PolicyMeta, RuleList};
+use tidegate_policy::subject::{Network, RunnerKind};
+
+/// The allocator that the gateway runs on.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Names on the allowlist.
+const NAMES: usize = 1_000;
+/// Names that one lease asks for.
+const ASKED: usize = 10;
+/// Queries of one batch.
+const BATCH: usize = 64;
+/// An odd stride: leases and names come in an order of their own.
+const STRIDE: usize = 7_919;
+const START: Moment = Moment::from_millis(0);
+
+fn main() {
+    divan::main();
+}
+
+/// Counts what is told, as the gateway's queue would take it.
+struct Sink {
+    ids: EventIds,
+    told: AtomicU64,
+}
+
+impl EventSink for Sink {
+    fn mint(&self) -> EventId {
+        self.ids.mint()
+    }
+
+    fn emit(&self, event: NetworkEvent) {
+        self.told.fetch_add(event.count, Ordering::Relaxed);
+    }
+}
+
+fn policy() -> Arc<CompiledPolicy> {
+    let endpoints: String = (0..NAMES)
+        .map(|n| format!("- host-{n:04}.bench.test:443\n"))
+        .collect();
+    let text = format!("egress-policy: block\nplatform: none\nallowed-endpoints:\n{endpoints}");
+    let document = PolicyDocument::parse(&text, &ParseOptions::default())
+        .document
+        .expect("a policy");
+    let meta = PolicyMeta {
+        id: "bench".into(),
+        name: "bench".into(),
+        version: 1,
+    };
+    let pack = Arc::new(RuleList::compile([]));
+    Arc::new(
+        CompiledPolicy::compile(&document, meta, &hashbrown::HashMap::new(), &pack).expect("it compiles"),
+    )
+}
+
+fn address(lease: usize) -> IpAddr {
+    IpAddr::V4(Ipv4Addr::from_bits(0x0a00_0001 + lease as u32))
+}
+
+fn leases(count: usize) -> LeaseTable {
+    let scope = Scope::Organization("acme".into());
+    let policies = PolicySet {
+        attached: [(scope, Attached::always(Slot::Policy(policy()), None))]
+            .into_iter()
+            .collect(),
+        ..PolicySet::default()
+    };
+    let network = Network {
+        name: "runners".into(),
+        cluster: "prod".into(),
+        ranges: vec!["10.0.0.0/8".parse().expect("a range")],
+        runners: RunnerKind::Ephemeral,
+        min_assurance: None,
+        adjacent: false,
+    };
+    let table = LeaseTable::new(vec![network], Arc::new(policies));
+    for n in 0..count {
+        let identity = JobIdentity {
+            owner: "acme".into(),
+            repo: "acme/web".into(),
+            workflow: "ci.yml".into(),
+            job: "build".into(),
+            run_id: n.to_string().into(),
+            run_attempt: 1,
+            runner_name: "runner".into(),
+            cluster: "prod".into(),
+            event: "push".into(),
+            git_ref: "refs/heads/main".into(),
+            actor: "someone".into(),
+            head_repo: "".into(),
+            assurance: Assurance::Declared,
+        };
+        let registration = Registration {
+            id: format!("lease-{n}").into(),
+            sources: vec![address(n)],
+            mac: None,
+            identity,
+            began: Generation(1),
+            lifetime: Duration::from_hours(24),
+            credential: Credential::RunnerToken(TokenScope::default()),
+        };
+        table.register(registration, START).expect("it is free");
+    }
+    table
+}
+
+/// An upstream that knows every name: one A record that lives for a day. Its thread ends with the process.
+fn upstream() -> SocketAddr {
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    let address = socket.local_addr().expect("it is bound");
+    std::thread::spawn(move || {
+        let mut buffer = [0; 2_048];
+        while let Ok((length, source)) = socket.recv_from(&mut buffer) {
+            let mut reply = buffer[..length].to_vec();
+            let end = 12 + reply[12..].iter().position(|octet| *octet == 0).unwrap_or(0) + 5;
+            reply.truncate(end);
+            reply[2..4].copy_from_slice(&[0x81, 0x80]);
+            reply[6..12].copy_from_slice(&[0, 1, 0, 0, 0, 0]);
+            reply.extend([0xc0, 12, 0, 1, 0, 1, 0, 1, 0x51, 0x80, 0, 4, 192, 0, 2]);
+            // One of eight addresses, by a digit of the name.
+            reply.push(100 + reply[20] % 8);
+            if socket.send_to(&reply, source).is_err() {
+                return;
+            }
+        }
+    });
+    address
+}
+
+/// A worker that knows every query that it will get.
+struct Stage {
+    worker: Worker,
+    handler: Arc<DnsHandler>,
+    queries: Vec<(Client, Vec<u8>)>,
+    next: usize,
+}
+
+impl Stage {
+    /// `count` leases; each asks for ten allowed names, or for ten others.
+    fn new(count: usize, domain: &str) -> Self {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("a runtime");
+        let (clock, _) = Clock::manual();
+        let mut config = ResolverConfig::default();
+        config
+            .upstreams
+            .push(upstream().to_string().parse().expect("an upstream"));
+        let parts = Parts {
+            resolver: Resolver::new(&config, DEFAULT_CACHE_BYTES, clock.clone()),
+            subjects: Arc::new(leases(count)) as Arc<dyn Subjects>,
+            sink: Arc::new(Sink {
+                ids: EventIds::new(1),
+                told: AtomicU64::new(0),
+            }),
+            clock,
+        };
+        let handler = DnsHandler::new(parts, HandlerConfig::default());
+        let all = count * ASKED;
+        let queries = (0..all).map(|n| {
+            let (lease, name) = (n * STRIDE % all / ASKED, n * STRIDE % all % ASKED);
+            query(lease, (lease * 31 + name * 97) % NAMES, domain)
+        });
+        let mut stage = Self {
+            worker: Worker::new(Arc::clone(&handler)),
+            handler,
+            queries: queries.collect(),
+            next: 0,
+        };
+        runtime.block_on(stage.teach());
+        stage
+    }
+
+    async fn teach(&mut self) {
+        let mut out = [0; 1_232];
+        // A miss, a hit that teaches, a repeat.
+        for _ in 0..2 {
+            self.worker.begin();
+            for (client, query) in &self.queries {
+                if let Served::Slow(Begun::Later(pending)) = self.worker.serve(query, client, &mut out) {
+                    pending.finish().await.expect("an answer");
+                    self.worker.serve(query, client, &mut out);
+                }
+            }
+            self.worker.end();
+        }
+        assert_eq!(self.worker.len(), self.queries.len(), "the memo holds all of them");
+    }
+
+    /// One batch by the fast path.
+    fn fast(&mut self) {
+        let mut out = [0; 1_232];
+        self.worker.begin();
+        for _ in 0..BATCH {
+            let (client, query) = &self.queries[self.next];
+            self.next = (self.next + 1) % self.queries.len();
+            let served = self.worker.serve(query, client, &mut out);
+            assert!(matches!(divan::black_box(served), Served::Fast(_)));
+        }
+        self.worker.end();
+    }
+
+    /// The same by the slow one.
+    fn slow(&mut self) {
+        for _ in 0..BATCH {
+            let (client, query) = &self.queries[self.next];
+            self.next = (self.next + 1) % self.queries.len();
+            assert!(matches!(
+                divan::black_box(self.handler.begin(query, client)),
+                Begun::Done(Some(_))
+            ));
+        }
+    }
+}
+
+/// A query as stub resolvers send it, with EDNS.
+fn query(lease: usize, name: usize, domain: &str) -> (Client, Vec<u8>) {
+    let mut message = vec![lease as u8, name as u8, 1, 0, 0, 1, 0, 0, 0, 0, 0, 1];
+    for label in format!("host-{name:04}.{domain}").split('.') {
+        message.push(label.len() as u8);
+        message.extend(label.as_bytes());
+    }
+    message.extend([0, 0, 1, 0, 1]);
+    message.extend([0, 0, 41, 4, 208, 0, 0, 0, 0, 0, 0]);
+    let client = Client {
+        source: (address(lease), 40_000).into(),
+        asked: (Ipv4Addr::new(10, 255, 255, 1), 53).into(),
+        transport: Transport::Udp,
+        spoofed: false,
+    };
+    (client, message)
+}
+
+#[divan::bench(args = [1, 1_000, 10_000])]
+fn repeat_a_permit(bencher: Bencher<'_, '_>, leases: usize) {
+    let mut stage = Stage::new(leases, "bench.test");
+    bencher
+        .counter(ItemsCount::new(BATCH))
+        .bench_local(|| stage.fast());
+}
+
+#[divan::bench(args = [1, 1_000, 10_000])]
+fn repeat_a_refusal(bencher: Bencher<'_, '_>, leases: usize) {
+    let mut stage = Stage::new(leases, "evil.test");
+    bencher
+        .counter(ItemsCount::new(BATCH))
+        .bench_local(|| stage.fast());
+}
+
+#[divan::bench(args = [1_000])]
+fn decide_a_permit(bencher: Bencher<'_, '_>, leases: usize) {
+    let mut stage = Stage::new(leases, "bench.test");
+    bencher
+        .counter(ItemsCount::new(BATCH))
+        .bench_local(|| stage.slow());
+}
+
+#[divan::bench(args = [1_000])]
+fn decide_a_refusal(bencher: Bencher<'_, '_>, leases: usize) {
+    let mut stage = Stage::new(leases, "evil.test");
+    bencher
+        .counter(ItemsCount::new(BATCH))
+        .bench_local(|| stage.slow());
+}
