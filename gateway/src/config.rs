@@ -82,11 +82,11 @@ pub struct GatewayConfig {
     pub static_leases: Vec<StaticLeaseConfig>,
     /// Where runners register their jobs; `None` serves none.
     pub runner_api: Option<RunnerApiConfig>,
-    /// The event log; `None` keeps none.
+    /// The event log; `None` keeps none. Without it, a control plane and a runner API, no event is kept at all.
     pub events: Option<EventLogConfig>,
     /// Bytes of events that wait on disk for the control plane, at most; 64 KiB or more.
     pub spool_bytes: u64,
-    /// Where Prometheus scrapes.
+    /// Where Prometheus scrapes; `None` counts nothing.
     pub metrics: Option<SocketAddr>,
 }
 

@@ -56,6 +56,9 @@ impl HistogramFn for Buckets {
     }
 
     fn record_many(&self, value: f64, count: usize) {
+        if count == 0 {
+            return;
+        }
         let count = count as u64;
         let stripe = &self.stripes[threads::number() % STRIPES];
         let bucket = BUCKETS.iter().position(|bound| value <= *bound);
