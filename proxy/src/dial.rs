@@ -8,20 +8,16 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use nix::sys::socket::{setsockopt, sockopt};
-use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
+use socket2::{Domain, Protocol, Socket, Type};
 use tidegate_policy::judge::permit::DialPermit;
 use tidegate_policy::special;
-use tokio::net::{TcpSocket, TcpStream, UdpSocket};
+use tokio::net::UdpSocket;
 
 use crate::address::{ClientAddr, UpstreamAddr};
 use crate::config::Egress;
 use crate::leg::Leg;
 use crate::metrics::FlowMetrics;
-
-/// Silence after which a peer is asked whether it is there, on both sides of a flow.
-const KEEPALIVE_AFTER: Duration = Duration::from_mins(2);
-/// Between two such questions; the kernel gives up after nine.
-const KEEPALIVE_EVERY: Duration = Duration::from_secs(30);
+use crate::stream::Stream;
 
 /// Why a permitted address could not be reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,15 +122,18 @@ impl Dialer {
         let address = UpstreamAddr::new(SocketAddr::new(permit.address(), permit.port()));
         let connected = async {
             let socket = self.socket(address, client, Type::STREAM, Protocol::TCP)?;
-            let socket = TcpSocket::from_std_stream(socket.into());
-            let connect = socket.connect(address.socket());
-            tokio::time::timeout(self.timeout, connect)
+            match socket.connect(&address.socket().into()) {
+                Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => return Err(error),
+                Ok(()) | Err(_) => {}
+            }
+            let stream = Stream::connecting(socket.into())?;
+            tokio::time::timeout(self.timeout, stream.connected())
                 .await
-                .map_err(|_| io::ErrorKind::TimedOut)?
+                .map_err(|_| io::ErrorKind::TimedOut)??;
+            Ok(stream)
         };
         match connected.await {
             Ok(stream) => {
-                set_up(&stream);
                 self.metrics.egress_ports.increment(1);
                 Ok(Upstream {
                     leg: Leg::new(stream),
@@ -202,15 +201,6 @@ impl Dialer {
             }
         }
     }
-}
-
-/// Options of both sides of a flow: small writes pass at once, dead peers are noticed.
-pub(crate) fn set_up(stream: &TcpStream) {
-    let _ = stream.set_nodelay(true);
-    let keepalive = TcpKeepalive::new()
-        .with_time(KEEPALIVE_AFTER)
-        .with_interval(KEEPALIVE_EVERY);
-    let _ = socket2::SockRef::from(stream).set_tcp_keepalive(&keepalive);
 }
 
 /// A dialled connection.

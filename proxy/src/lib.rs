@@ -7,9 +7,10 @@
 //!
 //! Read in this order: [`address`] (what a flow's ends are called), [`config`] (bounds), `proxy` (the whole),
 //! `flow` (the life of a TCP connection), `udp` (the life of an association), [`detect`] and [`http1`] (the
-//! pure readers), `relay` (bytes after the verdict), [`registry`] (open flows and their re-judging).
+//! pure readers), `relay` (bytes after the verdict), `stream` and `reactor` (sockets), [`registry`] (open flows
+//! and their re-judging).
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod accept;
 pub mod address;
@@ -26,11 +27,14 @@ pub mod http1;
 mod leg;
 mod metrics;
 mod proxy;
+mod reactor;
 mod record;
 pub mod registry;
 pub mod relay;
 mod route;
 pub mod seams;
+mod stream;
+mod sys;
 #[cfg(test)]
 mod testing;
 mod udp;

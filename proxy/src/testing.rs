@@ -31,6 +31,7 @@ use tokio::sync::Notify;
 use crate::address::{ClientAddr, OriginalDst};
 use crate::config::ProxyConfig;
 use crate::seams::{Families, Found, Lookup, LookupError, Pending, StreamDns, Unreachable};
+use crate::stream::Stream;
 use crate::{Proxy, ProxyParts};
 
 /// Longest wait for a state; reaching it fails the test.
@@ -302,7 +303,8 @@ impl Bench {
         let client = ClientAddr::new(SocketAddr::new(RUNNER.parse().unwrap(), port));
         let original = OriginalDst::new(original.parse().unwrap());
         let proxy = Arc::clone(&self.proxy);
-        tokio::spawn(crate::flow::serve(proxy, accepted.unwrap().0, client, original));
+        let stream = stream(accepted.unwrap().0);
+        tokio::spawn(crate::flow::serve(proxy, stream, client, original));
         runner.unwrap()
     }
 
@@ -314,6 +316,11 @@ impl Bench {
         )
         .await;
     }
+}
+
+/// A connection as the data plane has it.
+pub(crate) fn stream(connection: TcpStream) -> Stream {
+    Stream::connecting(connection.into_std().unwrap()).unwrap()
 }
 
 /// Polls for a state that nothing announces.

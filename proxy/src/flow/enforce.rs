@@ -236,6 +236,9 @@ impl Passage<'_> {
             let hello = hello.consumed;
             return self.relay_tls(finding, hello, watch, record).await;
         }
+        // Whether these bytes are whole nobody can see in them.
+        self.client.guard();
+        upstream.leg.guard();
         let relay = relaying(self.context, self.client, &upstream.leg);
         if matches!(finding.detection, Detection::Undecided { .. }) {
             // Permitted at this address whatever it says, unless that is refused for everyone: what comes
@@ -254,6 +257,8 @@ impl Passage<'_> {
     /// The same with an eye on every request, for audit: the first one says nothing of those behind it.
     async fn look_on(self, finding: Finding) {
         let upstream = &self.reached.upstream;
+        self.client.guard();
+        upstream.leg.guard();
         let mut observer = Observer::new(self.context, upstream.address);
         let (said, mut first) = (finding.detector.into_bytes(), Vec::new());
         drop(finding.share);

@@ -21,9 +21,6 @@ use crate::dial::DialError;
 use crate::early::Early;
 use crate::leg::Leg;
 
-/// Bytes read at once.
-const PIECE: usize = 16 << 10;
-
 /// The server speaks first: what is judged before anybody has spoken.
 pub(super) const SERVER_FIRST: Detection = Detection::Opaque(OpaqueReason::ServerFirst);
 
@@ -107,9 +104,8 @@ impl Waiting<'_> {
             let until = self.deadline.unwrap_or(idle);
             tokio::select! {
                 biased;
-                ready = self.client.readable() => {
-                    let what = if ready.is_ok() { self.read(timeouts.detect) } else { Some(self.ended()) };
-                    if let Some(what) = what {
+                () = self.client.readable() => {
+                    if let Some(what) = self.read(timeouts.detect) {
                         return what;
                     }
                 }
@@ -140,12 +136,15 @@ impl Waiting<'_> {
 
     /// Reads what is there; `None` while that does not say what the flow is.
     fn read(&mut self, detect: Duration) -> Option<What> {
-        let mut piece = [0; PIECE];
-        let bytes = match self.client.try_read(&mut piece) {
-            Ok(read @ 1..) => &piece[..read],
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return None,
-            Ok(_) | Err(_) => return Some(self.ended()),
-        };
+        let client = self.client;
+        match client.try_take(|bytes| (!bytes.is_empty()).then(|| self.heard(bytes, detect))) {
+            Ok(Some(what)) => what,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
+            Ok(None) | Err(_) => Some(self.ended()),
+        }
+    }
+
+    fn heard(&mut self, bytes: &[u8], detect: Duration) -> Option<What> {
         // The detector keeps the bytes, and readers within it about as much again.
         if !self
             .share
@@ -186,6 +185,8 @@ pub(crate) fn at_end(bytes: &[u8], prefix: Prefix) -> Detection {
 
 /// What may be dialled before anything was said, with the exact name that was confirmed for it.
 async fn early_permission(context: &FlowContext) -> Option<(DialPermit, Option<DnsName>)> {
+    // What the client has sent already counts first: nothing needs to be dialled for what is refused.
+    tokio::task::yield_now().await;
     match context.judge(&SERVER_FIRST).ruling.route {
         Route::Dial(permit) => Some((permit, None)),
         Route::Confirm { permit, .. } => {

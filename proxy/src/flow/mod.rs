@@ -17,14 +17,13 @@ use std::sync::Arc;
 
 use tidegate_policy::endpoint::Transport;
 use tidegate_policy::verdict::Mode;
-use tokio::net::TcpStream;
 
 use crate::Proxy;
 use crate::address::{ClientAddr, OriginalDst, UpstreamAddr};
 use crate::context::FlowContext;
-use crate::dial;
 use crate::leg::Leg;
 use crate::route::own_permit;
+use crate::stream::Stream;
 
 use first::SERVER_FIRST;
 
@@ -35,8 +34,7 @@ pub(crate) use tls::TlsWatch;
 const DNS_PORT: u16 = 53;
 
 /// Serves one diverted connection until it is closed.
-pub(crate) async fn serve(proxy: Arc<Proxy>, stream: TcpStream, client: ClientAddr, original: OriginalDst) {
-    dial::set_up(&stream);
+pub(crate) async fn serve(proxy: Arc<Proxy>, stream: Stream, client: ClientAddr, original: OriginalDst) {
     if original.port() == DNS_PORT {
         return foreign_dns(&proxy, stream, client, original).await;
     }
@@ -63,7 +61,7 @@ pub(crate) async fn serve(proxy: Arc<Proxy>, stream: TcpStream, client: ClientAd
 
 /// DNS over TCP to an address that is not ours. In block the address doesn't matter, since it is us who
 /// answer; in audit it is dialled, so it is judged like any other.
-async fn foreign_dns(proxy: &Arc<Proxy>, stream: TcpStream, client: ClientAddr, original: OriginalDst) {
+async fn foreign_dns(proxy: &Arc<Proxy>, stream: Stream, client: ClientAddr, original: OriginalDst) {
     let leg = Leg::new(stream);
     let subject = proxy.subjects.subject(client.ip(), proxy.clock.now());
     let mode = subject.rulebook().mode();
@@ -77,7 +75,8 @@ async fn foreign_dns(proxy: &Arc<Proxy>, stream: TcpStream, client: ClientAddr, 
             let dialled = UpstreamAddr::new(original.socket());
             context.admit(&judged, &SERVER_FIRST, dialled, context.ticketed(&judged.ruling));
         }
-        let relay = proxy.dns.relay(leg.into_stream(), client, original);
+        let Ok(stream) = leg.into_stream() else { return };
+        let relay = proxy.dns.relay(stream, client, original);
         tokio::select! {
             biased;
             closing = context.closed() => context.terminated(closing),
@@ -87,7 +86,8 @@ async fn foreign_dns(proxy: &Arc<Proxy>, stream: TcpStream, client: ClientAddr, 
         let Ok(handle) = proxy.registry.enter(subject, client) else {
             return;
         };
-        let serve = proxy.dns.serve(leg.into_stream(), client, original);
+        let Ok(stream) = leg.into_stream() else { return };
+        let serve = proxy.dns.serve(stream, client, original);
         tokio::select! {
             _ = handle.closed() => {}
             () = serve => {}

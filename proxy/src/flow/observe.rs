@@ -41,6 +41,8 @@ pub(super) async fn run(context: &FlowContext, client: &Leg) {
     let proven = context.ticketed(&judged.ruling);
     context.admit(&judged, &SERVER_FIRST, upstream.address, proven);
     context.stands().await;
+    client.guard();
+    upstream.leg.guard();
     let mut observer = Observer::new(context, upstream.address);
     let end = relaying(context, client, &upstream.leg)
         .run(Vec::new(), &mut observer)
@@ -212,6 +214,11 @@ impl<'a> Observer<'a> {
                 return refuse_late(self.context, client, &finding, judged).await;
             }
             Sight::Unconfirmed(judged, remarks) => {
+                if matches!(end, End::Finished) {
+                    // Not to wait for what only the event will say.
+                    client.end_writes();
+                    upstream.end_writes();
+                }
                 let ruling = self.confirmed(judged).await;
                 self.record = Some(self.context.permit(&ruling, remarks));
             }

@@ -16,7 +16,6 @@ use crate::http1::head::{
 };
 use crate::leg::Leg;
 use crate::relay::Direction;
-use crate::relay::way;
 
 /// One exchange to be made. Its future may be dropped at any moment; both connections are then to be reset.
 pub(super) struct Exchange<'a> {
@@ -150,7 +149,7 @@ async fn both(
                 Halt::Framing(what) => return Err(Outcome::BadBody(what)),
                 // The response may be on its way all the same.
                 Halt::Truncated => {
-                    way::end_writes(leg);
+                    leg.end_writes();
                     halted = true;
                 }
                 Halt::Server => halted = true,
@@ -212,14 +211,14 @@ impl Upload<'_> {
 
     async fn pass(&mut self, octets: usize) -> Result<(), Halt> {
         let bytes = self.inlet.held().get(..octets).unwrap_or_default();
-        way::write_all(self.leg, bytes).await.map_err(|_| Halt::Server)?;
+        self.leg.write_all(bytes).await.map_err(|_| Halt::Server)?;
         self.tally.count(Direction::Up, octets);
         self.inlet.take(octets);
         Ok(())
     }
 
     async fn put(&self, bytes: &[u8]) -> Result<(), Halt> {
-        way::write_all(self.leg, bytes).await.map_err(|_| Halt::Server)?;
+        self.leg.write_all(bytes).await.map_err(|_| Halt::Server)?;
         self.tally.count(Direction::Up, bytes.len());
         Ok(())
     }
@@ -333,7 +332,7 @@ impl Download<'_> {
     }
 
     async fn put(&self, bytes: &[u8]) -> io::Result<()> {
-        way::write_all(self.client, bytes).await?;
+        self.client.write_all(bytes).await?;
         self.tally.count(Direction::Down, bytes.len());
         Ok(())
     }

@@ -3,10 +3,10 @@
 
 use std::io;
 
-use tokio::net::TcpStream;
+use crate::stream::{self, Stream};
 
 /// Bytes read at once, and looked ahead at most.
-pub(super) const PIECE: usize = 16 << 10;
+pub(super) const PIECE: usize = stream::PIECE;
 
 /// What came from one side.
 #[derive(Debug, Default)]
@@ -60,9 +60,9 @@ impl Inlet {
     }
 
     /// Waits for the next bytes; 0 at the end of the side. Dropping the future loses nothing.
-    pub(super) async fn fill(&mut self, source: &TcpStream) -> io::Result<usize> {
+    pub(super) async fn fill(&mut self, source: &Stream) -> io::Result<usize> {
         loop {
-            source.readable().await?;
+            source.readable().await;
             match self.read(source) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 read => return read,
@@ -70,11 +70,12 @@ impl Inlet {
         }
     }
 
-    fn read(&mut self, source: &TcpStream) -> io::Result<usize> {
+    fn read(&mut self, source: &Stream) -> io::Result<usize> {
         self.bytes.drain(..std::mem::take(&mut self.used));
-        self.bytes.reserve(PIECE);
-        let mut room = bytes::BufMut::limit(&mut self.bytes, PIECE);
-        let read = source.try_read_buf(&mut room)?;
+        let read = source.try_take(|bytes| {
+            self.bytes.extend_from_slice(bytes);
+            bytes.len()
+        })?;
         self.ended = read == 0;
         Ok(read)
     }

@@ -70,6 +70,8 @@ pub(crate) async fn serve(context: &FlowContext, client: &Leg, cleartext: Cleart
     context.proxy.metrics.detected(Kind::Http, took);
     // The share was for bytes before a verdict; from here on, bounds are a connection's own.
     drop(share);
+    // A cut-off response may look complete.
+    client.guard();
     let Step::Http(head) = first else {
         return h2c::serve(context, client, detector.into_bytes(), early).await;
     };

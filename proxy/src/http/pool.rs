@@ -40,6 +40,7 @@ impl Server {
     /// A connection that was just dialled.
     pub(super) fn new(reached: Reached, purpose: Purpose) -> Self {
         let Reached { upstream, proven, .. } = reached;
+        upstream.leg.last();
         Self {
             upstream,
             inlet: Inlet::default(),

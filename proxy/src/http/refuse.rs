@@ -14,7 +14,6 @@ use crate::context::Remarks;
 use crate::explain::PageFormat;
 use crate::http1::body::BodyReader;
 use crate::http1::head::{HeadError, RequestFraming, RequestHead};
-use crate::relay::way;
 
 /// Octets of a refused request's body that are read for the sake of the next request.
 const MOST_SKIPPED: u64 = 64 << 10;
@@ -33,8 +32,7 @@ impl Session<'_> {
         }
         let page = told.lasting_page(status, format, bodyless);
         let patience = self.context.proxy.config.timeouts.farewell;
-        let skipped =
-            async { way::write_all(self.client, &page).await.is_ok() && self.skip_body(head).await };
+        let skipped = async { self.client.write_all(&page).await.is_ok() && self.skip_body(head).await };
         match tokio::time::timeout(patience, skipped).await {
             Ok(true) => Next::Request,
             Ok(false) | Err(_) => self.close().await,

@@ -21,7 +21,7 @@ use crate::explain::{Explanation, PageFormat};
 use crate::flow::{TlsWatch, at_end};
 use crate::leg::Leg;
 use crate::record::OpenRecord;
-use crate::relay::{Direction, End, Inspect, Look, Relay, Traffic, way};
+use crate::relay::{Direction, End, Inspect, Look, Relay, Traffic};
 
 /// A client and a server with bytes between them.
 pub(super) struct Pair<'a> {
@@ -52,7 +52,7 @@ impl Pair<'_> {
         let said = self.server.inlet.take_all();
         // A client that does not read what its server said first is as silent as one that says nothing.
         if !matches!(
-            tokio::time::timeout(idle, way::write_all(self.client, &said)).await,
+            tokio::time::timeout(idle, self.client.write_all(&said)).await,
             Ok(Ok(()))
         ) {
             return End::Idle;

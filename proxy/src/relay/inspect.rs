@@ -1,18 +1,17 @@
 //! Looking at bytes while they pass: the seam between the relay and what reads hellos and requests in it.
-//! Owns the hand-over from looking to splicing; never delays a byte longer than a look takes. Driven by
+//! Owns the hand-over from looking to carrying; never delays a byte longer than a look takes. Driven by
 //! [`super::relay`].
 
+use std::future::poll_fn;
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
 
 use parking_lot::Mutex;
-use tokio::net::TcpStream;
-use tokio_util::sync::CancellationToken;
 
-use super::way::{self, Broken};
+use super::way::Broken;
 use super::{Direction, Meter, Path};
-
-/// Bytes looked at in one piece.
-const PIECE: usize = 16 << 10;
+use crate::leg::Leg;
 
 /// What an inspector wants next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,18 +65,15 @@ pub(super) enum Halt {
     Stopped,
 }
 
-/// One inspector for both directions.
+/// One inspector for both directions, which are polled by one task.
 pub(super) struct Shared<'a, 'w> {
     watch: Mutex<&'a mut (dyn Inspect + 'w)>,
-    enough: CancellationToken,
+    enough: AtomicBool,
 }
 
 impl<'a, 'w> Shared<'a, 'w> {
     pub(super) fn new(watch: &'a mut (dyn Inspect + 'w)) -> Self {
-        let enough = CancellationToken::new();
-        if watch.satisfied() {
-            enough.cancel();
-        }
+        let enough = AtomicBool::new(watch.satisfied());
         Self {
             watch: Mutex::new(watch),
             enough,
@@ -87,28 +83,24 @@ impl<'a, 'w> Shared<'a, 'w> {
     /// Passes looked-at bytes until enough was seen; true when the source ended before that.
     pub(super) async fn carry(
         &self,
-        source: &TcpStream,
-        sink: &TcpStream,
+        source: &Leg,
+        sink: &Leg,
         direction: Direction,
         meter: &Meter<'_>,
     ) -> Result<bool, Halt> {
-        let mut pass = Vec::new();
-        loop {
-            // Between two pieces only: a piece that was looked at is always written.
-            tokio::select! {
-                biased;
-                () = self.enough.cancelled() => {
-                    let held = self.watch.lock().release(direction);
-                    put(sink, &held, meter).await?;
-                    return Ok(false);
+        // Between two pieces only: a piece that was looked at is always written.
+        while self.more(source).await {
+            let mut pass = Vec::new();
+            let seen = source.try_take(|bytes| {
+                let mut watch = self.watch.lock();
+                if bytes.is_empty() {
+                    return Seen::End(watch.ended(direction));
                 }
-                ready = source.readable() => ready.map_err(|error| Halt::Broken(Broken::Source(error)))?,
-            }
-            pass.clear();
-            let look = match self.read(source, direction, &mut pass) {
+                Seen::Bytes(watch.look(direction, bytes, &mut pass))
+            });
+            let look = match seen {
                 Ok(Seen::End(look)) => {
-                    self.heed(look)?;
-                    way::end_writes(sink);
+                    self.heed(look).await?;
                     return Ok(true);
                 }
                 Ok(Seen::Bytes(look)) => look,
@@ -119,25 +111,37 @@ impl<'a, 'w> Shared<'a, 'w> {
                 return Err(Halt::Stopped);
             }
             put(sink, &pass, meter).await?;
-            self.heed(look)?;
+            self.heed(look).await?;
         }
+        let held = self.watch.lock().release(direction);
+        put(sink, &held, meter).await?;
+        Ok(false)
     }
 
-    fn read(&self, source: &TcpStream, direction: Direction, pass: &mut Vec<u8>) -> io::Result<Seen> {
-        let mut piece = [0; PIECE];
-        let read = source.try_read(&mut piece)?;
-        let mut watch = self.watch.lock();
-        Ok(match &piece[..read] {
-            [] => Seen::End(watch.ended(direction)),
-            bytes => Seen::Bytes(watch.look(direction, bytes, pass)),
+    /// Waits for something to look at; false once enough was seen.
+    async fn more(&self, source: &Leg) -> bool {
+        tokio::task::coop::consume_budget().await;
+        poll_fn(|cx| {
+            if self.enough.load(Ordering::Relaxed) {
+                return Poll::Ready(false);
+            }
+            source.poll_readable(cx).map(|()| true)
         })
+        .await
     }
 
-    fn heed(&self, look: Look) -> Result<(), Halt> {
+    async fn heed(&self, look: Look) -> Result<(), Halt> {
         match look {
             Look::More => Ok(()),
             Look::Enough => {
-                self.enough.cancel();
+                if !self.enough.swap(true, Ordering::Relaxed) {
+                    // The other direction has it from being polled again.
+                    poll_fn(|cx| {
+                        cx.waker().wake_by_ref();
+                        Poll::Ready(())
+                    })
+                    .await;
+                }
                 Ok(())
             }
             Look::Stop => Err(Halt::Stopped),
@@ -150,11 +154,11 @@ enum Seen {
     Bytes(Look),
 }
 
-pub(super) async fn put(sink: &TcpStream, bytes: &[u8], meter: &Meter<'_>) -> Result<(), Halt> {
+pub(super) async fn put(sink: &Leg, bytes: &[u8], meter: &Meter<'_>) -> Result<(), Halt> {
     if bytes.is_empty() {
         return Ok(());
     }
-    way::write_all(sink, bytes)
+    sink.write_all(bytes)
         .await
         .map_err(|error| Halt::Broken(Broken::Sink(error)))?;
     meter.moved(bytes.len(), Path::Copy);

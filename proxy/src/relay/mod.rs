@@ -4,24 +4,27 @@
 
 mod inspect;
 pub mod pipes;
-pub mod way;
+pub(crate) mod way;
 
 #[cfg(test)]
 mod tests;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 
 use metrics::Counter;
-use tokio::net::TcpStream;
 
+use crate::leg::Leg;
 pub use inspect::{Inspect, Look};
 use pipes::PipePool;
 use way::Broken;
 
 /// Pieces of the idle timeout: silence is noticed after one to `1 + 1/PIECES` of it.
 const PIECES: u32 = 4;
+
+/// A relay that lives for so long, or for a piece of the idle timeout, is a lasting one.
+const LASTING: Duration = Duration::from_secs(10);
 
 /// What passed through a flow so far. Read by the registry while the relay writes.
 #[derive(Debug, Default)]
@@ -54,9 +57,16 @@ impl Traffic {
 
     /// Returns when nothing moved for `idle`, at most a quarter later.
     pub async fn silence(&self, idle: Duration) {
-        let mut quiet = 0;
+        self.silence_after(Duration::ZERO, idle).await;
+    }
+
+    /// The same where so much of the first piece was waited for already.
+    async fn silence_after(&self, waited: Duration, idle: Duration) {
+        let piece = idle / PIECES;
+        let (mut quiet, mut next) = (0, piece.saturating_sub(waited));
         while quiet <= PIECES {
-            tokio::time::sleep(idle / PIECES).await;
+            tokio::time::sleep(next).await;
+            next = piece;
             quiet = if self.touched.swap(false, Ordering::Relaxed) {
                 1
             } else {
@@ -141,7 +151,7 @@ impl Meter<'_> {
 
 /// How a relay came to its end.
 #[derive(Debug)]
-pub enum End {
+pub(crate) enum End {
     /// Both sides ended their writes.
     Finished,
     /// Nothing moved for the idle timeout.
@@ -154,42 +164,43 @@ pub enum End {
 
 /// One connection pair to be relayed.
 #[derive(Clone, Copy, Debug)]
-pub struct Relay<'a> {
+pub(crate) struct Relay<'a> {
     /// The runner's connection.
-    pub client: &'a TcpStream,
+    pub(crate) client: &'a Leg,
     /// The dialled one.
-    pub upstream: &'a TcpStream,
+    pub(crate) upstream: &'a Leg,
     /// What all relays share.
-    pub means: &'a Means,
+    pub(crate) means: &'a Means,
     /// Where this flow counts its bytes.
-    pub traffic: &'a Traffic,
+    pub(crate) traffic: &'a Traffic,
     /// How long nothing may move.
-    pub idle: Duration,
+    pub(crate) idle: Duration,
 }
 
 impl Relay<'_> {
     /// Sends `first` (what the client said before the verdict) upstream, then relays until both sides are
     /// done. `watch` sees the bytes of both directions before they pass, until it has seen enough; from
-    /// then on nothing is copied to user space.
+    /// then on what is bulky isn't copied to user space.
     ///
-    /// After any [`End`] but [`End::Finished`] both ends are to be reset, which dropping their
-    /// `Leg`s does.
-    pub async fn run(self, first: Vec<u8>, watch: &mut (dyn Inspect + '_)) -> End {
+    /// After [`End::Finished`] one end has still to be told that the other's bytes are over, which closing it in
+    /// order does; after any other both ends are to be reset, which dropping their `Leg`s does.
+    pub(crate) async fn run(self, first: Vec<u8>, watch: &mut (dyn Inspect + '_)) -> End {
         let shared = inspect::Shared::new(watch);
+        let ends = AtomicU8::new(0);
         let up = async {
             inspect::put(self.upstream, &first, &self.meter(Direction::Up)).await?;
             // Gone before the long part begins.
             drop(first);
-            self.one_way(Direction::Up, &shared).await
+            self.one_way(Direction::Up, &shared, &ends).await
         };
-        let both = async { tokio::try_join!(up, self.one_way(Direction::Down, &shared)) };
+        let both = async { tokio::try_join!(up, self.one_way(Direction::Down, &shared, &ends)) };
         tokio::select! {
             ended = both => match ended {
                 Ok(((), ())) => End::Finished,
                 Err(inspect::Halt::Broken(broken)) => End::Broken(broken),
                 Err(inspect::Halt::Stopped) => End::Stopped,
             },
-            () = self.traffic.silence(self.idle) => End::Idle,
+            () = self.lasting() => End::Idle,
         }
     }
 
@@ -197,18 +208,32 @@ impl Relay<'_> {
         self,
         direction: Direction,
         shared: &inspect::Shared<'_, '_>,
+        ends: &AtomicU8,
     ) -> Result<(), inspect::Halt> {
         let (source, sink) = match direction {
             Direction::Up => (self.client, self.upstream),
             Direction::Down => (self.upstream, self.client),
         };
         let meter = self.meter(direction);
-        if shared.carry(source, sink, direction, &meter).await? {
-            return Ok(());
+        if !shared.carry(source, sink, direction, &meter).await? {
+            way::carry(source, sink, &self.means.pool, &meter)
+                .await
+                .map_err(inspect::Halt::Broken)?;
         }
-        way::carry(source, sink, &self.means.pool, &meter)
-            .await
-            .map_err(inspect::Halt::Broken)
+        // The second end is told by the close that follows it.
+        if ends.fetch_add(1, Ordering::Relaxed) == 0 {
+            sink.end_writes();
+        }
+        Ok(())
+    }
+
+    /// Does for a lasting relay what a short one is spared; returns when nothing moved for too long.
+    async fn lasting(self) {
+        let begun = LASTING.min(self.idle / PIECES);
+        tokio::time::sleep(begun).await;
+        self.client.guard();
+        self.upstream.last();
+        self.traffic.silence_after(begun, self.idle).await;
     }
 
     fn meter(&self, direction: Direction) -> Meter<'_> {

@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 use super::pipes::PipePool;
 use super::{Direction, End, Inspect, Look, Means, Path, Relay, Traffic};
 use crate::leg::Leg;
-use crate::testing::{PATIENCE, is_reset, read_all, read_exactly, until};
+use crate::testing::{PATIENCE, is_reset, read_all, read_exactly, stream, until};
 
 /// A relay between two connections whose outer ends a test holds.
 struct Pair {
@@ -28,7 +28,12 @@ async fn connected() -> (TcpStream, TcpStream) {
         TcpStream::connect(listener.local_addr().unwrap()),
         listener.accept()
     );
-    (one.unwrap(), other.unwrap().0)
+    let other = other.unwrap().0;
+    // As the gateway's listeners have it.
+    socket2::SockRef::from(&other)
+        .set_out_of_band_inline(true)
+        .unwrap();
+    (one.unwrap(), other)
 }
 
 async fn pair(pipes: usize, idle: Duration, mut watch: impl Inspect + 'static) -> Pair {
@@ -38,7 +43,7 @@ async fn pair(pipes: usize, idle: Duration, mut watch: impl Inspect + 'static) -
     let traffic = Arc::new(Traffic::default());
     let (shared, counted) = (Arc::clone(&means), Arc::clone(&traffic));
     let relay = tokio::spawn(async move {
-        let (client, upstream) = (Leg::new(inner_client), Leg::new(inner_upstream));
+        let (client, upstream) = (Leg::new(stream(inner_client)), Leg::new(stream(inner_upstream)));
         let relay = Relay {
             client: &client,
             upstream: &upstream,
@@ -107,11 +112,13 @@ async fn passes_both_ways(pipes: usize) -> Pair {
 }
 
 #[tokio::test]
-async fn every_byte_is_spliced_while_there_are_pipes() {
+async fn what_is_bulky_is_spliced_while_there_are_pipes() {
     let pair = passes_both_ways(2).await;
-    assert_eq!(
-        (pair.means.moved(Path::Splice), pair.means.moved(Path::Copy)),
-        (6 << 20, 0)
+    let (spliced, copied) = (pair.means.moved(Path::Splice), pair.means.moved(Path::Copy));
+    assert_eq!(spliced + copied, 6 << 20);
+    assert!(
+        copied < 1 << 20,
+        "{copied} bytes were copied, {spliced} spliced: only what comes in small pieces is to be copied"
     );
     assert!(matches!(ended(pair.relay).await, End::Finished));
 }
@@ -136,6 +143,80 @@ async fn one_pipe_for_two_directions_is_enough() {
     );
 }
 
+/// Small exchanges never need a pipe, and whoever is idle holds none.
+#[tokio::test]
+async fn what_is_small_is_copied_and_makes_no_pipe() {
+    let mut pair = pair(2, PATIENCE, ()).await;
+    for _ in 0..3 {
+        pair.client.write_all(b"question").await.unwrap();
+        assert_eq!(read_exactly(&mut pair.upstream, 8).await, b"question");
+        pair.upstream.write_all(&[7; 3_000]).await.unwrap();
+        assert_eq!(read_exactly(&mut pair.client, 3_000).await, [7; 3_000]);
+    }
+    assert_eq!(
+        (pair.means.moved(Path::Splice), pair.means.moved(Path::Copy)),
+        (0, 3 * 3_008)
+    );
+    assert_eq!(pair.means.pool.made(), 0);
+}
+
+#[tokio::test]
+async fn a_flow_that_was_bulky_holds_no_pipe_when_it_is_idle() {
+    let mut pair = pair(1, PATIENCE, ()).await;
+    let sent = megabytes();
+    let (mut write, mut read) = (pair.client, pair.upstream);
+    let writing = async { write.write_all(&sent).await.unwrap() };
+    tokio::join!(writing, read_exactly(&mut read, sent.len()));
+    assert!(pair.means.moved(Path::Splice) > 0, "nothing was spliced");
+    until(
+        || pair.means.pool.take().is_some(),
+        || format!("{} pipes made, none free", pair.means.pool.made()),
+    )
+    .await;
+    assert_eq!(pair.means.pool.made(), 1);
+    // And it goes on as a small one.
+    let spliced = pair.means.moved(Path::Splice);
+    write.write_all(b"more").await.unwrap();
+    assert_eq!(read_exactly(&mut read, 4).await, b"more");
+    pair.client = write;
+    assert!(pair.means.moved(Path::Splice) <= spliced + 4);
+}
+
+/// A read stops in front of an urgent byte though there is more: what is behind it must not be left lying.
+#[tokio::test]
+async fn bytes_behind_an_urgent_one_pass_too() {
+    let mut pair = pair(2, PATIENCE, ()).await;
+    let urgent = socket2::SockRef::from(&pair.client);
+    urgent.send(b"before").unwrap();
+    urgent.send_out_of_band(b"!").unwrap();
+    urgent.send(b"behind").unwrap();
+    assert_eq!(read_exactly(&mut pair.upstream, 13).await, b"before!behind");
+}
+
+#[tokio::test]
+async fn bytes_and_an_end_that_come_at_once_pass_in_order() {
+    for round in 0..50 {
+        let mut pair = pair(2, PATIENCE, ()).await;
+        pair.client.write_all(b"question").await.unwrap();
+        assert_eq!(read_exactly(&mut pair.upstream, 8).await, b"question");
+        pair.upstream.write_all(&[7; 3_000]).await.unwrap();
+        pair.upstream.shutdown().await.unwrap();
+        assert_eq!(
+            read_all(&mut pair.client).await.unwrap(),
+            [7; 3_000],
+            "round {round}"
+        );
+        pair.client.write_all(b"bye").await.unwrap();
+        pair.client.shutdown().await.unwrap();
+        assert_eq!(
+            read_all(&mut pair.upstream).await.unwrap(),
+            b"bye",
+            "round {round}"
+        );
+        assert!(matches!(ended(pair.relay).await, End::Finished));
+    }
+}
+
 #[tokio::test]
 async fn a_half_close_passes_and_the_other_half_goes_on() {
     let mut pair = pair(2, PATIENCE, ()).await;
@@ -153,7 +234,7 @@ async fn a_half_close_passes_and_the_other_half_goes_on() {
 #[tokio::test]
 async fn a_reset_by_the_client_resets_the_server() {
     let mut pair = pair(2, PATIENCE, ()).await;
-    drop(Leg::new(pair.client));
+    drop(Leg::new(stream(pair.client)));
     assert!(is_reset(&mut pair.upstream).await);
     assert!(matches!(ended(pair.relay).await, End::Broken(_)));
 }
@@ -161,7 +242,7 @@ async fn a_reset_by_the_client_resets_the_server() {
 #[tokio::test]
 async fn a_reset_by_the_server_resets_the_client() {
     let mut pair = pair(2, PATIENCE, ()).await;
-    drop(Leg::new(pair.upstream));
+    drop(Leg::new(stream(pair.upstream)));
     assert!(is_reset(&mut pair.client).await);
     assert!(matches!(ended(pair.relay).await, End::Broken(_)));
 }
@@ -214,7 +295,7 @@ impl Inspect for Eight {
 }
 
 #[tokio::test]
-async fn what_an_inspector_held_back_goes_in_front_of_what_is_spliced_after_it() {
+async fn what_an_inspector_held_back_goes_in_front_of_what_is_carried_after_it() {
     let mut pair = pair(2, PATIENCE, Eight::default()).await;
     pair.client.write_all(b"123x").await.unwrap();
     assert_eq!(read_exactly(&mut pair.upstream, 3).await, b"123");
@@ -222,13 +303,12 @@ async fn what_an_inspector_held_back_goes_in_front_of_what_is_spliced_after_it()
     assert_eq!(read_exactly(&mut pair.client, 4).await, b"down");
     pair.client.write_all(b"5678").await.unwrap();
     assert_eq!(read_exactly(&mut pair.upstream, 5).await, b"5678x");
-    pair.client.write_all(b"after").await.unwrap();
-    assert_eq!(read_exactly(&mut pair.upstream, 5).await, b"after");
-    until(
-        || pair.means.moved(Path::Splice) == 5,
-        || format!("{} spliced", pair.means.moved(Path::Splice)),
-    )
-    .await;
+    let after = megabytes();
+    let (mut write, mut read) = (pair.client, pair.upstream);
+    let writing = async { write.write_all(&after).await.unwrap() };
+    let ((), got) = tokio::join!(writing, read_exactly(&mut read, after.len()));
+    assert!(got == after, "bytes changed on the way");
+    assert!(pair.means.moved(Path::Splice) > 0, "nothing was spliced");
 }
 
 #[tokio::test]

@@ -1,29 +1,19 @@
-//! One direction of a relayed connection: from one socket to the other until the end, by `splice(2)`
-//! while the pool has pipes, by copying while it has none. Owns no socket; never looks at bytes. Driven by
-//! `relay::Relay`, two of them a connection.
+//! One direction of a relayed connection: from one side to the other until the end. What is small is copied
+//! through the thread's buffer; once a read fills that buffer, `splice(2)` moves the bytes for as long as they come in
+//! such amounts and the pool has pipes. Owns no socket; never looks at bytes. Driven by `relay::Relay`, two of
+//! them a connection.
 
-use std::cell::RefCell;
 use std::io;
-use std::net::Shutdown;
 use std::sync::Arc;
-
-use socket2::SockRef;
-use tokio::io::Interest;
-use tokio::net::TcpStream;
 
 use super::pipes::{Lent, PipePool};
 use super::{Meter, Path};
-
-/// Bytes copied at once, a thread. Small, because what a slow sink did not take is kept for it.
-const SCRATCH: usize = 16 << 10;
-
-thread_local! {
-    static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH].into_boxed_slice());
-}
+use crate::leg::Leg;
+use crate::stream::PIECE;
 
 /// Which end of a direction failed.
 #[derive(Debug, thiserror::Error)]
-pub enum Broken {
+pub(crate) enum Broken {
     /// The end that bytes come from: usually a reset.
     #[error("the sending side failed")]
     Source(#[source] io::Error),
@@ -32,50 +22,58 @@ pub enum Broken {
     Sink(#[source] io::Error),
 }
 
-/// Carries everything from `source` to `sink`, then ends the sink's write side.
-pub async fn carry(
-    source: &TcpStream,
-    sink: &TcpStream,
+/// What moving bytes came to.
+enum Moved {
+    /// The source has ended.
+    End,
+    /// It has nothing more for now, or may have; so many bytes were moved.
+    Some(usize),
+}
+
+/// Carries everything from `source` to `sink`. That the source has ended is for the caller to pass on.
+pub(super) async fn carry(
+    source: &Leg,
+    sink: &Leg,
     pool: &Arc<PipePool>,
     meter: &Meter<'_>,
 ) -> Result<(), Broken> {
+    let mut bulky = false;
     loop {
         // Waiting holds neither a pipe nor a buffer.
-        source.readable().await.map_err(Broken::Source)?;
-        let ended = match pool.take() {
+        source.readable().await;
+        let pipe = if bulky { pool.take() } else { None };
+        let moved = match pipe {
             Some(pipe) => splice(source, sink, pipe, meter).await?,
             None => copy(source, sink, meter).await?,
         };
-        if ended {
-            break;
+        match moved {
+            Moved::End => return Ok(()),
+            Moved::Some(bytes) => bulky = bytes >= PIECE,
+        }
+        if bulky {
+            // What is cut off from here on is much.
+            source.guard();
+            sink.guard();
         }
     }
-    end_writes(sink);
-    Ok(())
 }
 
-/// Half-closes. A sink that is gone already has nothing to be told.
-pub fn end_writes(sink: &TcpStream) {
-    let _ = SockRef::from(sink).shutdown(Shutdown::Write);
-}
-
-/// Splices while the source has bytes; true at its end.
-async fn splice(
-    source: &TcpStream,
-    sink: &TcpStream,
-    mut pipe: Lent,
-    meter: &Meter<'_>,
-) -> Result<bool, Broken> {
+/// Splices while the source has bytes.
+async fn splice(source: &Leg, sink: &Leg, mut pipe: Lent, meter: &Meter<'_>) -> Result<Moved, Broken> {
+    let mut all = 0;
     loop {
-        match source.try_io(Interest::READABLE, || pipe.fill(source)) {
-            Ok(0) => return Ok(true),
-            Ok(moved) => meter.moved(moved, Path::Splice),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+        match source.try_fill(|source| pipe.fill(source)) {
+            Ok(0) => return Ok(Moved::End),
+            Ok(moved) => {
+                meter.moved(moved, Path::Splice);
+                all += moved;
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Moved::Some(all)),
             Err(error) => return Err(Broken::Source(error)),
         }
         // Emptied wholly before it is filled again: see `Lent::fill`.
         while pipe.held() > 0 {
-            sink.async_io(Interest::WRITABLE, || pipe.drain(sink))
+            sink.drain(pipe.held(), |sink| pipe.drain(sink))
                 .await
                 .map_err(Broken::Sink)?;
         }
@@ -83,55 +81,27 @@ async fn splice(
     }
 }
 
-/// Copies what the source has at this moment; true at its end.
-async fn copy(source: &TcpStream, sink: &TcpStream, meter: &Meter<'_>) -> Result<bool, Broken> {
-    let copied = BUFFER.with_borrow_mut(|buffer| copy_now(source, sink, buffer));
-    let rest = match copied {
-        Ok(Copied::End) => return Ok(true),
-        Ok(Copied::Some { bytes, rest }) => {
-            meter.moved(bytes, Path::Copy);
-            rest
+/// Copies what the source has at this moment.
+async fn copy(source: &Leg, sink: &Leg, meter: &Meter<'_>) -> Result<Moved, Broken> {
+    let copied = source.try_take(|bytes| {
+        if bytes.is_empty() {
+            return Ok((0, Vec::new()));
         }
-        Err(Broken::Source(error)) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
-        Err(broken) => return Err(broken),
-    };
-    write_all(sink, &rest).await.map_err(Broken::Sink)?;
-    tokio::task::coop::consume_budget().await;
-    Ok(false)
-}
-
-enum Copied {
-    End,
-    Some { bytes: usize, rest: Vec<u8> },
-}
-
-fn copy_now(source: &TcpStream, sink: &TcpStream, buffer: &mut [u8]) -> Result<Copied, Broken> {
-    let bytes = source.try_read(buffer).map_err(Broken::Source)?;
-    if bytes == 0 {
-        return Ok(Copied::End);
-    }
-    let read = &buffer[..bytes];
-    let written = match sink.try_write(read) {
-        Ok(written) => written,
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
-        Err(error) => return Err(Broken::Sink(error)),
-    };
-    Ok(Copied::Some {
-        bytes,
-        rest: read[written..].to_vec(),
-    })
-}
-
-/// Writes all of `bytes` through a shared reference.
-pub async fn write_all(sink: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
-    while !bytes.is_empty() {
-        sink.writable().await?;
-        match sink.try_write(bytes) {
-            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(written) => bytes = &bytes[written..],
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+        let written = match sink.try_write(bytes) {
+            Ok(written) => written,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
             Err(error) => return Err(error),
-        }
-    }
-    Ok(())
+        };
+        Ok((bytes.len(), bytes[written..].to_vec()))
+    });
+    let (bytes, rest) = match copied {
+        Ok(Ok((0, _))) => return Ok(Moved::End),
+        Ok(Ok(copied)) => copied,
+        Ok(Err(error)) => return Err(Broken::Sink(error)),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Moved::Some(0)),
+        Err(error) => return Err(Broken::Source(error)),
+    };
+    meter.moved(bytes, Path::Copy);
+    sink.write_all(&rest).await.map_err(Broken::Sink)?;
+    Ok(Moved::Some(bytes))
 }

@@ -343,7 +343,7 @@ fn a_client_that_resets_before_a_word_leaves_an_event() {
     in_net(|| async {
         let bench = Bench::new(POLICY);
         let stream = bench.connect("192.0.2.66:443").await;
-        drop(crate::leg::Leg::new(stream));
+        drop(crate::leg::Leg::new(crate::testing::stream(stream)));
         let event = bench.events.nth(1).await;
         assert_eq!(
             judged(&event),

@@ -182,6 +182,7 @@ impl Servers {
         let early = self.early.lock().take();
         let Reached { upstream, proven, .. } =
             context.reach(judged, early).await.map_err(Undialled::Unreached)?;
+        upstream.leg.last();
         let unusable = |_| Undialled::Failed(Failure::answer("the connection could not be set up"));
         let io = TokioIo::new(twin(&upstream.leg).map_err(unusable)?);
         let mut builder = http2::Builder::new(spawner.clone());

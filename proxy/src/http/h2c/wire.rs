@@ -2,7 +2,6 @@
 //! adapters; never looks into a frame. Driven by hyper.
 
 use std::io;
-use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -25,8 +24,9 @@ pub(super) type Reply = Either<Full<Bytes>, Counted>;
 /// Another handle of a leg's connection, for a library that wants to own one. The leg still decides how the
 /// connection ends.
 pub(super) fn twin(leg: &Leg) -> io::Result<TcpStream> {
-    let twin = std::net::TcpStream::from(leg.as_fd().try_clone_to_owned()?);
-    TcpStream::from_std(twin)
+    let twin = leg.twin()?;
+    leg.retire()?;
+    Ok(twin)
 }
 
 /// The client's connection, with what was read from it before.
