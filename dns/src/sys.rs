@@ -168,10 +168,8 @@ impl Messages {
         ) else {
             return;
         };
-        let (name, control) = (
-            name.get(..NAME).unwrap_or(name),
-            control.get(..CONTROL).unwrap_or_default(),
-        );
+        let (name, _) = name.split_at(name.len().min(NAME));
+        let (control, _) = control.split_at(control.len().min(CONTROL));
         to.0[..name.len()].copy_from_slice(name);
         with.0[..control.len()].copy_from_slice(control);
         header.msg_len = length.min(self.octets) as u32;
