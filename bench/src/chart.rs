@@ -85,6 +85,11 @@ impl Bars {
         self
     }
 
+    /// Whether it has no bar.
+    pub fn is_empty(&self) -> bool {
+        self.bars.is_empty()
+    }
+
     fn height(&self) -> i32 {
         HEADING + self.bars.len() as i32 * ROW + MARGIN
     }

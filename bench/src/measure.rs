@@ -1,5 +1,5 @@
-//! What is read off a machine and a process: CPU time, stolen time, memory, system calls, and how figures of
-//! several rounds become one.
+//! What is read off a machine and a process: CPU time, stolen time, memory, and how figures of several rounds
+//! become one. System calls and instructions are [`counters`](crate::counters)' matter.
 //!
 //! Owns the only clock of the benchmark and the pinning of threads. Never knows what it measures.
 
@@ -7,12 +7,11 @@
 
 use std::fmt;
 use std::fs;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use nix::sched::{CpuSet, sched_setaffinity};
-use nix::sys::signal::{Signal, kill};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::{Pid, SysconfVar, sysconf};
 
 /// The core of the measured server.
@@ -22,10 +21,24 @@ pub const LOAD_CORE: usize = 1;
 
 /// Pins the calling thread, and whatever it starts from now on, to one core.
 pub fn pin(core: usize) -> Result<()> {
+    pin_to(&[core])
+}
+
+/// Pins the calling thread, and whatever it starts from now on, to these cores.
+pub fn pin_to(cores: &[usize]) -> Result<()> {
     let mut set = CpuSet::new();
-    set.set(core)?;
+    for core in cores {
+        set.set(*core)?;
+    }
     sched_setaffinity(Pid::from_raw(0), &set)
-        .with_context(|| format!("can't pin to core {core}; two are needed"))
+        .with_context(|| format!("can't pin to cores {cores:?}; two are needed"))
+}
+
+/// Lets this process, and whatever it starts, open as many files as it may. Returns how many.
+pub fn open_files() -> Result<u64> {
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
+    Ok(most)
 }
 
 /// What a load generator did.
@@ -53,12 +66,12 @@ pub struct Sample {
 }
 
 impl Sample {
-    /// Runs `work` and charges it to process `pid`.
-    pub fn take(pid: i32, work: impl FnOnce() -> Result<Load>) -> Result<Self> {
-        let (cpu, machine, start) = (process_cpu(pid)?, Machine::read()?, Instant::now());
+    /// Runs `work` and charges it to these processes, which are one server.
+    pub fn take(pids: &[i32], work: impl FnOnce() -> Result<Load>) -> Result<Self> {
+        let (cpu, machine, start) = (server_cpu(pids)?, Machine::read()?, Instant::now());
         let load = work()?;
         let elapsed = start.elapsed();
-        let (spent, now) = (process_cpu(pid)?.saturating_sub(cpu), Machine::read()?);
+        let (spent, now) = (server_cpu(pids)?.saturating_sub(cpu), Machine::read()?);
         let busy = now.busy_server_core.saturating_sub(machine.busy_server_core);
         Ok(Self {
             load,
@@ -131,6 +144,28 @@ impl fmt::Display for Spread {
     }
 }
 
+/// A process and all its descendants: a server with its workers.
+pub fn family(pid: i32) -> Vec<i32> {
+    let mut pids = vec![pid];
+    let mut next = 0;
+    while let Some(parent) = pids.get(next) {
+        let children = fs::read_to_string(format!("/proc/{parent}/task/{parent}/children"));
+        // One that has ended has none.
+        let children = children.unwrap_or_default();
+        pids.extend(
+            children
+                .split_whitespace()
+                .filter_map(|pid| pid.parse::<i32>().ok()),
+        );
+        next += 1;
+    }
+    pids
+}
+
+fn server_cpu(pids: &[i32]) -> Result<Duration> {
+    pids.iter().map(|&pid| process_cpu(pid)).sum()
+}
+
 /// User and system time of a process so far, threads that ended included (proc(5), fields 14 and 15).
 pub fn process_cpu(pid: i32) -> Result<Duration> {
     let stat = read(&format!("/proc/{pid}/stat"))?;
@@ -148,83 +183,31 @@ pub fn process_cpu(pid: i32) -> Result<Duration> {
     ticks_to_time(ticks.iter().sum())
 }
 
-/// Resident memory of a process, bytes.
-pub fn resident(pid: i32) -> Result<u64> {
+/// Resident memory of a server's processes together, bytes.
+pub fn resident(pids: &[i32]) -> Result<u64> {
+    pids.iter().map(|&pid| memory(pid, "VmRSS:")).sum()
+}
+
+/// The most that was ever resident of each, together, bytes.
+pub fn peak_resident(pids: &[i32]) -> Result<u64> {
+    pids.iter().map(|&pid| memory(pid, "VmHWM:")).sum()
+}
+
+/// Lets the peak of these processes begin anew from what they hold now (proc(5), `clear_refs`).
+pub fn forget_peak(pids: &[i32]) -> Result<()> {
+    for pid in pids {
+        fs::write(format!("/proc/{pid}/clear_refs"), "5")
+            .with_context(|| format!("can't reset the peak of {pid}"))?;
+    }
+    Ok(())
+}
+
+fn memory(pid: i32, key: &str) -> Result<u64> {
     let status = read(&format!("/proc/{pid}/status"))?;
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))
-        .context("no VmRSS")?;
+    let line = status.lines().find_map(|line| line.strip_prefix(key));
+    let line = line.with_context(|| format!("no {key}"))?;
     let kib: u64 = line.trim().trim_end_matches("kB").trim().parse()?;
     Ok(kib << 10)
-}
-
-/// System calls for one unit, by name, the most frequent first; what is rarer than one in twenty units is left out.
-#[derive(Debug, Clone)]
-pub struct Calls(pub Vec<(String, f64)>);
-
-impl Calls {
-    /// All of them together.
-    pub fn total(&self) -> f64 {
-        self.0.iter().map(|(_, calls)| calls).sum()
-    }
-}
-
-impl fmt::Display for Calls {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let each: Vec<_> = self
-            .0
-            .iter()
-            .map(|(name, calls)| format!("{name} {calls:.1}"))
-            .collect();
-        f.write_str(&each.join(", "))
-    }
-}
-
-/// System calls of a process while `work` runs, by `strace`, which slows it: not to be timed.
-pub fn system_calls(pid: i32, work: impl FnOnce() -> Result<Load>) -> Result<Calls> {
-    let file = std::env::temp_dir().join(format!("tidegate-bench-{}.strace", std::process::id()));
-    let mut strace = Command::new("strace");
-    strace
-        .args(["-f", "-c", "-U", "calls,name", "-p", &pid.to_string(), "-o"])
-        .arg(&file);
-    let mut strace = strace
-        .stderr(std::process::Stdio::null())
-        .spawn()
-        .context("can't start strace")?;
-    let load = wait_traced(pid).and_then(|()| work());
-    kill(Pid::from_raw(strace.id().cast_signed()), Signal::SIGINT)?;
-    strace.wait()?;
-    let table = read(&file.to_string_lossy())?;
-    fs::remove_file(&file)?;
-    let units = load?.done.max(1) as f64;
-    let row = |line: &str| {
-        let (calls, name) = line.trim().split_once(' ')?;
-        let each = calls.parse::<f64>().ok()? / units;
-        let name = name.trim();
-        (each >= 0.05 && name != "total").then(|| (name.to_owned(), each))
-    };
-    let mut calls: Vec<_> = table.lines().filter_map(row).collect();
-    calls.sort_by(|one, other| other.1.total_cmp(&one.1));
-    ensure!(!calls.is_empty(), "strace counted nothing");
-    Ok(Calls(calls))
-}
-
-/// Waits until every thread of a process has a tracer.
-fn wait_traced(pid: i32) -> Result<()> {
-    let deadline = Instant::now() + Duration::from_secs(10);
-    while Instant::now() < deadline {
-        let mut untraced = 0;
-        for task in fs::read_dir(format!("/proc/{pid}/task"))? {
-            let status = fs::read_to_string(task?.path().join("status"))?;
-            untraced += usize::from(status.lines().any(|line| line == "TracerPid:\t0"));
-        }
-        if untraced == 0 {
-            return Ok(());
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    anyhow::bail!("strace did not attach to {pid}")
 }
 
 /// What `/proc/stat` says of the machine.

@@ -1,0 +1,221 @@
+//! The rounds of flows: small ones with their latency at half load, downloads of a gibibyte by one, sixteen and two
+//! hundred at once, idle tunnels.
+//!
+//! Owns which flows are made. Every measurement begins with a fresh subject that has passed flows already; for
+//! Tidegate the runner has asked for every name, so that its flows carry a ticket.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use tidegate_bench::cast::{self, ALLOWED_NAMES, BULKS, HOLD, SMALL};
+use tidegate_bench::chart::Bars;
+use tidegate_bench::flood::{Flood, Questions, Wanted};
+use tidegate_bench::flows::{self, CLIENTS, Visit};
+use tidegate_bench::measure::{self, Load, Sample};
+use tidegate_bench::peers::Peer;
+use tidegate_bench::peers::render::Setting;
+use tidegate_bench::report::{Figures, Paced, Row, Table};
+use tidegate_lab::{plan, wait_until};
+
+use super::{Bench, Outcome, READY, on_cores, served};
+
+/// How long a paced measurement lasts.
+const PACED: Duration = Duration::from_secs(2);
+/// Flows of the counted round, and before a measurement.
+const COUNTED: u64 = 5_000;
+const WARM: u64 = 1_000;
+const MIB: f64 = 1_048_576.0;
+
+/// The clients, and what is known of each subject so far.
+struct Rounds {
+    small: Vec<Visit>,
+    bulk: Vec<Visit>,
+    hold: Visit,
+    /// Asks for every name: a flow needs the ticket that its answer leaves.
+    flood: Flood,
+}
+
+/// All rounds on so many cores.
+struct Results {
+    cores: usize,
+    small: Vec<Row>,
+    /// One for each of [`BULKS`].
+    bulk: [Vec<Row>; BULKS.len()],
+    idle: Figures,
+    crowd: Figures,
+}
+
+impl Results {
+    fn new(cores: usize, peers: &[Peer]) -> Self {
+        let rows = || peers.iter().map(|peer| Row::new(*peer)).collect::<Vec<_>>();
+        let figures = |title: String, figure| Figures {
+            title,
+            figure,
+            rows: peers.iter().map(|peer| (*peer, Vec::new())).collect(),
+        };
+        Self {
+            cores,
+            small: rows(),
+            bulk: BULKS.map(|_| rows()),
+            idle: figures("Idle tunnels".into(), "resident KiB/tunnel"),
+            crowd: figures("One gibibyte by 200 flows at once".into(), "peak resident MiB"),
+        }
+    }
+
+    fn tables(&self) -> (Table, [Table; BULKS.len()]) {
+        let beside = [Peer::Relay, Peer::Haproxy, Peer::Envoy];
+        let table = |title: String, unit, rows: &Vec<Row>| {
+            let title = format!("{title}, {}", on_cores(self.cores));
+            let table = Table::new(title, unit, rows.clone()).beside(&beside);
+            if self.cores > 1 { table.shared() } else { table }
+        };
+        let small = table("Small TLS flows".into(), ("flow", "flows"), &self.small);
+        let bulk = std::array::from_fn(|index| {
+            let at_once = match BULKS[index].flows {
+                1 => "one flow".to_owned(),
+                more => format!("{more} flows at once"),
+            };
+            table(
+                format!("One gibibyte, {at_once}"),
+                ("MiB", "MiB"),
+                &self.bulk[index],
+            )
+        });
+        (small, bulk)
+    }
+}
+
+/// All measurements, `--rounds` times.
+pub(super) async fn bench(bench: &mut Bench<'_>, peers: &[Peer]) -> Result<Outcome> {
+    let runner = plan::runner_v4(0, 0);
+    let questions = Questions {
+        names: cast::names(ALLOWED_NAMES),
+        sources: vec![runner],
+        each: ALLOWED_NAMES,
+        ports: 1,
+    };
+    let mut rounds = Rounds {
+        small: flows::visits(SMALL)?,
+        bulk: flows::visits(BULKS.map(|bulk| bulk.name))?,
+        hold: flows::visits([HOLD])?.pop().context("no visit")?,
+        flood: Flood::open(bench.lab.runner(0), cast::resolver(), questions)?,
+    };
+    let cores = [1, 2].into_iter().filter(|cores| bench.options.on(*cores as u32));
+    let mut all: Vec<_> = cores.map(|cores| Results::new(cores, peers)).collect();
+    for round in 0..bench.options.rounds {
+        let last = round + 1 == bench.options.rounds;
+        for results in &mut all {
+            for (index, peer) in peers.iter().enumerate() {
+                rounds.loaded(bench, results, index, last).await?;
+                if results.cores == 1 {
+                    let each = rounds.idle(bench, *peer).await?;
+                    results.idle.rows[index].1.push(each);
+                }
+            }
+        }
+        eprintln!("gate: flows round {} of {} done", round + 1, bench.options.rounds);
+    }
+    Ok(outcome(&all))
+}
+
+fn outcome(all: &[Results]) -> Outcome {
+    let (mut text, mut panels) = (String::new(), Vec::<Bars>::new());
+    for results in all {
+        let (small, bulk) = results.tables();
+        text += &small.markdown();
+        panels.extend([small.cpu_bars(), small.call_bars(), small.wait_bars()]);
+        for table in &bulk {
+            text += &table.markdown();
+            panels.extend([table.rate_bars(), table.cpu_bars()]);
+        }
+        if results.cores == 1 {
+            for figures in [&results.crowd, &results.idle] {
+                text += &figures.markdown();
+                panels.push(figures.bars());
+            }
+        }
+    }
+    Outcome {
+        name: "flows",
+        text,
+        panels,
+    }
+}
+
+impl Rounds {
+    /// Small flows and downloads of one fresh subject.
+    async fn loaded(
+        &mut self,
+        bench: &mut Bench<'_>,
+        results: &mut Results,
+        index: usize,
+        last: bool,
+    ) -> Result<()> {
+        let peer = results.small[index].peer;
+        self.start(bench, peer, results.cores).await?;
+        let pids = bench.stage.pids()?;
+        let (runner, one_core) = (bench.lab.runner(0), results.cores == 1);
+        let run = |count| flows::run(runner, &self.small, count, CLIENTS);
+        let row = &mut results.small[index];
+        let sample = Sample::take(&pids, || run(bench.options.flows))?;
+        row.samples.push(sample);
+        if one_core {
+            let rate = sample.rate() / 2.0;
+            let (load, waits) = flows::paced(runner, &self.small, rate, PACED)?;
+            row.paced.push(Paced { rate, load, waits });
+        }
+        row.peaks.push(measure::peak_resident(&pids)?);
+        if last && one_core {
+            row.counts = bench.counters.count(&pids, || run(COUNTED))?;
+        }
+        for ((bulk, visit), rows) in BULKS.into_iter().zip(&self.bulk).zip(&mut results.bulk) {
+            measure::forget_peak(&pids)?;
+            let row = &mut rows[index];
+            row.samples
+                .push(Sample::take(&pids, || flows::download(runner, visit, bulk))?);
+            row.peaks.push(measure::peak_resident(&pids)?);
+            if last && one_core && bulk.flows == 1 {
+                row.counts = bench
+                    .counters
+                    .count(&pids, || flows::download(runner, visit, bulk))?;
+            }
+        }
+        if let Some(peak) = results.bulk[BULKS.len() - 1][index].peaks.last() {
+            results.crowd.rows[index].1.push(*peak as f64 / MIB);
+        }
+        bench.stage.stop().await
+    }
+
+    /// By how much a fresh subject grows with each idle tunnel, KiB.
+    async fn idle(&mut self, bench: &mut Bench<'_>, peer: Peer) -> Result<f64> {
+        self.start(bench, peer, 1).await?;
+        let pids = bench.stage.pids()?;
+        let before = measure::resident(&pids)?;
+        let tunnels = flows::hold(bench.lab.runner(0), &self.hold, bench.options.tunnels);
+        let tunnels = tunnels.with_context(|| format!("{}: {}", peer.title(), bench.stage.complaints()))?;
+        let after = measure::resident(&pids)?;
+        drop(tunnels);
+        bench.stage.stop().await?;
+        Ok((after as f64 - before as f64) / 1024.0 / bench.options.tunnels as f64)
+    }
+
+    async fn start(&mut self, bench: &mut Bench<'_>, peer: Peer, cores: usize) -> Result<()> {
+        bench.stage.start(peer, &Setting { cores, leases: 0 }).await?;
+        let stage = &bench.stage;
+        if peer.is_ours() {
+            served(&mut self.flood, stage, peer, Wanted::Record).await?;
+        }
+        let runner = bench.lab.runner(0);
+        let pass = || -> Result<Load> {
+            stage.pids()?;
+            flows::run(runner, &self.small, WARM, CLIENTS)
+        };
+        let passed = wait_until("flows to pass", READY, async || match pass() {
+            Ok(load) if load.done == load.tried => Ok(()),
+            Ok(load) => Err(format!("{load:?}")),
+            Err(error) => Err(format!("{error:#}")),
+        });
+        let passed = passed.await;
+        passed.with_context(|| format!("{} does not serve; it says: {}", peer.title(), stage.complaints()))
+    }
+}
