@@ -24,6 +24,7 @@ mod register;
 mod reload;
 mod restore;
 mod shards;
+mod sources;
 mod state;
 mod view;
 

@@ -12,6 +12,7 @@ use super::Lease;
 use super::link::Machine;
 use super::mac::Mac;
 use super::register::Registered;
+use super::sources::Sources;
 use super::state::{Entry, Hold, Key, Source, State, canonical};
 use crate::Moment;
 use crate::effective::{Asked, Generation};
@@ -95,18 +96,18 @@ impl State {
         id: &str,
         identity: &JobIdentity,
         replaced: &[Key],
-    ) -> (BTreeMap<IpAddr, Source>, Option<Arc<Lease>>) {
+    ) -> (Sources, Option<Arc<Lease>>) {
         let old = || replaced.iter().filter_map(|key| self.leases.get(key));
         let only = || old().next().filter(|_| replaced.len() == 1);
         let Some(entry) = old().find(|entry| entry.lease.id == id).or_else(only) else {
-            return (BTreeMap::new(), None);
+            return (Sources::default(), None);
         };
         let same = entry.lease.id == id || is_same_job(&entry.lease.job.identity, identity);
         (entry.sources.clone(), same.then(|| Arc::clone(&entry.lease)))
     }
 
     /// Puts a lease with its sources in place and lets the rest of its machine join it.
-    pub(super) fn hold(&mut self, lease: Arc<Lease>, sources: BTreeMap<IpAddr, Source>) -> Vec<IpAddr> {
+    pub(super) fn hold(&mut self, lease: Arc<Lease>, sources: Sources) -> Vec<IpAddr> {
         let (key, network) = (lease.subject.id, lease.network.clone());
         self.by_id.insert(lease.id.clone(), key);
         *self.counts.entry(network.clone()).or_default() += 1;
@@ -114,19 +115,14 @@ impl State {
             key,
             Entry {
                 lease,
-                sources: BTreeMap::new(),
+                sources: Sources::default(),
             },
         );
         self.take(key, &network, sources)
     }
 
     /// Gives a lease further sources, whatever they joined before, and lets the rest of their machines join it.
-    pub(super) fn take(
-        &mut self,
-        key: Key,
-        network: &CompactString,
-        sources: BTreeMap<IpAddr, Source>,
-    ) -> Vec<IpAddr> {
+    pub(super) fn take(&mut self, key: Key, network: &CompactString, sources: Sources) -> Vec<IpAddr> {
         let mut machines: Vec<Machine> = Vec::new();
         for (address, mut source) in sources {
             // Whoever let it go may have let it join another lease of its machine.

@@ -3,7 +3,7 @@
 //! Whatever means the same before and after keeps its subject, so that tickets survive a reload and
 //! nothing is judged again needlessly.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -143,7 +143,7 @@ impl State {
         };
         self.retire(&entry.lease.subject, Reason::LeaseChanged);
         let mut changed = self.settle(&entry);
-        changed.extend(entry.sources.into_keys());
+        changed.extend(entry.sources.keys());
         changed
     }
 
@@ -255,7 +255,7 @@ impl State {
             subject,
         };
         let sources = addresses.into_iter().map(|address| (address, Source::default()));
-        changed.extend(self.hold(Arc::new(lease), sources.collect::<BTreeMap<_, _>>()));
+        changed.extend(self.hold(Arc::new(lease), sources.collect()));
         changed
     }
 

@@ -15,6 +15,7 @@ use super::hold::Grant;
 use super::link::Machine;
 use super::mac::Mac;
 use super::register::MAX_SOURCES;
+use super::sources::Sources;
 use super::state::{Key, Place, Source, State, canonical};
 use super::{Lease, MAX_LEASES};
 use crate::Moment;
@@ -208,7 +209,7 @@ impl State {
         for rival in rivals {
             changed.extend(self.replace_lease(*rival, &keep, false, now));
         }
-        let mut taken = BTreeMap::new();
+        let mut taken = Sources::default();
         for (source, mac) in new {
             let left = self.left_machine(source).filter(|_| mac.is_none());
             changed.extend(self.lift(source));

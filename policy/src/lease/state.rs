@@ -3,7 +3,7 @@
 //! Owns the tables; [`super::hold`], [`super::evidence`] and [`super::reload`] change them, each for one
 //! kind of cause, and keep the cache in step by [`State::displace`].
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -17,6 +17,7 @@ use super::mac::Mac;
 use super::pool::{MAX_ON_DEMAND, Origin, Pool};
 use super::quarantine::{MAX_QUARANTINED, Quarantine};
 use super::shards::{Cached, Shards};
+use super::sources::Sources;
 use super::{Lease, StaticLease};
 use crate::Moment;
 use crate::effective::PolicySet;
@@ -37,7 +38,7 @@ pub(super) type Key = u64;
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) lease: Arc<Lease>,
-    pub(super) sources: BTreeMap<IpAddr, Source>,
+    pub(super) sources: Sources,
 }
 
 /// One held source.
