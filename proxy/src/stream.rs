@@ -5,6 +5,9 @@
 //! end that was announced together with the last bytes needs no read of its own, and small writes are set to
 //! pass at once when there is a second one.
 
+#[cfg(test)]
+mod tests;
+
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io::{self, Read as _, Write as _};
@@ -85,7 +88,12 @@ impl Stream {
 
     /// Returns when a write may find room.
     pub(crate) async fn writable(&self) {
-        poll_fn(|cx| self.source.poll(cx, Side::Write)).await;
+        poll_fn(|cx| self.poll_writable(cx)).await;
+    }
+
+    /// The same, for who waits for more than that.
+    pub(crate) fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.source.poll(cx, Side::Write)
     }
 
     /// Reads what is there; 0 is the end.
@@ -154,19 +162,13 @@ impl Stream {
         self.put(bytes.len(), |mut socket| socket.write(bytes))
     }
 
-    /// Waits for room, and writes by `drain`, which has `held` bytes.
-    pub(crate) async fn drain(
+    /// Writes by `drain`, which has `held` bytes.
+    pub(crate) fn try_drain(
         &self,
         held: usize,
-        mut drain: impl FnMut(&std::net::TcpStream) -> io::Result<usize>,
+        drain: impl FnOnce(&std::net::TcpStream) -> io::Result<usize>,
     ) -> io::Result<usize> {
-        loop {
-            self.writable().await;
-            match self.put(held, &mut drain) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                written => return written,
-            }
-        }
+        self.put(held, drain)
     }
 
     /// Writes all of `bytes`.

@@ -8,6 +8,7 @@ use tidegate_policy::verdict::{Judgement, Mode, Reason, Refusal};
 
 use super::first::{self, SERVER_FIRST, What};
 use super::observe::Observer;
+use super::passing::{Hellos, Passing, SecondHello};
 use super::tls::TlsWatch;
 use crate::budget::Share;
 use crate::context::{FlowContext, Judged, Remarks};
@@ -112,6 +113,15 @@ impl Finding {
 
 /// Serves a flow of which nothing may pass before its verdict.
 pub(super) async fn run(context: &FlowContext, client: &Leg) {
+    // What finding out takes is given back before the long part begins.
+    let passing = Box::pin(open(context, client)).await;
+    if let Some(passing) = passing {
+        passing.run(context, client).await;
+    }
+}
+
+/// Serves it up to its verdict; what is left to be relayed is returned.
+async fn open(context: &FlowContext, client: &Leg) -> Option<Passing> {
     let opening = first::wait(context, client).await;
     let remarks = || Remarks::of(&SERVER_FIRST, context.flow.transport);
     let (detector, early, share) = (opening.detector, opening.early, opening.share);
@@ -123,7 +133,8 @@ pub(super) async fn run(context: &FlowContext, client: &Leg) {
                 share,
                 early,
             };
-            return http::serve(context, client, cleartext).await;
+            Box::pin(http::serve(context, client, cleartext)).await;
+            return None;
         }
         What::Said(step) => {
             // Only the HTTP/2 preface says nothing by itself; here nobody is to read what follows it.
@@ -131,13 +142,16 @@ pub(super) async fn run(context: &FlowContext, client: &Leg) {
             (step.detection().unwrap_or(unread), Some(step))
         }
         What::Known(detection) => (detection, None),
-        What::Unanswered(judged, error) => return unanswered(context, &judged, remarks(), &error),
+        What::Unanswered(judged, error) => {
+            unanswered(context, &judged, remarks(), &error);
+            return None;
+        }
         What::NoMemory => {
             let judged = context
                 .judge(&SERVER_FIRST)
                 .refused(Refusal::because(Reason::Limit));
             context.refuse(&judged.ruling, remarks());
-            return;
+            return None;
         }
     };
     let finding = Finding {
@@ -146,11 +160,16 @@ pub(super) async fn run(context: &FlowContext, client: &Leg) {
         detector,
         share,
     };
-    carry_out(context, client, finding, early).await;
+    carry_out(context, client, finding, early).await
 }
 
-/// Judges a finding and carries the verdict out, to the end of the flow.
-pub(crate) async fn carry_out(context: &FlowContext, client: &Leg, finding: Finding, early: Option<Early>) {
+/// Judges a finding and carries the verdict out, up to what is left to be relayed.
+async fn carry_out(
+    context: &FlowContext,
+    client: &Leg,
+    finding: Finding,
+    early: Option<Early>,
+) -> Option<Passing> {
     let learned = match &finding.detection {
         Detection::Tls(
             hello @ Hello {
@@ -182,13 +201,17 @@ pub(crate) async fn carry_out(context: &FlowContext, client: &Leg, finding: Find
                 reached,
                 remarks,
             };
-            passage.relay(finding).await;
+            passage.begin(finding).await
         }
         Err(Unreached::Refused(judged)) => {
             let explanation = context.refuse(&judged.ruling, remarks);
             say(context, client, finding.words(&explanation)).await;
+            None
         }
-        Err(Unreached::Failed(judged, error)) => unanswered(context, &judged, remarks, &error),
+        Err(Unreached::Failed(judged, error)) => {
+            unanswered(context, &judged, remarks, &error);
+            None
+        }
     }
 }
 
@@ -199,7 +222,7 @@ pub(super) fn unanswered(context: &FlowContext, judged: &Judged, mut remarks: Re
     drop(context.permit(&judged.ruling, remarks.noting(note)));
 }
 
-async fn say(context: &FlowContext, client: &Leg, words: Option<Vec<u8>>) {
+pub(super) async fn say(context: &FlowContext, client: &Leg, words: Option<Vec<u8>>) {
     if let Some(words) = words {
         client
             .farewell(&words, context.proxy.config.timeouts.farewell)
@@ -216,8 +239,8 @@ struct Passage<'a> {
 }
 
 impl Passage<'_> {
-    /// Admits the flow and relays it, to its end.
-    async fn relay(mut self, finding: Finding) {
+    /// Admits the flow; what is left to be relayed is returned.
+    async fn begin(mut self, finding: Finding) -> Option<Passing> {
         let Reached {
             upstream,
             judged,
@@ -228,30 +251,34 @@ impl Passage<'_> {
             .admit(judged, &finding.detection, upstream.address, proven.clone());
         self.context.stands().await;
         if judged.book.mode() == Mode::Audit && matches!(finding.step, Some(Step::Http(_) | Step::H2c)) {
-            return self.look_on(finding).await;
+            Box::pin(self.look_on(finding)).await;
+            return None;
         }
-        let mut record = self.context.permit(&judged.ruling, self.remarks.clone());
+        let record = self.context.permit(&judged.ruling, self.remarks.clone());
         if let Some(hello) = finding.hello() {
             let watch = TlsWatch::new(hello, judged.book.mode() == Mode::Block);
             let hello = hello.consumed;
-            return self.relay_tls(finding, hello, watch, record).await;
+            return self.begin_tls(finding, hello, watch, record).await;
         }
         // Whether these bytes are whole nobody can see in them.
         self.client.guard();
         upstream.leg.guard();
-        let relay = relaying(self.context, self.client, &upstream.leg);
         if matches!(finding.detection, Detection::Undecided { .. }) {
             // Permitted at this address whatever it says, unless that is refused for everyone: what comes
             // late is judged.
             let mut observer = Observer::late(self.context, upstream.address, finding, record);
             let first = observer.said().to_vec();
+            let relay = relaying(self.context, self.client, &upstream.leg);
             let end = relay.run(first, &mut observer).await;
-            return observer.finish(end, self.client, &upstream.leg).await;
+            observer.finish(end, self.client, &upstream.leg).await;
+            return None;
         }
-        let first = finding.detector.into_bytes();
-        drop(finding.share);
-        let end = relay.run(first, &mut ()).await;
-        finish(&end, self.client, &upstream.leg, &mut record);
+        Some(Passing {
+            upstream: self.reached.upstream,
+            first: finding.detector.into_bytes(),
+            record,
+            hellos: Hellos(None),
+        })
     }
 
     /// The same with an eye on every request, for audit: the first one says nothing of those behind it.
@@ -273,35 +300,34 @@ impl Passage<'_> {
     }
 
     /// The same with an eye on a second hello behind the first, which takes `hello` octets.
-    async fn relay_tls(self, finding: Finding, hello: usize, mut watch: TlsWatch, mut record: OpenRecord) {
-        let upstream = &self.reached.upstream.leg;
+    async fn begin_tls(
+        self,
+        finding: Finding,
+        hello: usize,
+        watch: TlsWatch,
+        mut record: OpenRecord,
+    ) -> Option<Passing> {
+        let Reached { upstream, judged, .. } = self.reached;
         let mut first = finding.detector.into_bytes();
         let behind = first.split_off(hello);
-        let version = first.iter().take(VERSION_SEEN).copied().collect::<Vec<u8>>();
-        let end = if watch.look(Direction::Up, &behind, &mut first) == Look::Stop {
-            End::Stopped
-        } else {
-            drop((behind, finding.share, finding.step));
-            relaying(self.context, self.client, upstream)
-                .run(first, &mut watch)
-                .await
+        let mut second = SecondHello {
+            watch,
+            judged,
+            remarks: self.remarks,
+            version: first.iter().take(VERSION_SEEN).copied().collect(),
         };
-        finish(&end, self.client, upstream, &mut record);
-        if let (End::Stopped, Some(what)) = (end, watch.differs()) {
+        if second.watch.look(Direction::Up, &behind, &mut first) == Look::Stop {
+            finish(&End::Stopped, self.client, &upstream.leg, &mut record);
             drop(record);
-            let judged = self
-                .reached
-                .judged
-                .clone()
-                .refused(Refusal::because(Reason::SecondHello));
-            let explanation = self.context.refuse(&judged.ruling, self.remarks.noting(what));
-            say(
-                self.context,
-                self.client,
-                Some(explanation.alert(&version).to_vec()),
-            )
-            .await;
+            second.refuse(self.context, self.client).await;
+            return None;
         }
+        Some(Passing {
+            upstream,
+            first,
+            record,
+            hellos: Hellos(Some(Box::new(second))),
+        })
     }
 }
 

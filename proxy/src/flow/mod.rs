@@ -8,6 +8,7 @@
 mod enforce;
 mod first;
 mod observe;
+mod passing;
 mod tls;
 
 #[cfg(test)]
@@ -36,7 +37,7 @@ const DNS_PORT: u16 = 53;
 /// Serves one diverted connection until it is closed.
 pub(crate) async fn serve(proxy: Arc<Proxy>, stream: Stream, client: ClientAddr, original: OriginalDst) {
     if original.port() == DNS_PORT {
-        return foreign_dns(&proxy, stream, client, original).await;
+        return Box::pin(foreign_dns(&proxy, stream, client, original)).await;
     }
     // Dropped without more ado, it is reset: the explanation of protocols that have none.
     let leg = Leg::new(stream);
@@ -49,7 +50,7 @@ pub(crate) async fn serve(proxy: Arc<Proxy>, stream: Stream, client: ClientAddr,
     let life = async {
         match context.mode() {
             Mode::Block => enforce::run(&context, &leg).await,
-            Mode::Audit => observe::run(&context, &leg).await,
+            Mode::Audit => Box::pin(observe::run(&context, &leg)).await,
         }
     };
     tokio::select! {

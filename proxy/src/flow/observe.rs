@@ -28,7 +28,7 @@ pub(super) async fn run(context: &FlowContext, client: &Leg) {
     let Some(permit) = own_permit(&judged.ruling.route).cloned() else {
         // What the job last asked for at this address is refused for everyone; another name there may
         // not be. The bytes say which, before any of them passes.
-        return enforce::run(context, client).await;
+        return Box::pin(enforce::run(context, client)).await;
     };
     let upstream = match context.proxy.dialer.dial(&permit, context.client).await {
         Ok(upstream) => upstream,

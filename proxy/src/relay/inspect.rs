@@ -2,15 +2,13 @@
 //! Owns the hand-over from looking to carrying; never delays a byte longer than a look takes. Driven by
 //! [`super::relay`].
 
-use std::future::poll_fn;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::Poll;
+use std::task::Context;
 
 use parking_lot::Mutex;
 
-use super::way::Broken;
-use super::{Direction, Meter, Path};
+use super::{Direction, Halt};
 use crate::leg::Leg;
 
 /// What an inspector wants next.
@@ -58,17 +56,18 @@ impl Inspect for () {
     }
 }
 
-/// Why a direction ended early.
-#[derive(Debug)]
-pub(super) enum Halt {
-    Broken(Broken),
-    Stopped,
-}
-
 /// One inspector for both directions, which are polled by one task.
 pub(super) struct Shared<'a, 'w> {
     watch: Mutex<&'a mut (dyn Inspect + 'w)>,
     enough: AtomicBool,
+}
+
+/// What one read brought.
+pub(super) enum Seen {
+    /// The end of the source.
+    End(Look),
+    /// Bytes, and what of them may pass.
+    Bytes(Look, Vec<u8>),
 }
 
 impl<'a, 'w> Shared<'a, 'w> {
@@ -80,87 +79,40 @@ impl<'a, 'w> Shared<'a, 'w> {
         }
     }
 
-    /// Passes looked-at bytes until enough was seen; true when the source ended before that.
-    pub(super) async fn carry(
-        &self,
-        source: &Leg,
-        sink: &Leg,
-        direction: Direction,
-        meter: &Meter<'_>,
-    ) -> Result<bool, Halt> {
-        // Between two pieces only: a piece that was looked at is always written.
-        while self.more(source).await {
-            let mut pass = Vec::new();
-            let seen = source.try_take(|bytes| {
-                let mut watch = self.watch.lock();
-                if bytes.is_empty() {
-                    return Seen::End(watch.ended(direction));
-                }
-                Seen::Bytes(watch.look(direction, bytes, &mut pass))
-            });
-            let look = match seen {
-                Ok(Seen::End(look)) => {
-                    self.heed(look).await?;
-                    return Ok(true);
-                }
-                Ok(Seen::Bytes(look)) => look,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
-                Err(error) => return Err(Halt::Broken(Broken::Source(error))),
-            };
-            if look == Look::Stop {
-                return Err(Halt::Stopped);
-            }
-            put(sink, &pass, meter).await?;
-            self.heed(look).await?;
-        }
-        let held = self.watch.lock().release(direction);
-        put(sink, &held, meter).await?;
-        Ok(false)
+    /// True once nothing more needs to be seen.
+    pub(super) fn has_enough(&self) -> bool {
+        self.enough.load(Ordering::Relaxed)
     }
 
-    /// Waits for something to look at; false once enough was seen.
-    async fn more(&self, source: &Leg) -> bool {
-        tokio::task::coop::consume_budget().await;
-        poll_fn(|cx| {
-            if self.enough.load(Ordering::Relaxed) {
-                return Poll::Ready(false);
+    /// What was held back of a direction, once enough was seen.
+    pub(super) fn release(&self, direction: Direction) -> Vec<u8> {
+        self.watch.lock().release(direction)
+    }
+
+    /// Shows what the source has to the inspector.
+    pub(super) fn see(&self, source: &Leg, direction: Direction) -> io::Result<Seen> {
+        source.try_take(|bytes| {
+            let (mut watch, mut pass) = (self.watch.lock(), Vec::new());
+            if bytes.is_empty() {
+                return Seen::End(watch.ended(direction));
             }
-            source.poll_readable(cx).map(|()| true)
+            let look = watch.look(direction, bytes, &mut pass);
+            Seen::Bytes(look, pass)
         })
-        .await
     }
 
-    async fn heed(&self, look: Look) -> Result<(), Halt> {
+    /// Does as the inspector wants.
+    pub(super) fn heed(&self, look: Look, cx: &Context<'_>) -> Result<(), Halt> {
         match look {
             Look::More => Ok(()),
             Look::Enough => {
                 if !self.enough.swap(true, Ordering::Relaxed) {
-                    // The other direction has it from being polled again.
-                    poll_fn(|cx| {
-                        cx.waker().wake_by_ref();
-                        Poll::Ready(())
-                    })
-                    .await;
+                    // The other direction learns it when it is polled again.
+                    cx.waker().wake_by_ref();
                 }
                 Ok(())
             }
             Look::Stop => Err(Halt::Stopped),
         }
     }
-}
-
-enum Seen {
-    End(Look),
-    Bytes(Look),
-}
-
-pub(super) async fn put(sink: &Leg, bytes: &[u8], meter: &Meter<'_>) -> Result<(), Halt> {
-    if bytes.is_empty() {
-        return Ok(());
-    }
-    sink.write_all(bytes)
-        .await
-        .map_err(|error| Halt::Broken(Broken::Sink(error)))?;
-    meter.moved(bytes.len(), Path::Copy);
-    Ok(())
 }

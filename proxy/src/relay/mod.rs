@@ -9,16 +9,20 @@ pub(crate) mod way;
 #[cfg(test)]
 mod tests;
 
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
 use metrics::Counter;
+use tokio::time::Instant;
 
 use crate::leg::Leg;
 pub use inspect::{Inspect, Look};
 use pipes::PipePool;
-use way::Broken;
+use way::{Broken, Way};
 
 /// Pieces of the idle timeout: silence is noticed after one to `1 + 1/PIECES` of it.
 const PIECES: u32 = 4;
@@ -57,16 +61,9 @@ impl Traffic {
 
     /// Returns when nothing moved for `idle`, at most a quarter later.
     pub async fn silence(&self, idle: Duration) {
-        self.silence_after(Duration::ZERO, idle).await;
-    }
-
-    /// The same where so much of the first piece was waited for already.
-    async fn silence_after(&self, waited: Duration, idle: Duration) {
-        let piece = idle / PIECES;
-        let (mut quiet, mut next) = (0, piece.saturating_sub(waited));
+        let mut quiet = 0;
         while quiet <= PIECES {
-            tokio::time::sleep(next).await;
-            next = piece;
+            tokio::time::sleep(idle / PIECES).await;
             quiet = if self.touched.swap(false, Ordering::Relaxed) {
                 1
             } else {
@@ -177,6 +174,49 @@ pub(crate) struct Relay<'a> {
     pub(crate) idle: Duration,
 }
 
+/// Why a direction ended early.
+#[derive(Debug)]
+enum Halt {
+    Broken(Broken),
+    Stopped,
+}
+
+/// What a relay's timer is for: what a short relay is spared, then the idle timeout.
+struct Lasting {
+    begun: bool,
+    quiet: u32,
+    next: Duration,
+}
+
+impl Lasting {
+    fn new(relay: &Relay<'_>) -> Self {
+        Self {
+            begun: false,
+            quiet: 0,
+            next: LASTING.min(relay.idle / PIECES),
+        }
+    }
+
+    /// False when nothing moved for too long.
+    fn tick(&mut self, relay: &Relay<'_>) -> bool {
+        let piece = relay.idle / PIECES;
+        if !self.begun {
+            self.begun = true;
+            relay.client.guard();
+            relay.upstream.last();
+            self.next = piece.saturating_sub(self.next);
+            return true;
+        }
+        self.next = piece;
+        self.quiet = if relay.traffic.touched.swap(false, Ordering::Relaxed) {
+            1
+        } else {
+            self.quiet + 1
+        };
+        self.quiet <= PIECES
+    }
+}
+
 impl Relay<'_> {
     /// Sends `first` (what the client said before the verdict) upstream, then relays until both sides are
     /// done. `watch` sees the bytes of both directions before they pass, until it has seen enough; from
@@ -186,54 +226,57 @@ impl Relay<'_> {
     /// order does; after any other both ends are to be reset, which dropping their `Leg`s does.
     pub(crate) async fn run(self, first: Vec<u8>, watch: &mut (dyn Inspect + '_)) -> End {
         let shared = inspect::Shared::new(watch);
-        let ends = AtomicU8::new(0);
-        let up = async {
-            inspect::put(self.upstream, &first, &self.meter(Direction::Up)).await?;
-            // Gone before the long part begins.
-            drop(first);
-            self.one_way(Direction::Up, &shared, &ends).await
-        };
-        let both = async { tokio::try_join!(up, self.one_way(Direction::Down, &shared, &ends)) };
-        tokio::select! {
-            ended = both => match ended {
-                Ok(((), ())) => End::Finished,
-                Err(inspect::Halt::Broken(broken)) => End::Broken(broken),
-                Err(inspect::Halt::Stopped) => End::Stopped,
-            },
-            () = self.lasting() => End::Idle,
+        let (mut up, mut down) = (
+            Way::new(Direction::Up, first),
+            Way::new(Direction::Down, Vec::new()),
+        );
+        let mut ended = [false; 2];
+        let mut lasting = Lasting::new(&self);
+        let mut timer = pin!(tokio::time::sleep(lasting.next));
+        poll_fn(|cx| {
+            for way in [&mut up, &mut down] {
+                let [this, other] = match way.direction() {
+                    Direction::Up => [0, 1],
+                    Direction::Down => [1, 0],
+                };
+                if ended[this] {
+                    continue;
+                }
+                match way.poll(cx, &self, &shared) {
+                    Poll::Ready(Ok(())) => ended[this] = true,
+                    Poll::Ready(Err(Halt::Broken(broken))) => return Poll::Ready(End::Broken(broken)),
+                    Poll::Ready(Err(Halt::Stopped)) => return Poll::Ready(End::Stopped),
+                    Poll::Pending => continue,
+                }
+                if ended[other] {
+                    // The close that follows tells this end.
+                    return Poll::Ready(End::Finished);
+                }
+                self.sink(way.direction()).end_writes();
+            }
+            while timer.as_mut().poll(cx).is_ready() {
+                if !lasting.tick(&self) {
+                    return Poll::Ready(End::Idle);
+                }
+                timer.as_mut().reset(Instant::now() + lasting.next);
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
+    fn source(&self, direction: Direction) -> &Leg {
+        match direction {
+            Direction::Up => self.client,
+            Direction::Down => self.upstream,
         }
     }
 
-    async fn one_way(
-        self,
-        direction: Direction,
-        shared: &inspect::Shared<'_, '_>,
-        ends: &AtomicU8,
-    ) -> Result<(), inspect::Halt> {
-        let (source, sink) = match direction {
-            Direction::Up => (self.client, self.upstream),
-            Direction::Down => (self.upstream, self.client),
-        };
-        let meter = self.meter(direction);
-        if !shared.carry(source, sink, direction, &meter).await? {
-            way::carry(source, sink, &self.means.pool, &meter)
-                .await
-                .map_err(inspect::Halt::Broken)?;
+    fn sink(&self, direction: Direction) -> &Leg {
+        match direction {
+            Direction::Up => self.upstream,
+            Direction::Down => self.client,
         }
-        // The second end is told by the close that follows it.
-        if ends.fetch_add(1, Ordering::Relaxed) == 0 {
-            sink.end_writes();
-        }
-        Ok(())
-    }
-
-    /// Does for a lasting relay what a short one is spared; returns when nothing moved for too long.
-    async fn lasting(self) {
-        let begun = LASTING.min(self.idle / PIECES);
-        tokio::time::sleep(begun).await;
-        self.client.guard();
-        self.upstream.last();
-        self.traffic.silence_after(begun, self.idle).await;
     }
 
     fn meter(&self, direction: Direction) -> Meter<'_> {

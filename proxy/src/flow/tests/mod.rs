@@ -5,6 +5,7 @@ mod audit;
 mod block;
 mod change;
 mod hello;
+mod size;
 mod wait;
 
 use tidegate_policy::event::{Kind, NetworkEvent};
