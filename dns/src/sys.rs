@@ -146,10 +146,7 @@ impl Messages {
             .headers
             .get(slot)
             .map_or(0, |header| header.msg_hdr.msg_controllen);
-        let control = self
-            .controls
-            .get(slot)
-            .and_then(|one| one.0.get(..length as usize));
+        let control = self.controls.get(slot).and_then(|one| one.0.get(..length));
         control.unwrap_or_default()
     }
 

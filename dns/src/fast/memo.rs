@@ -248,6 +248,9 @@ impl Memo {
                 gone.extend(self.remove(at as u32));
             }
         }
+        if self.table.is_empty() {
+            (self.slots, self.free) = (Vec::new(), Vec::new());
+        }
         gone
     }
 

@@ -134,7 +134,7 @@ impl Worker {
         }
     }
 
-    /// Does what is due when nobody asks. To be called about once a second while [`Self::has_open`].
+    /// Does what is due when nobody asks. To be called about once a second unless [`Self::is_empty`].
     pub fn tick(&mut self) {
         self.begin();
         self.end();

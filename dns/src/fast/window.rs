@@ -63,10 +63,10 @@ pub(super) fn close(pair: &mut Pair, sink: &dyn EventSink) {
     event.name_source = NameSource::Query;
     event.qtype = Some(mnemonic(lesson.qtype));
     event.rcode = Some(Rcode::mnemonic(lesson.rcode));
-    event.answers = lesson.listed.clone();
+    event.answers.clone_from(&lesson.listed);
     event.address = Some(pair.asked.ip());
     event.port = pair.asked.port();
-    event.note = lesson.note.clone();
+    event.note.clone_from(&lesson.note);
     event.judged(&lesson.judgement);
     event.count = window.count;
     sink.emit(event);

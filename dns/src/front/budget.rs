@@ -227,7 +227,7 @@ mod tests {
         assert_eq!(budgets.epoch(), before);
         budgets.charge(1, &name(MAX_SEEN as u32), &wildcard(), rich, Moment::default());
         assert_ne!(budgets.epoch(), before, "one name too many");
-        for id in 2..MAX_SUBJECTS as u64 + 1 {
+        for id in 2..=MAX_SUBJECTS as u64 {
             budgets.charge(id, &name(0), &wildcard(), rich, Moment::default());
         }
         let before = budgets.epoch();

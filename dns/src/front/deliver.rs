@@ -44,7 +44,7 @@ impl DnsHandler {
         ask.end(self, End::new(id, &judgement, rcode));
         let (reply, is_whole) = fitted(ask, reply, rcode);
         let ground = ask.teach.filter(|_| is_whole).map(Ground::of_refusal);
-        let draft = ground.map(|ground| draft(ask, ground, (judgement, rcode), Basis::Refusal(id)));
+        let draft = ground.map(|ground| Box::new(draft(ask, ground, (judgement, rcode), Basis::Refusal(id))));
         Told { reply, draft }
     }
 
@@ -110,7 +110,7 @@ impl DnsHandler {
         ask.end(self, end);
         let draft = ground.zip(given).map(|(ground, given)| {
             let basis = Basis::Answer(Box::new(given));
-            draft(ask, ground, (judgement, answer.rcode), basis)
+            Box::new(draft(ask, ground, (judgement, answer.rcode), basis))
         });
         Told { reply, draft }
     }
@@ -134,15 +134,15 @@ impl DnsHandler {
 }
 
 /// What an answer teaches.
-fn draft(ask: &Ask, ground: Ground, (judgement, rcode): (Judgement, Rcode), basis: Basis) -> Box<Draft> {
-    Box::new(Draft {
+fn draft(ask: &Ask, ground: Ground, (judgement, rcode): (Judgement, Rcode), basis: Basis) -> Draft {
+    Draft {
         subject: Arc::clone(&ask.subject),
         book: Arc::clone(&ask.book),
         ground,
         judgement,
         rcode,
         basis,
-    })
+    }
 }
 
 /// The reply, or TC=1 when the client's transport can't take it; and whether it is the reply.

@@ -193,17 +193,17 @@ impl DnsHandler {
                 let bytes = bytes.to_vec();
                 (self.later(Work::Relay { bytes, watch }), None)
             }
-            Step::Resolve(ask, permit, judgement) => match self.resolver.cached(&permit, ask.asked()) {
-                Some(found) => done(self.answer(&ask, &permit, judgement, found, Source::Hit)),
-                None => {
-                    let work = Work::Resolve {
-                        ask,
-                        permit,
-                        judgement,
-                    };
-                    (self.later(work), None)
+            Step::Resolve(ask, permit, judgement) => {
+                if let Some(found) = self.resolver.cached(&permit, ask.asked()) {
+                    return done(self.answer(&ask, &permit, judgement, found, Source::Hit));
                 }
-            },
+                let work = Work::Resolve {
+                    ask,
+                    permit,
+                    judgement,
+                };
+                (self.later(work), None)
+            }
         }
     }
 

@@ -36,7 +36,7 @@ const BUFFER: usize = 2_048;
 const REPLY: usize = EDNS_UDP as usize;
 /// Full batches in a row after which the thread's other tasks have their turn.
 const TURN: usize = 8;
-/// How often what was repeated is told when nobody asks any more.
+/// How often what was repeated is told, and what is over forgotten, when nobody asks any more.
 const TICK: Duration = Duration::from_secs(1);
 /// Wait after an error of the socket itself, so that a broken one does not spin.
 const ERROR_PAUSE: Duration = Duration::from_millis(50);
@@ -62,7 +62,9 @@ pub async fn serve_udp(
     };
     let (mut full, mut due) = (0, Instant::now() + TICK);
     loop {
-        if front.worker.has_open() {
+        if front.worker.is_empty() {
+            socket.readable().await?;
+        } else {
             tokio::select! {
                 biased;
                 ready = socket.readable() => ready?,
@@ -72,8 +74,6 @@ pub async fn serve_udp(
                     continue;
                 }
             }
-        } else {
-            socket.readable().await?;
         }
         match front.batch() {
             Ok(BATCH) => full += 1,
@@ -146,16 +146,14 @@ impl Front {
         let length = match self.worker.serve(query, &envelope.client, place) {
             Served::Fast(length) => length,
             Served::Slow(Begun::Done(None)) => return false,
-            Served::Slow(Begun::Done(Some(reply))) => match place.get_mut(..reply.len()) {
-                Some(place) => {
-                    place.copy_from_slice(&reply);
-                    reply.len()
-                }
-                None => {
+            Served::Slow(Begun::Done(Some(reply))) => {
+                let Some(place) = place.get_mut(..reply.len()) else {
                     respond(&self.handler, &self.socket, &reply, &envelope);
                     return false;
-                }
-            },
+                };
+                place.copy_from_slice(&reply);
+                reply.len()
+            }
             Served::Slow(Begun::Later(pending)) => {
                 self.wait(pending, envelope);
                 return false;

@@ -242,7 +242,7 @@ impl Twins {
         };
         resolving.timing.stale_after = Duration::from_secs(30);
         resolving.timing.per_try = Duration::from_secs(30);
-        resolving.timing.total = Duration::from_secs(60);
+        resolving.timing.total = Duration::from_mins(1);
         resolving
             .upstreams
             .push(upstream.address.to_string().parse().unwrap());
