@@ -61,7 +61,7 @@ pub struct Bar {
 pub struct Bars {
     title: String,
     digits: usize,
-    bars: Vec<Bar>,
+    rows: Vec<Bar>,
 }
 
 impl Bars {
@@ -70,14 +70,14 @@ impl Bars {
         Self {
             title: title.into(),
             digits,
-            bars: Vec::new(),
+            rows: Vec::new(),
         }
     }
 
     /// Adds a bar; `ours` ones have a colour of their own.
     #[must_use]
     pub fn bar(mut self, name: impl Into<String>, spread: Spread, ours: bool) -> Self {
-        self.bars.push(Bar {
+        self.rows.push(Bar {
             name: name.into(),
             spread,
             ours,
@@ -87,12 +87,17 @@ impl Bars {
 
     /// Whether it has no bar.
     pub fn is_empty(&self) -> bool {
-        self.bars.is_empty()
+        self.rows.is_empty()
     }
 
     fn height(&self) -> i32 {
-        HEADING + self.bars.len() as i32 * ROW + MARGIN
+        row_at(self.rows.len()) + MARGIN
     }
+}
+
+/// Where row `index` begins; a picture has few.
+fn row_at(index: usize) -> i32 {
+    HEADING + i32::try_from(index).unwrap_or(0) * ROW
 }
 
 /// The SVG of these panels, one below the other. A panel without bars, or with a figure that is none, is an error.
@@ -100,7 +105,7 @@ pub fn bars(panels: &[Bars]) -> Result<String> {
     for panel in panels {
         let finite = |bar: &Bar| bar.spread.most.is_finite() && bar.spread.least >= 0.0;
         ensure!(
-            !panel.bars.is_empty() && panel.bars.iter().all(finite),
+            !panel.rows.is_empty() && panel.rows.iter().all(finite),
             "{}: nothing to draw",
             panel.title
         );
@@ -111,14 +116,14 @@ pub fn bars(panels: &[Bars]) -> Result<String> {
 
 fn draw_bars(area: &Area, panel: &Bars) -> Result<()> {
     heading(area, &panel.title)?;
-    let longest = panel.bars.iter().map(|bar| bar.spread.most).fold(0.0, f64::max);
+    let longest = panel.rows.iter().map(|bar| bar.spread.most).fold(0.0, f64::max);
     let room = f64::from(WIDTH - NAMES - FIGURES - MARGIN);
     let length = |figure: f64| match longest {
         0.0 => NAMES,
         _ => NAMES + (figure / longest * room).round() as i32,
     };
-    for (row, bar) in panel.bars.iter().enumerate() {
-        let (top, bottom) = (HEADING + row as i32 * ROW, HEADING + (row as i32 + 1) * ROW - 6);
+    for (row, bar) in panel.rows.iter().enumerate() {
+        let (top, bottom) = (row_at(row), row_at(row + 1) - 6);
         let middle = i32::midpoint(top, bottom);
         text(area, &bar.name, (NAMES - 8, middle), HPos::Right)?;
         let end = length(bar.spread.median);
@@ -187,7 +192,7 @@ pub struct Curves {
     title: String,
     x: Axis,
     y: Axis,
-    curves: Vec<Curve>,
+    lines: Vec<Curve>,
 }
 
 impl Curves {
@@ -197,20 +202,20 @@ impl Curves {
             title: title.into(),
             x,
             y,
-            curves: Vec::new(),
+            lines: Vec::new(),
         }
     }
 
     /// Adds a curve; up to six are told apart by colour.
     #[must_use]
     pub fn curve(mut self, curve: Curve) -> Self {
-        self.curves.push(curve);
+        self.lines.push(curve);
         self
     }
 
     /// The values along one axis that all points lie in; an error if one of them can't be drawn there.
     fn range(&self, axis: &Axis, value: fn(&(f64, f64)) -> f64) -> Result<Range<f64>> {
-        let values = || self.curves.iter().flat_map(|curve| &curve.points).map(value);
+        let values = || self.lines.iter().flat_map(|curve| &curve.points).map(value);
         ensure!(values().next().is_some(), "{}: nothing to draw", self.title);
         let (least, most) = values().fold((f64::INFINITY, 0.0_f64), |(least, most), value| {
             (least.min(value), most.max(value))
@@ -222,10 +227,11 @@ impl Curves {
             self.title,
             axis.name
         );
-        Ok(match axis.log {
-            true => least..most.max(least * 1.01),
+        Ok(if axis.log {
+            least..most.max(least * 1.01)
+        } else {
             // A little air above the highest point.
-            false => 0.0..(most * 1.08).max(f64::MIN_POSITIVE),
+            0.0..(most * 1.08).max(f64::MIN_POSITIVE)
         })
     }
 }
@@ -275,7 +281,7 @@ where
         .y_label_formatter(&|value| short(*value))
         .draw()
         .map_err(broken)?;
-    for (index, curve) in panel.curves.iter().enumerate() {
+    for (index, curve) in panel.lines.iter().enumerate() {
         let colour = LINES[index % LINES.len()];
         let line = LineSeries::new(curve.points.iter().copied(), colour.stroke_width(2)).point_size(3);
         chart

@@ -5,7 +5,7 @@
 
 use std::io;
 use std::net::{SocketAddr, SocketAddrV4, TcpListener};
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::thread;
 
 use anyhow::{Context as _, Result};
@@ -13,7 +13,6 @@ use nix::sys::socket::sockopt::{IpTransparent, ReuseAddr, ReusePort};
 use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, SockaddrIn, bind, listen, setsockopt, socket,
 };
-use std::os::fd::AsRawFd as _;
 use tokio::io::copy_bidirectional_with_sizes;
 use tokio::net::TcpStream;
 use tokio::task::LocalSet;
@@ -90,7 +89,7 @@ fn transparent(address: SocketAddrV4, kind: SockType, flags: SockFlag) -> Result
 
 /// Runs the same on several threads; ends with the first that ends.
 fn each(threads: usize, work: impl Fn() -> Result<()> + Clone + Send + 'static) -> Result<()> {
-    let (ended, end) = std::sync::mpsc::channel();
+    let (ended, end) = std::sync::mpsc::sync_channel(threads);
     for _ in 0..threads {
         let (ended, work) = (ended.clone(), work.clone());
         // Nobody listens any more when another thread has ended.

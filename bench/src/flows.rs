@@ -8,7 +8,7 @@
     reason = "a load generator goes by the real clock"
 )]
 
-use std::net::{SocketAddr, SocketAddrV4};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 use nix::errno::Errno;
 use nix::sys::socket::{
-    AddressFamily, MsgFlags, SockFlag, SockType, SockaddrIn, connect, recv, send, socket,
+    AddressFamily, MsgFlags, SockFlag, SockType, SockaddrIn, bind, connect, recv, send, socket,
 };
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, RootCertStore};
@@ -121,10 +121,17 @@ impl<'a> Clients<'a> {
         self.flows.len() - self.free.len()
     }
 
-    fn start(&mut self, number: u64, due: Instant) -> Result<()> {
+    /// Begins a flow, from `source` if there is one.
+    fn start(&mut self, number: u64, due: Instant, source: Option<Ipv4Addr>) -> Result<()> {
         let visit = (number * STRIDE % self.visits.len() as u64) as usize;
         let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
         let socket = socket(AddressFamily::Inet, SockType::Stream, flags, None)?;
+        if let Some(source) = source {
+            bind(
+                socket.as_raw_fd(),
+                &SockaddrIn::from(SocketAddrV4::new(source, 0)),
+            )?;
+        }
         match connect(socket.as_raw_fd(), &self.visits[visit].address) {
             Ok(()) | Err(Errno::EINPROGRESS) => {}
             Err(error) => return Err(error).context("can't connect"),
@@ -201,7 +208,7 @@ pub fn run(runner: &Machine, visits: &[Visit], count: u64, at_once: usize) -> Re
         let mut load = Load::default();
         while load.tried < count || clients.open() > 0 {
             while load.tried < count && clients.open() < at_once {
-                clients.start(load.tried, Instant::now())?;
+                clients.start(load.tried, Instant::now(), None)?;
                 load.tried += 1;
             }
             let happened = clients.turn(PATIENCE, |bytes| load.done += u64::from(bytes == whole))?;
@@ -224,7 +231,7 @@ pub fn paced(runner: &Machine, visits: &[Visit], rate: f64, span: Duration) -> R
             while load.tried < count && due(load.tried) <= now {
                 // What there is no room for counts as not answered.
                 if clients.open() < MOST {
-                    clients.start(load.tried, due(load.tried))?;
+                    clients.start(load.tried, due(load.tried), None)?;
                 }
                 load.tried += 1;
             }
@@ -248,7 +255,7 @@ pub fn download(runner: &Machine, visit: &Visit, bulk: Bulk) -> Result<Load> {
         let mut clients = Clients::new(std::slice::from_ref(visit))?;
         let mut done = 0;
         for _ in 0..bulk.flows {
-            clients.start(0, Instant::now())?;
+            clients.start(0, Instant::now(), None)?;
         }
         while clients.open() > 0 {
             let happened = clients.turn(PATIENCE, |bytes| done += u64::from(bytes == whole))?;
@@ -259,7 +266,7 @@ pub fn download(runner: &Machine, visit: &Visit, bulk: Bulk) -> Result<Load> {
         }
         Ok::<_, anyhow::Error>(done)
     })??;
-    let mebibytes = |flows: u64| flows * bulk.bytes >> 20;
+    let mebibytes = |flows: u64| (flows * bulk.bytes) >> 20;
     Ok(Load {
         tried: mebibytes(bulk.flows as u64),
         done: mebibytes(done),
@@ -271,14 +278,14 @@ pub struct Held {
     _sockets: Vec<OwnedFd>,
 }
 
-/// Opens `count` tunnels and leaves them idle.
-pub fn hold(runner: &Machine, visit: &Visit, count: usize) -> Result<Held> {
+/// Opens `count` tunnels from these sources in turn and leaves them idle.
+pub fn hold(runner: &Machine, visit: &Visit, count: usize, sources: &[Ipv4Addr]) -> Result<Held> {
     runner.enter(|| {
         let mut clients = Clients::new(std::slice::from_ref(visit))?;
         let mut started = 0;
         while clients.waits.len() < count {
             while started < count && started - clients.waits.len() < CLIENTS {
-                clients.start(0, Instant::now())?;
+                clients.start(0, Instant::now(), Some(sources[started % sources.len()]))?;
                 started += 1;
             }
             let mut broken = 0;

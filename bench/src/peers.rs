@@ -203,7 +203,7 @@ impl Peer {
     }
 
     /// What prints its version, if it is not ours.
-    fn version_line<'a>(self, programs: &'a Programs) -> Option<(&'a Path, &'static str)> {
+    fn version_line(self, programs: &Programs) -> Option<(&Path, &'static str)> {
         let (program, argument) = match self {
             Self::Tidegate | Self::TidegateQuiet | Self::Echo | Self::Relay => return None,
             Self::Unbound | Self::UnboundLog | Self::UnboundOpen => ("unbound", "-V"),

@@ -284,9 +284,10 @@ impl Figures {
 }
 
 fn title(peer: Peer) -> String {
-    match peer.is_ours() {
-        true => format!("**{}**", peer.title()),
-        false => peer.title().to_owned(),
+    if peer.is_ours() {
+        format!("**{}**", peer.title())
+    } else {
+        peer.title().to_owned()
     }
 }
 

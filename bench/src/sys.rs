@@ -30,7 +30,7 @@ struct Control([u8; CONTROL]);
 
 /// Datagrams to send or as received, and whom they came from.
 pub struct Batch {
-    bytes: Box<[[u8; DATAGRAM]; BATCH]>,
+    bytes: Vec<[u8; DATAGRAM]>,
     lengths: [usize; BATCH],
     peers: [libc::sockaddr_in; BATCH],
     controls: [Control; BATCH],
@@ -51,7 +51,7 @@ impl Default for Batch {
         // SAFETY: a `sockaddr_in` is plain data; all zeros is the unspecified address.
         let nobody = unsafe { mem::zeroed() };
         Self {
-            bytes: Box::new([[0; DATAGRAM]; BATCH]),
+            bytes: vec![[0; DATAGRAM]; BATCH],
             lengths: [0; BATCH],
             peers: [nobody; BATCH],
             controls: [Control([0; CONTROL]); BATCH],
@@ -222,7 +222,7 @@ impl Poll {
     /// Waits for at most `patience`, to the kernel's timer precision, and appends what happened.
     pub fn wait(&self, patience: Duration, happened: &mut Vec<Happened>) -> io::Result<()> {
         let timeout = libc::timespec {
-            tv_sec: patience.as_secs() as _,
+            tv_sec: patience.as_secs().cast_signed(),
             tv_nsec: patience.subsec_nanos().into(),
         };
         // SAFETY: plain data.

@@ -87,10 +87,12 @@ impl Scenario {
     }
 
     fn wanted(&self, peer: Peer) -> Wanted {
-        match peer {
-            Peer::Echo => Wanted::Echo,
-            _ if self.refused => Wanted::Nothing,
-            _ => Wanted::Record,
+        if peer == Peer::Echo {
+            Wanted::Echo
+        } else if self.refused {
+            Wanted::Nothing
+        } else {
+            Wanted::Record
         }
     }
 

@@ -4,6 +4,7 @@
 //! Owns which flows are made. Every measurement begins with a fresh subject that has passed flows already; for
 //! Tidegate the runner has asked for every name, so that its flows carry a ticket.
 
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -24,6 +25,8 @@ const PACED: Duration = Duration::from_secs(2);
 /// Flows of the counted round, and before a measurement.
 const COUNTED: u64 = 5_000;
 const WARM: u64 = 1_000;
+/// Jobs that hold idle tunnels: Tidegate lets one of them have 8 192 flows.
+const HOLDERS: usize = 2;
 const MIB: f64 = 1_048_576.0;
 
 /// The clients, and what is known of each subject so far.
@@ -33,6 +36,8 @@ struct Rounds {
     hold: Visit,
     /// Asks for every name: a flow needs the ticket that its answer leaves.
     flood: Flood,
+    /// The same for those who hold idle tunnels.
+    holders: Flood,
 }
 
 /// All rounds on so many cores.
@@ -87,18 +92,25 @@ impl Results {
 
 /// All measurements, `--rounds` times.
 pub(super) async fn bench(bench: &mut Bench<'_>, peers: &[Peer]) -> Result<Outcome> {
-    let runner = plan::runner_v4(0, 0);
     let questions = Questions {
         names: cast::names(ALLOWED_NAMES),
-        sources: vec![runner],
+        sources: vec![plan::runner_v4(0, 0)],
         each: ALLOWED_NAMES,
         ports: 1,
     };
+    let of_holders = Questions {
+        names: vec![cast::name(HOLD)],
+        sources: holders(),
+        each: 1,
+        ports: 1,
+    };
+    let open = |questions| Flood::open(bench.lab.runner(0), cast::resolver(), questions);
     let mut rounds = Rounds {
         small: flows::visits(SMALL)?,
         bulk: flows::visits(BULKS.map(|bulk| bulk.name))?,
         hold: flows::visits([HOLD])?.pop().context("no visit")?,
-        flood: Flood::open(bench.lab.runner(0), cast::resolver(), questions)?,
+        flood: open(questions)?,
+        holders: open(of_holders)?,
     };
     let cores = [1, 2].into_iter().filter(|cores| bench.options.on(*cores as u32));
     let mut all: Vec<_> = cores.map(|cores| Results::new(cores, peers)).collect();
@@ -116,6 +128,10 @@ pub(super) async fn bench(bench: &mut Bench<'_>, peers: &[Peer]) -> Result<Outco
         eprintln!("gate: flows round {} of {} done", round + 1, bench.options.rounds);
     }
     Ok(outcome(&all))
+}
+
+fn holders() -> Vec<Ipv4Addr> {
+    (0..HOLDERS).map(cast::source).collect()
 }
 
 fn outcome(all: &[Results]) -> Outcome {
@@ -189,9 +205,12 @@ impl Rounds {
     /// By how much a fresh subject grows with each idle tunnel, KiB.
     async fn idle(&mut self, bench: &mut Bench<'_>, peer: Peer) -> Result<f64> {
         self.start(bench, peer, 1).await?;
+        if peer.is_ours() {
+            served(&mut self.holders, &bench.stage, peer, Wanted::Record).await?;
+        }
         let pids = bench.stage.pids()?;
         let before = measure::resident(&pids)?;
-        let tunnels = flows::hold(bench.lab.runner(0), &self.hold, bench.options.tunnels);
+        let tunnels = flows::hold(bench.lab.runner(0), &self.hold, bench.options.tunnels, &holders());
         let tunnels = tunnels.with_context(|| format!("{}: {}", peer.title(), bench.stage.complaints()))?;
         let after = measure::resident(&pids)?;
         drop(tunnels);
@@ -199,8 +218,13 @@ impl Rounds {
         Ok((after as f64 - before as f64) / 1024.0 / bench.options.tunnels as f64)
     }
 
+    /// A fresh subject that has passed flows.
     async fn start(&mut self, bench: &mut Bench<'_>, peer: Peer, cores: usize) -> Result<()> {
-        bench.stage.start(peer, &Setting { cores, leases: 0 }).await?;
+        let setting = Setting {
+            cores,
+            leases: HOLDERS,
+        };
+        bench.stage.start(peer, &setting).await?;
         let stage = &bench.stage;
         if peer.is_ours() {
             served(&mut self.flood, stage, peer, Wanted::Record).await?;

@@ -7,6 +7,7 @@
 mod dns;
 mod flows;
 
+use std::fmt::Write as _;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -27,6 +28,9 @@ use tidegate_lab::{Lab, wait_until};
 
 /// How long a fresh subject may take until it serves.
 const READY: Duration = Duration::from_secs(30);
+
+/// Questions to a subject that may not be there yet.
+const FEW: u64 = 16;
 
 fn main() -> ExitCode {
     let asked = |wanted: &str| std::env::args().any(|arg| arg == wanted);
@@ -124,14 +128,17 @@ fn finish(options: &Options, machine: &str, counters: &Counters, outcome: Outcom
     let Some(folder) = &options.results else {
         return Ok(());
     };
-    let missing: String = counters
+    let machine = counters
         .missing()
         .iter()
-        .map(|line| format!("- {line}\n"))
-        .collect();
+        .fold(machine.to_owned(), |mut text, line| {
+            // Writing to a String can't fail.
+            let _ = writeln!(text, "- {line}");
+            text
+        });
     let text = format!(
         "# Beside its peers: {name}\n\nWritten by `make bench`; what is measured and how is in \
-         [the README](../README.md). Median (least–most) of {} rounds.\n\n{machine}{missing}- Load average at the end: {}\n\
+         [the README](../README.md). Median (least–most) of {} rounds.\n\n{machine}- Load average at the end: {}\n\
          \n![chart]({name}.svg)\n{text}",
         options.rounds,
         load_average()?
@@ -180,12 +187,12 @@ fn machine(program: &Path, built: bool, versions: &[String]) -> Result<String> {
     } else {
         "a program that was there".to_owned()
     };
-    text += &format!("- {}, {source}\n", said(program, &["--version"])?);
+    writeln!(text, "- {}, {source}", said(program, &["--version"])?)?;
     for version in versions {
-        text += &format!("- {version}\n");
+        writeln!(text, "- {version}")?;
     }
     let date = said(Path::new("date"), &["-u", "+%F %R UTC"])?;
-    text += &format!("- {date}, load average at the start: {}\n", load_average()?);
+    writeln!(text, "- {date}, load average at the start: {}", load_average()?)?;
     Ok(text)
 }
 
@@ -194,19 +201,19 @@ fn load_average() -> Result<String> {
     Ok(load.split(' ').take(3).collect::<Vec<_>>().join(" "))
 }
 
-/// Asks each pair of a source and a name until all are answered as wanted.
+/// Asks each pair of a source and a name until all are answered as wanted; only a few until the subject is there.
 async fn served(flood: &mut Flood, stage: &Stage<'_>, peer: Peer, wanted: Wanted) -> Result<()> {
     let pairs = flood.pairs();
     let answered = wait_until("every question to be answered", READY, async || {
-        let mut ask = || -> Result<_> {
+        let mut ask = || -> Result<()> {
             stage.pids()?;
-            flood.run(pairs, wanted)
+            for count in [FEW, pairs] {
+                let load = flood.run(count, wanted)?;
+                ensure!(load.done == count, "{load:?}");
+            }
+            Ok(())
         };
-        match ask() {
-            Ok(load) if load.done == pairs => Ok(()),
-            Ok(load) => Err(format!("{load:?}")),
-            Err(error) => Err(format!("{error:#}")),
-        }
+        ask().map_err(|error| format!("{error:#}"))
     });
     let answered = answered.await;
     answered.with_context(|| format!("{} does not serve; it says: {}", peer.title(), stage.complaints()))

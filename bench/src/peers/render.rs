@@ -51,16 +51,16 @@ pub fn tidegate(config: &str, leases: usize, events: bool) -> String {
 
 /// No DNSSEC validation (Tidegate does none), the lab's resolver behind it.
 pub fn unbound(setting: &Setting, variant: Peer) -> String {
-    let zones = match variant {
-        Peer::UnboundOpen => "  local-zone: \"test.\" nodefault\n".to_owned(),
-        _ => {
-            "  local-zone: \".\" refuse\n".to_owned()
-                + &each_name(|name| format!("  local-zone: \"{name}.\" transparent\n"))
-        }
+    let zones = if variant == Peer::UnboundOpen {
+        "  local-zone: \"test.\" nodefault\n".to_owned()
+    } else {
+        "  local-zone: \".\" refuse\n".to_owned()
+            + &each_name(|name| format!("  local-zone: \"{name}.\" transparent\n"))
     };
-    let (replies, file) = match variant {
-        Peer::UnboundLog => ("yes", "unbound.log"),
-        _ => ("no", ""),
+    let (replies, file) = if variant == Peer::UnboundLog {
+        ("yes", "unbound.log")
+    } else {
+        ("no", "")
     };
     format!(
         "server:\n  interface: {}\n  ip-transparent: yes\n  access-control: 10.77.0.0/16 allow\n  \
