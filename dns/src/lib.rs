@@ -20,7 +20,7 @@ pub mod subjects;
     reason = "the one module that calls the kernel past its safe wrappers"
 )]
 mod sys;
-mod wire;
+pub mod wire;
 
 pub use clock::Clock;
 pub use front::{Client, DnsHandler, HandlerConfig, Parts, Transport};

@@ -7,7 +7,7 @@
 pub(crate) mod ech;
 pub(crate) mod message;
 pub(crate) mod name;
-pub(crate) mod query;
+pub mod query;
 pub(crate) mod reply;
 pub(crate) mod svcb;
 
@@ -47,7 +47,7 @@ pub(crate) mod flag {
 
 /// Response codes that we give or look for (IANA DNS parameters).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Rcode(pub(crate) u16);
+pub struct Rcode(pub(crate) u16);
 
 impl Rcode {
     pub(crate) const NOERROR: Self = Self(0);

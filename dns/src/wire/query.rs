@@ -18,7 +18,7 @@ pub(crate) struct EdnsAsked {
 
 /// One well-formed query.
 #[derive(Clone, Debug)]
-pub(crate) struct Query {
+pub struct Query {
     /// Message id.
     pub(crate) id: u16,
     /// The second header word, as it came.
@@ -66,7 +66,7 @@ impl Query {
 
 /// Why bytes are not a query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Unreadable {
+pub enum Unreadable {
     /// Not even a header, or a response: no answer, lest two servers talk for ever.
     Silent(WireError),
     /// A header that can be answered.
@@ -83,7 +83,7 @@ pub(crate) enum Unreadable {
 }
 
 /// Reads one query.
-pub(crate) fn parse(message: &[u8]) -> Result<Query, Unreadable> {
+pub fn parse(message: &[u8]) -> Result<Query, Unreadable> {
     let short = Unreadable::Silent(WireError("shorter than a header"));
     let (Some(id), Some(flags), true) = (u16_at(message, 0), u16_at(message, 2), message.len() >= HEADER)
     else {
