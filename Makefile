@@ -5,7 +5,7 @@ CARGO ?= cargo
 # The tests drive real clients: no CA bundle, proxy or resolver of this shell may reach them.
 TEST_ENV = env -u SSL_CERT_FILE -u SSL_CERT_DIR -u CURL_CA_BUNDLE -u GIT_SSL_CAINFO
 
-.PHONY: demo test lint unit api e2e bench build deny clean-lab
+.PHONY: demo test lint unit api e2e bench instructions build deny clean-lab
 
 demo:
 	packaging/install-deps.sh build demo

@@ -11,8 +11,9 @@ use std::sync::OnceLock;
 
 use divan::Bencher;
 use divan::counter::ItemsCount;
+use tidegate_bench::lists::{Random, Written, under, unlisted, written};
 use tidegate_policy::DnsName;
-use tidegate_policy::compile::block::{BlockEntry, GlobalBlock};
+use tidegate_policy::compile::block::GlobalBlock;
 use tidegate_policy::compile::matcher::Matcher;
 use tidegate_policy::compile::names::NameTrie;
 use tidegate_policy::compile::nets::NetTrie;
@@ -34,89 +35,21 @@ fn main() {
     divan::main();
 }
 
-/// A small generator of repeatable randomness (splitmix64).
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    fn below(&mut self, bound: usize) -> usize {
-        (self.next() % bound as u64) as usize
-    }
-
-    fn pick<'a>(&mut self, from: &[&'a str]) -> &'a str {
-        from[self.below(from.len())]
-    }
-
-    /// A pronounceable label of 4 to 16 letters and digits.
-    fn label(&mut self) -> String {
-        const SYLLABLES: [&str; 16] = [
-            "ka", "lo", "mi", "ter", "net", "soft", "ra", "bu", "x", "on", "al", "ing", "web", "e", "7", "zu",
-        ];
-        let count = 3 + self.below(4);
-        (0..count).map(|_| self.pick(&SYLLABLES)).collect()
-    }
-}
-
-/// One written name: what it names and whether it is `*.` that.
-type Written = (DnsName, bool);
-
-/// Names as lists have them: three of five are registered domains, the rest hosts, three to a domain;
-/// one in ten is a wildcard. All distinct but for a few.
-fn written(count: usize) -> Vec<Written> {
-    const SUFFIXES: [&str; 10] = [
-        "com",
-        "com",
-        "com",
-        "com",
-        "net",
-        "org",
-        "example",
-        "test",
-        "co.example",
-        "com.test",
-    ];
-    const HOSTS: [&str; 6] = ["www", "api", "cdn", "static", "eu-west-1", "download"];
-    let mut random = Random(7);
-    let mut domain = String::from("first.example");
-    (0..count)
-        .map(|at| {
-            let name = match at % 5 {
-                0..=2 => {
-                    domain = format!("{}{}.{}", random.label(), at / 5, random.pick(&SUFFIXES));
-                    domain.clone()
-                }
-                3 => format!("{}.{domain}", random.pick(&HOSTS)),
-                _ => format!("{}.{}.{domain}", random.label(), random.pick(&HOSTS)),
-            };
-            (
-                DnsName::parse(&name).expect("a name made of labels"),
-                at % 10 == 9,
-            )
-        })
-        .collect()
-}
-
 fn million() -> &'static [Written] {
     static WRITTEN: OnceLock<Vec<Written>> = OnceLock::new();
-    WRITTEN.get_or_init(|| written(MILLION))
+    WRITTEN.get_or_init(|| written().take(MILLION).collect())
 }
 
 fn rules(count: usize) -> Vec<(NamePattern, Ports, Protocols, RuleId)> {
-    let rule = |(at, (name, below)): (usize, &Written)| {
+    let rule = |(at, one): (usize, &Written)| {
         let ports = if at % 20 == 0 {
             Ports::one(8443)
         } else {
             Ports::one(443)
         };
         let pattern = NamePattern {
-            below: *below,
-            ..NamePattern::exact(name)
+            below: one.below,
+            ..NamePattern::exact(&one.name)
         };
         (pattern, ports, Protocols::Tcp, RuleId(at as u32))
     };
@@ -134,12 +67,7 @@ fn trie(count: usize) -> &'static NameTrie {
 
 fn block() -> &'static GlobalBlock {
     static BLOCK: OnceLock<GlobalBlock> = OnceLock::new();
-    BLOCK.get_or_init(|| {
-        GlobalBlock::build(million().iter().map(|(name, below)| BlockEntry::Name {
-            name: name.clone(),
-            below: *below,
-        }))
-    })
+    BLOCK.get_or_init(|| GlobalBlock::build(million().iter().map(Written::block)))
 }
 
 /// Bytes a rule of everything that stays in memory.
@@ -147,9 +75,8 @@ fn report_memory() {
     for count in [1_000, 100_000, MILLION] {
         let trie = trie(count);
         let mut table = RuleTable::builder();
-        for (name, below) in million().iter().take(count) {
-            let star = if *below { "*." } else { "" };
-            table.push(&format!("{star}{name}:443"), 1, RuleSource::Policy);
+        for one in million().iter().take(count) {
+            table.push(&one.endpoint(), 1, RuleSource::Policy);
         }
         let (names, texts) = (trie.heap_bytes(), table.finish().heap_bytes());
         let each = |bytes: usize| bytes as f64 / count as f64;
@@ -168,24 +95,7 @@ fn report_memory() {
 
 /// A fresh copy of a name that the first `count` rules match.
 fn matched(random: &mut Random, count: usize) -> DnsName {
-    let (name, below) = &million()[random.below(count)];
-    if *below {
-        under(&["host"], name)
-    } else {
-        under(&[], name)
-    }
-}
-
-/// A fresh copy of `name` with labels before it.
-fn under(labels: &[&str], name: &DnsName) -> DnsName {
-    let before = labels.iter().map(|label| label.as_bytes());
-    DnsName::from_labels(before.chain(name.labels())).expect("a short name")
-}
-
-/// A name that no rule matches, though its suffix is everywhere.
-fn unmatched(random: &mut Random) -> DnsName {
-    let name = format!("www.{}-not-listed.com", random.label());
-    DnsName::parse(&name).expect("a short name")
+    million()[random.below(count)].matched()
 }
 
 /// Names in turn: the same few of all that the list has.
@@ -210,7 +120,7 @@ fn find_hit_cold(bencher: Bencher<'_, '_>, count: usize) {
 fn find_miss(bencher: Bencher<'_, '_>, count: usize) {
     let (trie, mut random) = (trie(count), Random(2));
     bencher
-        .with_inputs(move || unmatched(&mut random))
+        .with_inputs(move || unlisted(&mut random))
         .bench_local_refs(|name| black_box(trie.find(name, 443, Transport::Tcp)));
 }
 
@@ -219,7 +129,12 @@ fn find_miss(bencher: Bencher<'_, '_>, count: usize) {
 fn find_deep(bencher: Bencher<'_, '_>, count: usize) {
     let (trie, mut random) = (trie(count), Random(3));
     bencher
-        .with_inputs(move || under(&["a", "b", "c", "d", "e", "f"], &million()[random.below(count)].0))
+        .with_inputs(move || {
+            under(
+                &["a", "b", "c", "d", "e", "f"],
+                &million()[random.below(count)].name,
+            )
+        })
         .bench_local_refs(|name| black_box(trie.find(name, 443, Transport::Tcp)));
 }
 
@@ -241,7 +156,7 @@ fn any_port_permitted(bencher: Bencher<'_, '_>, count: usize) {
 fn refusal_nearest(bencher: Bencher<'_, '_>, count: usize) {
     let (trie, mut random) = (trie(count), Random(5));
     bencher
-        .with_inputs(move || unmatched(&mut random))
+        .with_inputs(move || unlisted(&mut random))
         .bench_local_refs(|name| black_box((trie.has_descendant(name), trie.nearest(name))));
 }
 
@@ -257,7 +172,7 @@ fn global_block_hit(bencher: Bencher<'_, '_>) {
 fn global_block_miss(bencher: Bencher<'_, '_>) {
     let (block, mut random) = (block(), Random(7));
     bencher
-        .with_inputs(move || unmatched(&mut random))
+        .with_inputs(move || unlisted(&mut random))
         .bench_local_refs(|name| black_box(block.find_name(name)));
 }
 
@@ -266,13 +181,13 @@ fn find_address(bencher: Bencher<'_, '_>, count: usize) {
     let mut random = Random(8);
     let net = |at: usize, random: &mut Random| {
         let prefix = [8, 16, 20, 24, 24, 24, 32][random.below(7)];
-        let address = IpAddr::V4(Ipv4Addr::from_bits(random.next() as u32));
+        let address = IpAddr::V4(Ipv4Addr::from_bits(random.number() as u32));
         let net = ipnet::IpNet::new(address, prefix).expect("a prefix of IPv4");
         (net, Ports::one(443), Protocols::Tcp, RuleId(at as u32))
     };
     let trie = NetTrie::build((0..count).map(|at| net(at, &mut random)));
     bencher
-        .with_inputs(move || IpAddr::V4(Ipv4Addr::from_bits(random.next() as u32)))
+        .with_inputs(move || IpAddr::V4(Ipv4Addr::from_bits(random.number() as u32)))
         .bench_local_values(|address| black_box(trie.find(address, 443, Transport::Tcp)));
 }
 
@@ -286,12 +201,8 @@ fn compile_names(bencher: Bencher<'_, '_>, count: usize) {
 
 #[divan::bench(sample_count = 7, sample_size = 1)]
 fn compile_global_block(bencher: Bencher<'_, '_>) {
-    let entry = |(name, below): &Written| BlockEntry::Name {
-        name: name.clone(),
-        below: *below,
-    };
     bencher
-        .with_inputs(move || million().iter().map(entry).collect::<Vec<_>>())
+        .with_inputs(move || million().iter().map(Written::block).collect::<Vec<_>>())
         .input_counter(|entries| ItemsCount::new(entries.len()))
         .bench_local_values(GlobalBlock::build);
 }
