@@ -141,6 +141,7 @@ async fn measure_one(
     last: bool,
 ) -> Result<()> {
     let (wanted, queries) = (scenario.wanted(row.peer), bench.options.queries);
+    eprintln!("gate: {}: {}", scenario.title(), row.peer.title());
     bench.stage.start(row.peer, &scenario.setting).await?;
     served(flood, &bench.stage, row.peer, wanted).await?;
     let pids = bench.stage.pids()?;

@@ -169,6 +169,7 @@ impl Rounds {
     ) -> Result<()> {
         let peer = results.small[index].peer;
         self.start(bench, peer, results.cores).await?;
+        eprintln!("gate: flows, {}: {}", on_cores(results.cores), peer.title());
         let pids = bench.stage.pids()?;
         let (runner, one_core) = (bench.lab.runner(0), results.cores == 1);
         let run = |count| flows::run(runner, &self.small, count, CLIENTS);
@@ -185,6 +186,7 @@ impl Rounds {
             row.counts = bench.counters.count(&pids, || run(COUNTED))?;
         }
         for ((bulk, visit), rows) in BULKS.into_iter().zip(&self.bulk).zip(&mut results.bulk) {
+            eprintln!("gate: one gibibyte by {} flows: {}", bulk.flows, peer.title());
             measure::forget_peak(&pids)?;
             let row = &mut rows[index];
             row.samples
@@ -208,6 +210,7 @@ impl Rounds {
         if peer.is_ours() {
             served(&mut self.holders, &bench.stage, peer, Wanted::Record).await?;
         }
+        eprintln!("gate: idle tunnels: {}", peer.title());
         let pids = bench.stage.pids()?;
         let before = measure::resident(&pids)?;
         let tunnels = flows::hold(bench.lab.runner(0), &self.hold, bench.options.tunnels, &holders());
