@@ -188,7 +188,7 @@ impl<V: Copy, const N: usize> LabelTrie<V, N> {
     }
 
     /// The edge to a node in wire form, leftmost label first; wildcard edges have their own first octet.
-    fn edge(&self, node: NodeId) -> &[u8] {
+    pub(super) fn edge(&self, node: NodeId) -> &[u8] {
         let edge = &self.nodes[node as usize].edge;
         if edge[0] == OUT_OF_LINE {
             let offset = u32::from_le_bytes([edge[4], edge[5], edge[6], edge[7]]) as usize;
@@ -223,7 +223,11 @@ impl<V: Copy, const N: usize> LabelTrie<V, N> {
 
     /// The first child whose rightmost label is not before `label`; labels sort by length, then octets.
     pub(super) fn children_before(&self, node: NodeId, label: &[u8]) -> NodeId {
-        let (mut low, mut high) = self.children(node);
+        self.before(self.children(node), label)
+    }
+
+    /// The first of some neighbouring children whose rightmost label is not before `label`.
+    pub(super) fn before(&self, (mut low, mut high): (NodeId, NodeId), label: &[u8]) -> NodeId {
         while low < high {
             let middle = low.midpoint(high);
             if self.rightmost(middle) < (label.len() as u8, label) {

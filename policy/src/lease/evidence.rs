@@ -89,7 +89,7 @@ impl State {
         let (key, machine) = (lease.subject.id, (lease.network.clone(), mac));
         let held = self.leases.get(&key).map(|entry| entry.sources.clone());
         let held = held.unwrap_or_default();
-        let is_loose = |source: &&IpAddr| held.get(*source).is_some_and(|held| held.mac.is_none());
+        let is_loose = |source: &&IpAddr| held.get(source).is_some_and(|held| held.mac.is_none());
         let loose: Vec<IpAddr> = sources.iter().filter(is_loose).copied().collect();
         if loose.is_empty() {
             return loose;

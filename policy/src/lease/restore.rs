@@ -203,7 +203,7 @@ impl State {
         let keep: Vec<IpAddr> = new.keys().copied().collect();
         let mut changed: Vec<IpAddr> = keep
             .iter()
-            .filter(|one| !known.contains_key(*one))
+            .filter(|one| !known.contains_key(one))
             .copied()
             .collect();
         for rival in rivals {

@@ -144,8 +144,9 @@ impl Search<'_> {
         // Labels sort by length first, so what is beside one of another length overlaps at most at its ends.
         let mut seen = (first, first);
         let lengths = label.len().saturating_sub(1).max(1)..=(label.len() + 1).min(MAX_LABEL);
+        let mut middle = first;
         for len in lengths {
-            let middle = trie.children_before(node, &probe[..len]);
+            middle = trie.before((middle, end), &probe[..len]);
             let from = middle.saturating_sub(BESIDE).max(seen.1);
             let to = (middle + BESIDE).min(end);
             chosen.extend(from..to);
@@ -160,14 +161,20 @@ impl Search<'_> {
     fn compare_below(&mut self, node: NodeId, mut row: Row, limit: usize) -> usize {
         let trie = &self.trie.trie;
         let (first, end) = trie.children(node);
-        for element in trie.edge_labels(node) {
-            let before = row.fed;
-            let far = row.label(self.asked, element, self.within).is_none();
-            self.octets = self.octets.saturating_sub(row.fed - before);
-            if far {
-                self.candidates = self.candidates.saturating_sub(1);
-                return 1;
-            }
+        let edge = trie.edge(node);
+        let before = row.fed;
+        let near = if first == end && self.is_too_long_or_short(node, row, edge) {
+            None
+        } else if let Some(label) = Element::single(edge) {
+            row.label(self.asked, label, self.within)
+        } else {
+            let mut labels = trie.edge_labels(node).into_iter();
+            labels.try_for_each(|label| row.label(self.asked, label, self.within))
+        };
+        self.octets = self.octets.saturating_sub(row.fed - before);
+        if near.is_none() {
+            self.candidates = self.candidates.saturating_sub(1);
+            return 1;
         }
         let mut compared = self.compare(node, row);
         for child in first..end {
@@ -177,6 +184,17 @@ impl Search<'_> {
             compared += self.compare_below(child, row, limit - compared);
         }
         compared
+    }
+
+    /// True when nothing that ends at a node without children can be near enough, by its length alone.
+    fn is_too_long_or_short(&self, node: NodeId, row: Row, edge: &[u8]) -> bool {
+        // Each literal label has one octet more than its text, and so have the dots before all labels but the first.
+        let literal = edge.first().is_some_and(|kind| usize::from(*kind) <= MAX_LABEL);
+        let octets = row.fed + edge.len() - usize::from(row.fed == 0);
+        let asked = self.asked.len + self.asked.beyond;
+        // `*.` before it.
+        let slack = if self.trie.trie.is_below(node) { 2 } else { 0 };
+        literal && octets.abs_diff(asked) > self.within.saturating_add(slack)
     }
 
     /// Compares the patterns that end at a node: 0 to 2 of them, the exact one and the one below it.

@@ -36,6 +36,12 @@ impl<'a> Element<'a> {
         }
     }
 
+    /// The label of an edge that has but one.
+    pub(in crate::compile) fn single(edge: &'a [u8]) -> Option<Self> {
+        let kind = edge.first()?;
+        (element_len(*kind) == edge.len()).then(|| Self::read(edge))
+    }
+
     /// Appends the element to a key; false when no label can match it or it doesn't fit.
     fn write(self, key: &mut Vec<u8>) -> bool {
         match self {
