@@ -2,7 +2,8 @@
 //! a million globally blocked names with 10 000 leases under 1 000 policies, one of which changes under open flows.
 //!
 //! Owns the numbers under "Policy at scale" in `bench/README.md`, and the table and charts `bench/results/scale*`. Every
-//! size is a process of its own, this program again with `--size`, so that no memory is counted twice. Run by `cargo bench
+//! size is a process of its own, this program again with `--size`, so that no memory is counted twice. Times are what the
+//! thread had of its core, since nothing here waits. Run by `cargo bench
 //! -p tidegate-bench --bench scale [-- FOLDER]`; FOLDER is where the results go instead.
 
 #[path = "scale/report.rs"]
@@ -20,7 +21,8 @@ use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use tidegate_bench::measure::{Spread, instant, resident};
+use tidegate_bench::measure::{Spread, resident};
+use tidegate_bench::sys::thread_cpu;
 
 /// The allocator that the gateway runs on.
 #[global_allocator]
@@ -111,9 +113,9 @@ fn size(args: &[String]) -> Result<()> {
 fn time<T>(figures: &mut Figures, name: &str, mut make: impl FnMut() -> T, mut look: impl FnMut(&T)) {
     let round = || {
         let wanted: Vec<T> = (0..LOOKUPS).map(|_| make()).collect();
-        let begun = instant();
+        let before = thread_cpu();
         wanted.iter().for_each(&mut look);
-        begun.elapsed().as_secs_f64() * 1e9 / LOOKUPS as f64
+        (thread_cpu() - before).as_secs_f64() * 1e9 / LOOKUPS as f64
     };
     let spread = Spread::of(std::iter::repeat_with(round).take(ROUNDS));
     figures.insert(format!("{name} ns"), spread.median);
@@ -122,9 +124,9 @@ fn time<T>(figures: &mut Figures, name: &str, mut make: impl FnMut() -> T, mut l
 
 /// How long something takes once, with what it gives.
 fn once<T>(work: impl FnOnce() -> T) -> (T, Duration) {
-    let begun = instant();
+    let before = thread_cpu();
     let made = work();
-    (made, begun.elapsed())
+    (made, thread_cpu() - before)
 }
 
 /// Resident memory of this process.

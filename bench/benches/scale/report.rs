@@ -33,7 +33,8 @@ impl Report {
     fn text(&self) -> Result<String> {
         let mut out = String::from(
             "# Policy at scale\n\nWritten by `cargo bench -p tidegate-bench --bench scale`. Nanoseconds are the median \
-             of 31 rounds of 4 096 lookups (fastest round); every size is a process of its own.\n",
+             of 31 rounds of 4 096 lookups (fastest round), of the thread's time on its core; every size is a process of its \
+             own.\n",
         );
         table(
             &mut out,
