@@ -76,7 +76,10 @@ impl Writer {
                 let text = format!("{time:.3}");
                 json::string(out, &text);
                 // Times before 1970 count backwards, and their milliseconds too.
-                let shared = text.as_bytes().first_chunk().filter(|_| second >= 0 && fraction >= 0);
+                let shared = text
+                    .as_bytes()
+                    .first_chunk()
+                    .filter(|_| second >= 0 && fraction >= 0);
                 self.second = shared.map(|text| (second, *text));
             }
         }
