@@ -212,3 +212,16 @@ fn more_jobs_than_are_kept_are_never_mistaken_for_each_other() {
         assert_eq!(line, serde_json::to_vec(&event).expect("it serializes"));
     }
 }
+
+/// What is kept of a second is written again for the next event, which may lie on the other side of zero.
+#[test]
+fn a_time_before_1970_leaves_nothing_behind() {
+    let mut encoder = Encoder::default();
+    for milliseconds in [-1, 0, 5, -999, -1_000, 1_790_000_000_999, 1_790_000_001_000] {
+        let mut event = NetworkEvent::new(EventIds::new(1).mint(), Kind::Dns, [10, 77, 1, 2].into());
+        event.time = Timestamp::from_millisecond(milliseconds).expect("a time");
+        let encoded = encoder.encode([&event]);
+        let (_, line) = encoded.iter().next().expect("one line");
+        assert_eq!(line, serde_json::to_vec(&event).expect("it serializes"));
+    }
+}
