@@ -121,7 +121,7 @@ pub(super) async fn run(context: &FlowContext, client: &Leg) {
 }
 
 /// Serves it up to its verdict; what is left to be relayed is returned.
-async fn open(context: &FlowContext, client: &Leg) -> Option<Passing> {
+async fn open(context: &FlowContext, client: &Leg) -> Option<Box<Passing>> {
     let opening = first::wait(context, client).await;
     let remarks = || Remarks::of(&SERVER_FIRST, context.flow.transport);
     let (detector, early, share) = (opening.detector, opening.early, opening.share);
@@ -169,7 +169,7 @@ async fn carry_out(
     client: &Leg,
     finding: Finding,
     early: Option<Early>,
-) -> Option<Passing> {
+) -> Option<Box<Passing>> {
     let learned = match &finding.detection {
         Detection::Tls(
             hello @ Hello {
@@ -240,7 +240,7 @@ struct Passage<'a> {
 
 impl Passage<'_> {
     /// Admits the flow; what is left to be relayed is returned.
-    async fn begin(mut self, finding: Finding) -> Option<Passing> {
+    async fn begin(mut self, finding: Finding) -> Option<Box<Passing>> {
         let Reached {
             upstream,
             judged,
@@ -273,12 +273,12 @@ impl Passage<'_> {
             observer.finish(end, self.client, &upstream.leg).await;
             return None;
         }
-        Some(Passing {
+        Some(Box::new(Passing {
             upstream: self.reached.upstream,
             first: finding.detector.into_bytes(),
             record,
             hellos: Hellos(None),
-        })
+        }))
     }
 
     /// The same with an eye on every request, for audit: the first one says nothing of those behind it.
@@ -306,7 +306,7 @@ impl Passage<'_> {
         hello: usize,
         watch: TlsWatch,
         mut record: OpenRecord,
-    ) -> Option<Passing> {
+    ) -> Option<Box<Passing>> {
         let Reached { upstream, judged, .. } = self.reached;
         let mut first = finding.detector.into_bytes();
         let behind = first.split_off(hello);
@@ -322,12 +322,12 @@ impl Passage<'_> {
             second.refuse(self.context, self.client).await;
             return None;
         }
-        Some(Passing {
+        Some(Box::new(Passing {
             upstream,
             first,
             record,
             hellos: Hellos(Some(Box::new(second))),
-        })
+        }))
     }
 }
 

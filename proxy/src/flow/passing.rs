@@ -22,19 +22,19 @@ pub(super) struct Passing {
 
 impl Passing {
     /// Relays the flow to its end.
-    pub(super) async fn run(self, context: &FlowContext, client: &Leg) {
-        let Self {
-            upstream,
-            first,
-            mut record,
-            mut hellos,
-        } = self;
-        let end = relaying(context, client, &upstream.leg)
-            .run(first, &mut hellos)
+    ///
+    /// Boxed, because the future would hold it twice.
+    pub(super) async fn run(mut self: Box<Self>, context: &FlowContext, client: &Leg) {
+        let first = std::mem::take(&mut self.first);
+        let this = &mut *self;
+        let end = relaying(context, client, &this.upstream.leg)
+            .run(first, &mut this.hellos)
             .await;
-        finish(&end, client, &upstream.leg, &mut record);
-        if let (End::Stopped, Some(second)) = (end, hellos.0) {
-            drop(record);
+        finish(&end, client, &this.upstream.leg, &mut this.record);
+        let second = this.hellos.0.take();
+        if let (End::Stopped, Some(second)) = (end, second) {
+            // The event of the permit goes before that of the refusal.
+            drop(self);
             Box::pin(second.refuse(context, client)).await;
         }
     }
