@@ -47,7 +47,7 @@ impl Bulk {
         Self {
             name,
             flows,
-            bytes: (1 << 30) / flows as u64,
+            bytes: (1_u64 << 30).div_ceil(flows as u64),
         }
     }
 }
