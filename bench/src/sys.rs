@@ -249,14 +249,14 @@ impl Poll {
 }
 
 /// What the calling thread has had of a core so far: what others take meanwhile is not in it.
-pub fn thread_cpu() -> std::time::Duration {
+pub fn thread_cpu() -> Duration {
     let mut spent = libc::timespec {
         tv_sec: 0,
         tv_nsec: 0,
     };
     // SAFETY: `spent` is a timespec of ours to write to, and every thread has this clock.
     unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut spent) };
-    std::time::Duration::new(spent.tv_sec.cast_unsigned(), spent.tv_nsec as u32)
+    Duration::new(spent.tv_sec.cast_unsigned(), spent.tv_nsec as u32)
 }
 
 /// Lets this thread's waits end within a microsecond of their time, not within fifty.
