@@ -162,3 +162,6 @@ pub(crate) struct Demo {
     #[arg(long)]
     pub(crate) sweep: bool,
 }
+
+#[cfg(test)]
+mod tests;
