@@ -164,7 +164,8 @@ impl EventQueue {
         let (upto, open) = (inner.next, !inner.closed);
         drop(inner);
         let mut all: Vec<_> = permits.into_iter().chain(refusals).collect();
-        all.sort_unstable_by_key(|(serial, _)| *serial);
+        // Two ascending runs: a stable sort merges them, and does no more.
+        all.sort_by_key(|(serial, _)| *serial);
         Taken {
             events: all.into_iter().map(|(_, event)| event).collect(),
             reports: reports.into(),
