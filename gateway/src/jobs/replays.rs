@@ -10,6 +10,7 @@ use hashbrown::HashMap;
 use jiff::Timestamp;
 use tidegate_control_wire::claim::OnceProof;
 use tidegate_control_wire::record::LeaseRecord;
+use tidegate_policy::lease::Mac;
 
 /// Proofs remembered.
 pub(super) const MAX_PROOFS: usize = 65_536;
@@ -33,8 +34,15 @@ type Name = (String, String);
 struct Known {
     /// The lease that it is used for.
     lease: Option<CompactString>,
-    /// A lease that was claimed by it, and may have come about or not.
-    tried: Option<Box<LeaseRecord>>,
+    /// What was claimed by it, and may have come about or not.
+    tried: Option<Box<Tried>>,
+}
+
+/// A lease that was claimed, and by which machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Tried {
+    pub(super) lease: LeaseRecord,
+    pub(super) mac: Option<Mac>,
 }
 
 /// The proofs that can still be used, and by whom they were.
@@ -83,14 +91,14 @@ impl Replays {
     }
 
     /// Notes of a proof in use that nobody knows whether its lease came about.
-    pub(super) fn undecided(&mut self, proof: &OnceProof, lease: LeaseRecord) {
+    pub(super) fn undecided(&mut self, proof: &OnceProof, tried: Tried) {
         if let Some(known) = self.known.get_mut(&name_of(proof)) {
-            known.tried = Some(lease.into());
+            known.tried = Some(tried.into());
         }
     }
 
     /// The lease that was claimed last by a proof which is nobody's, and may have come about.
-    pub(super) fn tried(&self, proof: &OnceProof) -> Option<&LeaseRecord> {
+    pub(super) fn tried(&self, proof: &OnceProof) -> Option<&Tried> {
         let known = self.known.get(&name_of(proof))?;
         known.tried.as_deref().filter(|_| known.lease.is_none())
     }
@@ -161,14 +169,18 @@ mod tests {
         let mut replays = Replays::new(8);
         let used = proof("a", 10);
         assert_eq!(replays.take(&used, "job_1", at(0)), Use::First);
-        replays.undecided(&used, record("job_1"));
+        let tried = Tried {
+            lease: record("job_1"),
+            mac: None,
+        };
+        replays.undecided(&used, tried.clone());
         assert_eq!(replays.tried(&used), None, "it is in use");
         replays.give_back(&used);
-        assert_eq!(replays.tried(&used).unwrap().id, "job_1");
+        assert_eq!(replays.tried(&used), Some(&tried));
         assert_eq!(replays.take(&used, "job_2", at(0)), Use::First, "it is nobody's");
         assert_eq!(replays.tried(&used), None);
         replays.give_back(&used);
-        assert_eq!(replays.tried(&used).unwrap().id, "job_1");
+        assert_eq!(replays.tried(&used), Some(&tried));
         assert_eq!(replays.take(&used, "job_1", at(0)), Use::First);
         assert_eq!(replays.take(&used, "job_2", at(0)), Use::Again);
         assert_eq!(replays.take(&proof("b", 30), "job_3", at(10)), Use::First);

@@ -9,13 +9,14 @@ use std::time::Duration;
 use compact_str::CompactString;
 use tidegate_control_wire::claim::{Claim, End, EndedBy, Granted, OnceProof, Refusal};
 use tidegate_control_wire::record::{CredentialKind, Ending, LeaseRecord};
-use tidegate_policy::lease::{Lease, Party, Preview, RegisterError, Registered, Registration};
+use tidegate_policy::lease::{Lease, Mac, Party, Preview, RegisterError, Registered, Registration};
 use tokio::time::timeout;
 
 use super::{Registrar, Started, conflict, count_conflict};
 use crate::jobs::asker::Now;
+use crate::jobs::outbox::OutboxFull;
 use crate::jobs::refused::StartError;
-use crate::jobs::replays::Use;
+use crate::jobs::replays::{Tried, Use};
 use crate::sync::ClaimError;
 
 /// How long a claim that was refused for an older one waits for news of that one's end to be told.
@@ -48,12 +49,13 @@ impl Registrar {
     /// is no other job.
     fn tried_before(&self, weighed: &Weighed) -> Option<CompactString> {
         let replays = self.replays.lock();
-        let tried = replays.tried(weighed.proof.as_ref()?)?;
+        let Tried { lease, mac } = replays.tried(weighed.proof.as_ref()?)?;
         let preview = &weighed.preview;
-        let is_same = tried.network == preview.network
-            && tried.sources == preview.sources
-            && tried.identity == preview.identity;
-        (is_same && !self.outbox.is_ended(&tried.id)).then(|| tried.id.clone())
+        let is_same = *mac == weighed.request.mac
+            && lease.network == preview.network
+            && lease.sources == preview.sources
+            && lease.identity == preview.identity;
+        (is_same && !self.outbox.is_ended(&lease.id)).then(|| lease.id.clone())
     }
 
     fn use_proof(&self, proof: &OnceProof, weighed: &Weighed, now: Now) -> Result<(), StartError> {
@@ -83,12 +85,7 @@ impl Registrar {
             }
             Err(ClaimError::Away) => {
                 claim.granted = true;
-                if let Err(full) = self.keeper.grant(claim.clone(), there).await {
-                    if let Some(proof) = &claim.proof {
-                        self.replays.lock().undecided(proof, claim.lease);
-                    }
-                    return Err(full.into());
-                }
+                self.take_down(&claim, request.mac, there).await?;
             }
             Err(ClaimError::Refused { code, detail }) => {
                 count_conflict(match code {
@@ -122,6 +119,16 @@ impl Registrar {
             fresh: true,
             members,
         })
+    }
+
+    /// Takes a lease down, to be told later. Where there is no room for it, control may have taken the claim all the same.
+    async fn take_down(&self, claim: &Claim, mac: Option<Mac>, there: bool) -> Result<(), OutboxFull> {
+        let taken = self.keeper.grant(claim.clone(), there).await;
+        if let (Err(_), Some(proof)) = (&taken, &claim.proof) {
+            let lease = claim.lease.clone();
+            self.replays.lock().undecided(proof, Tried { lease, mac });
+        }
+        taken
     }
 
     /// Asks control. That an earlier job of the source has ended may still be on its way there, behind other news, while

@@ -5,7 +5,8 @@ use tidegate_control_wire::record::Ending;
 use tidegate_policy::effective::{PolicySet, Store};
 use tidegate_policy::job::Assurance;
 
-use super::fixture::{Mode, World, asker, at, body, oidc};
+use super::fixture::{Mode, World, asker, at, body, mac, oidc};
+use crate::jobs::asker::Asker;
 use crate::jobs::refused::{AuthError, StartError};
 use crate::jobs::{Shown, claimed};
 
@@ -99,6 +100,14 @@ async fn a_job_that_was_told_to_try_again_can_and_nobody_else_can_by_its_token()
     let other = world.start(asker("10.77.1.2"), None, &body, 1).await;
     assert!(replayed(&other), "{other:?}");
 
+    let another = Asker {
+        mac: Some(mac(9)),
+        ..asker("10.77.1.2")
+    };
+    let body = serde_json::json!({"oidc_token": token});
+    let other = world.start(another, None, &body, 1).await;
+    assert!(replayed(&other), "{other:?}");
+
     let started = world.sign("10.77.1.2", &token, 2).await.unwrap();
     let known: Vec<_> = world
         .control
@@ -109,7 +118,7 @@ async fn a_job_that_was_told_to_try_again_can_and_nobody_else_can_by_its_token()
         .collect();
     assert_eq!(
         known,
-        [started.lease.id.clone()],
+        std::slice::from_ref(&started.lease.id),
         "it is the lease that control has"
     );
     assert_eq!(world.judged("10.77.1.2", 2), "web");
