@@ -364,7 +364,7 @@ fn long_names_of_processes_keep_the_tally_within_its_bound() {
     }
     let summary = tally.summary(About::default());
     let named = summary.refused.iter().flat_map(|one| &one.processes);
-    let bytes: usize = named.map(|name| name.len()).sum();
+    let bytes: usize = named.map(CompactString::len).sum();
     assert_eq!(tally.size() - before, bytes);
     assert!((MAX_TEXT / 2..MAX_TEXT + 300).contains(&bytes), "{bytes}");
 }

@@ -37,14 +37,11 @@ pub(super) fn find(
         let known = (at + 1 < firsts.len())
             .then(|| known(&path, first, state))
             .flatten();
-        let segment = match known {
-            Some(segment) => Some(segment),
-            None => {
-                let (segment, gone) = read(&path, first)?;
-                lost.add(lane, gone);
-                segment
-            }
+        let (segment, gone) = match known {
+            Some(segment) => (Some(segment), 0),
+            None => read(&path, first)?,
         };
+        lost.add(lane, gone);
         let before = found.back().map_or(0, |before| before.last);
         match segment {
             // What stands in the one before already was joined to it, and this file not removed any more.
