@@ -29,7 +29,7 @@ pub(super) struct Turns {
     bounds: Bounds,
     /// Of those that work and those that wait.
     places: Semaphore,
-    turns: Semaphore,
+    working: Semaphore,
 }
 
 /// The right to work, while it lives.
@@ -44,7 +44,7 @@ impl Turns {
     pub(super) fn of(bounds: Bounds) -> Self {
         Self {
             places: Semaphore::new(bounds.at_once + bounds.waiting),
-            turns: Semaphore::new(bounds.at_once),
+            working: Semaphore::new(bounds.at_once),
             bounds,
         }
     }
@@ -63,7 +63,7 @@ impl Turns {
             Refused::new(StatusCode::SERVICE_UNAVAILABLE, Code::Busy, detail).retry_after(again)
         })?;
         // Never closed.
-        let turn = self.turns.acquire().await;
+        let turn = self.working.acquire().await;
         Ok(Turn {
             _turn: turn.map_err(|_| errors::internal("no turn came"))?,
             _place: place,
