@@ -148,8 +148,8 @@ mod tests {
     }
 
     fn using(actions: impl Iterator<Item = String>) -> String {
-        let uses: String = actions.map(|action| format!("    - uses: {action}\n")).collect();
-        format!("runs:\n  steps:\n{uses}")
+        let uses: Vec<String> = actions.map(|action| format!("    - uses: {action}\n")).collect();
+        format!("runs:\n  steps:\n{}", uses.concat())
     }
 
     /// The action's file is gone after the first look, and still it is known.
