@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::doctor::args::Doctor;
 use crate::hook::args::Hook;
-use crate::remote::args::{events, policy, record, things};
+use crate::remote::args::{events, jobs, policy, record, things};
 
 /// Transparent egress gateway for CI runner fleets.
 #[derive(Debug, Parser)]
@@ -32,12 +32,12 @@ pub(crate) enum Command {
     Status(Status),
     Policy(policy::Policy),
     Set(things::Set),
-    Job(things::Job),
+    Job(jobs::Job),
     Events(events::Events),
     Baseline(record::Baseline),
     Simulate(record::Simulate),
     Detection(record::Detection),
-    Lease(things::Lease),
+    Lease(jobs::Lease),
     GlobalBlock(things::GlobalBlock),
     Token(things::Token),
     Audit(things::Audit),
@@ -162,3 +162,6 @@ pub(crate) struct Demo {
     #[arg(long)]
     pub(crate) sweep: bool,
 }
+
+#[cfg(test)]
+mod tests;

@@ -27,6 +27,7 @@ use std::process::ExitCode;
 use anyhow::bail;
 
 use crate::out::say;
+use actions::Actions;
 use args::{HardenRunner, Import, ImportAction};
 use find::Repository;
 use item::Items;
@@ -90,9 +91,10 @@ fn import(repository: &Repository, args: &HardenRunner, names: &mut Names, repor
         workflows: &read,
         choice: args.mode,
     };
+    let mut actions = Actions::new(&repository.root);
     for (file, mut items) in repository.workflows.iter().zip(told) {
         if read.contains_key(file.name.as_str()) {
-            match union.policy(file, &mut items) {
+            match union.policy(file, &mut actions, &mut items) {
                 Outcome::Policy(policy) => named(*policy, names, report, &mut items),
                 Outcome::Unhardened => report.without.push(file.shown.clone()),
                 Outcome::Told => {}

@@ -41,7 +41,7 @@ pub(crate) fn set(args: &args::things::Set) -> anyhow::Result<ExitCode> {
 }
 
 /// `tidegate job`.
-pub(crate) fn job(args: &args::things::Job) -> anyhow::Result<ExitCode> {
+pub(crate) fn job(args: &args::jobs::Job) -> anyhow::Result<ExitCode> {
     block_on(jobs::run(args))
 }
 
@@ -67,7 +67,7 @@ pub(crate) fn detection(args: &args::record::Detection) -> anyhow::Result<ExitCo
 }
 
 /// `tidegate lease`.
-pub(crate) fn lease(args: &args::things::Lease) -> anyhow::Result<ExitCode> {
+pub(crate) fn lease(args: &args::jobs::Lease) -> anyhow::Result<ExitCode> {
     block_on(jobs::run_lease(args))
 }
 

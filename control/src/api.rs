@@ -38,6 +38,7 @@ mod state;
 mod suppressions;
 mod system;
 mod tokens;
+mod turns;
 mod versions;
 mod who_allows;
 

@@ -37,6 +37,7 @@ mod rollups;
 mod sets;
 mod snapshot;
 mod sql;
+mod subjects;
 mod suppressions;
 mod time;
 mod tokens;
@@ -51,6 +52,7 @@ use tokio::sync::Semaphore;
 
 use db::Half;
 use observe::{Observing, Upkeep};
+use subjects::Subjects;
 
 pub use attachments::AttachRequest;
 pub use audit::AuditDraft;
@@ -82,6 +84,7 @@ pub struct Store {
     db: Db,
     events: Db,
     observing: Observing,
+    subjects: Arc<Subjects>,
     kept: EventRetention,
     strict: bool,
     snapshots: Arc<Semaphore>,
@@ -102,6 +105,7 @@ impl Store {
             db,
             events,
             observing,
+            subjects: Arc::default(),
             kept: EventRetention::default(),
             strict: false,
             snapshots: Arc::new(Semaphore::new(snapshot::AT_ONCE)),

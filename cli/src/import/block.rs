@@ -3,7 +3,7 @@
 //! Pure. The keys are those of the action's `action.yml` (v2); an input that is not written has the default there, so no
 //! `egress-policy` is block. Values of `api-key` and `token` are never shown: people write secrets there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use tidegate_policy::document::keys::nearest;
 use tidegate_policy::document::tree::{Node, Tree, Value};
@@ -105,7 +105,7 @@ struct Reader<'a, 't> {
 
 impl Reader<'_, '_> {
     fn keys(&mut self, with: &Node) {
-        let mut seen: Vec<String> = Vec::new();
+        let mut seen: HashSet<String> = HashSet::new();
         for (key, value) in entries(with) {
             let Some(written) = text(key) else {
                 self.not_known(key.line, "a key below `with`", "it is no text");
@@ -119,7 +119,7 @@ impl Reader<'_, '_> {
                 continue;
             }
             self.key(&name, key, value);
-            seen.push(name);
+            seen.insert(name);
         }
     }
 
@@ -294,5 +294,35 @@ impl Reader<'_, '_> {
         self.block.complete = false;
         self.items
             .lost(line, what, why, "write to the policy what was meant");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use std::fmt::Write as _;
+
+    use super::*;
+    use crate::import::disk::MAX_FILE;
+
+    /// As many inputs as a file can hold: none is missed, and the last one counts like the first.
+    #[test]
+    fn a_file_full_of_inputs_is_read_to_its_end() {
+        let mut text = String::from("egress-policy: audit\n");
+        let mut inputs = 0;
+        while (text.len() as u64) < MAX_FILE - 100 {
+            let _ = writeln!(text, "k{inputs}: x");
+            inputs += 1;
+        }
+        text.push_str("K0: again\nEgress-Policy: block\nallowed-endpoints: a.test:443\n");
+        let tree = Tree::read(&text, 32).unwrap();
+        let mut items = Items::new("x.yml");
+        let block = Block::read(&tree, 1, Some(tree.root()), &mut items);
+        assert_eq!(
+            (block.mode, block.allowed.len(), block.complete),
+            (Wanted::Audit, 1, false),
+            "the first of a name counts, whatever its case"
+        );
+        assert_eq!(items.kept.len() + items.more, inputs + 2);
     }
 }

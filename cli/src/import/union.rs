@@ -1,18 +1,18 @@
 //! One workflow's policy: the union of everything that its jobs may do.
 //!
 //! Owns which jobs a workflow's policy governs (those of the reusable workflows that it calls too: a called job counts as
-//! its caller's), and what the policy does: it blocks only when every job did and all that they allowed is known.
+//! its caller's), and that what is too much is left out and told. What the policy does is [`does`]'s.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
-use std::fmt::Write as _;
+mod does;
 
-use tidegate_control_wire::text::printable;
+use std::collections::{BTreeMap, HashMap};
+
+use tidegate_control_wire::text::{cut, printable};
 use tidegate_policy::endpoint::Endpoint;
-use tidegate_policy::verdict::Mode;
 
-use super::actions;
+use super::actions::{Actions, Hidden};
 use super::args::Choice;
-use super::block::{Block, Wanted};
+use super::block::Block;
 use super::find::{Repository, WorkflowFile};
 use super::item::Items;
 use super::policy::{Governed, Listed, Policy, State};
@@ -23,6 +23,11 @@ const MAX_JOBS: usize = 1_000;
 /// Jobs that are other workflows' jobs, of one workflow: where each is a job in the end there are as many of these, and
 /// those between.
 const MAX_CALLS: usize = 4 * MAX_JOBS;
+/// Endpoints and local actions of all jobs together, before the same ones become one. A called workflow counts as often as
+/// it is called.
+const MAX_ENTRIES: usize = 500_000;
+/// Characters of a job's label in what is written.
+const LONGEST: usize = 300;
 /// How deep called workflows call others, as GitHub bounds it.
 const DEEPEST: usize = 10;
 const LOCAL: &str = "./.github/workflows/";
@@ -48,7 +53,12 @@ pub(super) struct Union<'a> {
 
 impl<'a> Union<'a> {
     /// The policy of a workflow.
-    pub(super) fn policy(&self, file: &'a WorkflowFile, items: &mut Items) -> Outcome {
+    pub(super) fn policy(
+        &self,
+        file: &'a WorkflowFile,
+        actions: &mut Actions<'_>,
+        items: &mut Items,
+    ) -> Outcome {
         let Some(workflow) = self.workflows.get(file.name.as_str()) else {
             return Outcome::Told;
         };
@@ -63,12 +73,14 @@ impl<'a> Union<'a> {
         }
         let mut sum = Sum {
             union: self,
+            actions,
             items,
             governed: Vec::new(),
             blocks: Vec::new(),
             unknown: Vec::new(),
             unhardened: Vec::new(),
             calls: 0,
+            entries: 0,
         };
         sum.workflow(&Place {
             file: &file.name,
@@ -98,8 +110,9 @@ impl<'a> Union<'a> {
 }
 
 /// Everything that one policy is made of.
-struct Sum<'a, 'i> {
+struct Sum<'a, 'i, 'r> {
     union: &'i Union<'a>,
+    actions: &'i mut Actions<'r>,
     items: &'i mut Items,
     governed: Vec<Governed>,
     /// With the label of the job and the path of the file that it stands in.
@@ -110,6 +123,8 @@ struct Sum<'a, 'i> {
     unhardened: Vec<(u32, String)>,
     /// Jobs that are other workflows' jobs. Workflows that only call each other are many ways long before they are one job.
     calls: usize,
+    /// Endpoints and local actions so far.
+    entries: usize,
 }
 
 /// A workflow that is being summed up.
@@ -123,7 +138,7 @@ struct Place<'a> {
     callers: Vec<&'a str>,
 }
 
-impl<'a> Sum<'a, '_> {
+impl<'a> Sum<'a, '_, '_> {
     fn workflow(&mut self, place: &Place<'a>) {
         let workflows = self.union.workflows;
         let Some(workflow) = workflows.get(place.file) else {
@@ -131,7 +146,12 @@ impl<'a> Sum<'a, '_> {
         };
         for job in &workflow.jobs {
             if self.governed.len() == MAX_JOBS || self.calls == MAX_CALLS {
-                return self.too_many(place.line.unwrap_or(job.line));
+                let why = format!("there are more than {MAX_JOBS} jobs, those of called workflows included");
+                return self.too_many(place.line.unwrap_or(job.line), why);
+            }
+            if self.entries > MAX_ENTRIES {
+                let why = format!("its jobs have more than {MAX_ENTRIES} endpoints and local actions");
+                return self.too_many(place.line.unwrap_or(job.line), why);
             }
             match &job.does {
                 Does::Steps { blocks, actions } => self.job(place, job, (blocks, actions)),
@@ -140,8 +160,7 @@ impl<'a> Sum<'a, '_> {
         }
     }
 
-    fn too_many(&mut self, line: u32) {
-        let why = format!("there are more than {MAX_JOBS} jobs, those of called workflows included");
+    fn too_many(&mut self, line: u32, why: String) {
         if !self.unknown.contains(&why) {
             self.items
                 .lost(line, "jobs", &why, "write to the policy what the others allow");
@@ -154,26 +173,16 @@ impl<'a> Sum<'a, '_> {
         let repository = self.union.repository;
         let (label, line) = (place.label(job), place.line.unwrap_or(job.line));
         let what = format!("job {label}");
-        let hidden = actions
-            .iter()
-            .find_map(|action| actions::hidden(&repository.root, action));
-        if let Some((action, at)) = &hidden {
-            let why = format!(
-                "its Harden-Runner step is inside of a local action, {}{action}:{at}, which is not read",
-                repository.shown
-            );
-            self.items
-                .lost(line, &what, &why, "write to the policy what that step allows");
-            self.unknown.push(format!("{what} is hardened by {action}"));
-        }
+        let hidden = self.hidden(actions, (line, &what));
         let file = format!("{}.github/workflows/{}", repository.shown, place.file);
         for block in blocks {
+            self.entries += block.allowed.len();
             if !block.complete {
                 self.unknown.push(format!("not all that {what} allows is known"));
             }
             self.blocks.push((label.clone(), file.clone(), block));
         }
-        let state = State::of(blocks, hidden.is_some());
+        let state = State::of(blocks, hidden);
         if state == State::Unhardened {
             self.unhardened.push((line, what));
         }
@@ -183,6 +192,40 @@ impl<'a> Sum<'a, '_> {
             line: job.line,
             state,
         });
+    }
+
+    /// True when a step may hide in one of a job's local actions; it is told.
+    fn hidden(&mut self, actions: &[String], (line, what): (u32, &str)) -> bool {
+        self.entries += actions.len();
+        let mut leads = Hidden::Nothing;
+        for action in actions {
+            match self.actions.hidden(action) {
+                Hidden::Nothing => {}
+                Hidden::TooMany => leads = Hidden::TooMany,
+                step @ Hidden::Step(..) => {
+                    leads = step;
+                    break;
+                }
+            }
+        }
+        let (why, todo) = match leads {
+            Hidden::Nothing => return false,
+            Hidden::TooMany => {
+                self.unknown.push(format!("{what} uses too many local actions"));
+                let why = "it uses more local actions than are looked at: one may have a Harden-Runner step";
+                (why.to_owned(), "write to the policy what such a step allows")
+            }
+            Hidden::Step(action, at) => {
+                self.unknown.push(format!("{what} is hardened by {action}"));
+                let shown = &self.union.repository.shown;
+                let why = format!(
+                    "its Harden-Runner step is inside of a local action, {shown}{action}:{at}, which is not read"
+                );
+                (why, "write to the policy what that step allows")
+            }
+        };
+        self.items.lost(line, what, &why, todo);
+        true
     }
 
     /// A job that is another workflow's jobs.
@@ -238,6 +281,7 @@ impl<'a> Sum<'a, '_> {
         let mut listed: Vec<Listed> = Vec::new();
         let mut at: HashMap<&Endpoint, usize> = HashMap::new();
         for (label, path, block) in &self.blocks {
+            let label = cut(&printable(label), LONGEST).into_owned();
             for allowed in &block.allowed {
                 let next = listed.len();
                 let known = *at.entry(&allowed.endpoint).or_insert(next);
@@ -249,12 +293,12 @@ impl<'a> Sum<'a, '_> {
                         line: allowed.line,
                     });
                 }
-                let label = printable(label);
+                // A job's steps stand one behind the other.
                 if let Some(one) = listed
                     .get_mut(known)
-                    .filter(|one| !one.jobs.iter().any(|job| **job == label))
+                    .filter(|one| one.jobs.last() != Some(&label))
                 {
-                    one.jobs.push(label.into_owned());
+                    one.jobs.push(label.clone());
                 }
             }
         }
@@ -270,68 +314,6 @@ impl<'a> Sum<'a, '_> {
             keys,
             endpoints: listed,
             jobs: self.governed,
-        }
-    }
-
-    /// Switches that every step has. One that only some have would change the others.
-    fn flags(&mut self) -> Vec<&'static str> {
-        let mut counted: BTreeMap<&'static str, (usize, u32)> = BTreeMap::new();
-        for (flag, line) in self.blocks.iter().flat_map(|(_, _, block)| &block.flags) {
-            counted.entry(flag).or_insert((0, *line)).0 += 1;
-        }
-        let all = self.blocks.len();
-        for (flag, (count, _)) in counted.iter().filter(|(_, (count, _))| *count < all) {
-            let why =
-                format!("{count} of {all} Harden-Runner steps have it, and a policy has it for all of them");
-            self.items.lost(
-                0,
-                flag,
-                &why,
-                "write it to the policy if it is to hold for every job",
-            );
-        }
-        counted.retain(|_, (count, _)| *count == all);
-        counted.into_keys().collect()
-    }
-
-    /// What the policy does. Reasons against blocking are told whenever somebody wants it to.
-    fn mode(&mut self) -> Mode {
-        let unhardened = self.governed.iter().filter(|one| one.state == State::Unhardened);
-        let audited = self.governed.iter().filter(|one| one.state == State::Audit);
-        let mut reasons: Vec<String> = audited.map(|one| format!("job {} audits", one.job)).collect();
-        reasons.extend(unhardened.map(|one| format!("job {} has no Harden-Runner step", one.job)));
-        let unknown = self
-            .blocks
-            .iter()
-            .filter(|(_, _, block)| block.mode == Wanted::Unknown);
-        reasons.extend(unknown.map(|(label, _, _)| format!("what job {label} does is not known")));
-        reasons.append(&mut self.unknown);
-        let blocks = self
-            .blocks
-            .iter()
-            .any(|(_, _, block)| block.mode == Wanted::Block);
-        let why = shortened(&mut reasons);
-        match self.union.choice {
-            Choice::Audit => Mode::Audit,
-            Choice::Keep if reasons.is_empty() => Mode::Block,
-            Choice::Keep if !blocks => Mode::Audit,
-            Choice::Keep => {
-                let todo = "see to it, then write `egress-policy: block` to the policy";
-                self.items.changed(
-                    0,
-                    "egress-policy: audit",
-                    &format!("it was block for some, but {why}"),
-                    todo,
-                );
-                Mode::Audit
-            }
-            Choice::Block if reasons.is_empty() => Mode::Block,
-            Choice::Block => {
-                let todo = "simulate the policy before it is attached";
-                self.items
-                    .changed(0, "egress-policy: block", &format!("by --mode, but {why}"), todo);
-                Mode::Block
-            }
         }
     }
 }
@@ -359,66 +341,5 @@ impl Union<'_> {
     }
 }
 
-/// The first few, each once.
-fn shortened(reasons: &mut Vec<String>) -> String {
-    const SHOWN: usize = 4;
-    let mut seen = HashSet::new();
-    reasons.retain(|reason| seen.insert(reason.clone()));
-    let mut text = reasons.iter().take(SHOWN).cloned().collect::<Vec<_>>().join("; ");
-    if let Some(more) = reasons.len().checked_sub(SHOWN).filter(|more| *more > 0) {
-        let _ = write!(text, "; and {more} more reasons");
-    }
-    text
-}
-
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-    use super::*;
-
-    fn workflow(text: &str) -> Workflow {
-        Workflow::read(text, &mut Items::new("x.yml")).unwrap()
-    }
-
-    /// Twenty jobs that each call the next file's twenty, ten files deep, and at the end nothing: 20^10 ways.
-    #[test]
-    fn workflows_that_only_call_each_other_come_to_an_end() {
-        const FILES: [&str; 11] = [
-            "0.yml", "1.yml", "2.yml", "3.yml", "4.yml", "5.yml", "6.yml", "7.yml", "8.yml", "9.yml",
-            "10.yml",
-        ];
-        let mut read = BTreeMap::new();
-        for (one, next) in FILES.iter().zip(&FILES[1..]) {
-            let mut text = "on: push\njobs:\n".to_owned();
-            for n in 0..20 {
-                let _ = writeln!(text, "  j{n}: {{uses: {LOCAL}{next}}}");
-            }
-            if *one == "0.yml" {
-                text.push_str("  own: {steps: [{uses: step-security/harden-runner@v2}]}\n");
-            }
-            read.insert(*one, workflow(&text));
-        }
-        read.insert("10.yml", workflow("on: workflow_call\njobs: {}\n"));
-        let file = WorkflowFile {
-            path: "0.yml".into(),
-            name: "0.yml".into(),
-            shown: "0.yml".into(),
-        };
-        let repository = Repository {
-            owner: "acme".into(),
-            name: "web".into(),
-            root: "/nonexistent".into(),
-            shown: String::new(),
-            workflows: Vec::new(),
-        };
-        let union = Union {
-            repository: &repository,
-            workflows: &read,
-            choice: Choice::Keep,
-        };
-        let mut items = Items::new("0.yml");
-        assert!(matches!(union.policy(&file, &mut items), Outcome::Unhardened));
-        let told = format!("{:?}", items.kept);
-        assert!(told.contains("more than 1000 jobs"), "{told}");
-    }
-}
+mod tests;

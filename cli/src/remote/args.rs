@@ -3,6 +3,7 @@
 //! Owns what all of them share: where the control plane is, who asks, how the answer is shown.
 
 pub(crate) mod events;
+pub(crate) mod jobs;
 pub(crate) mod policy;
 pub(crate) mod record;
 pub(crate) mod things;

@@ -16,12 +16,11 @@ use super::{show, when};
 use crate::Usage;
 use crate::out::say;
 
+/// What is null is as good as unsaid, here and in [`NewRule`].
 #[derive(Serialize)]
 struct Change<'a> {
     status: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
     note: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     expected: Option<bool>,
 }
 
@@ -29,17 +28,12 @@ struct Change<'a> {
 struct NewRule<'a> {
     endpoint: &'a str,
     reason: &'a str,
-    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "type")]
     kind: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     owner: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     repo: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     workflow: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     process: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     expires_at: Option<Timestamp>,
 }
 

@@ -19,7 +19,7 @@ use tidegate_control::model::EventLoss;
 use self::lines::Lines;
 use self::show::Shown;
 use super::args::events::{Events as Args, What};
-use super::args::things::JobEvents;
+use super::args::jobs::JobEvents;
 use super::client::{Call, CallError, Client};
 use super::when;
 use crate::Usage;

@@ -7,7 +7,7 @@ use reqwest::Method;
 use serde::{Deserialize, Serialize};
 use tidegate_control::model::{Job, LeaseView};
 
-use super::args::things::{Job as Args, JobAction, JobList, JobStart, Lease as LeaseArgs, LeaseAction};
+use super::args::jobs::{Job as Args, JobAction, JobList, JobStart, Lease as LeaseArgs, LeaseAction};
 use super::client::{Answer, Client};
 use super::{events, show, when};
 use crate::Usage;

@@ -5,12 +5,38 @@ use std::str::FromStr;
 use jiff::tz::TimeZone;
 use jiff::{Span, Timestamp};
 
+/// A point in time as it is written: itself, or how far it is from now.
+#[derive(Clone, Copy, Debug)]
+enum Written {
+    At(Timestamp),
+    From(Span),
+}
+
+impl Written {
+    /// Reads a time (RFC 3339), or a span that is more than nothing.
+    fn read(text: &str) -> Option<Self> {
+        if let Ok(at) = text.parse() {
+            return Some(Self::At(at));
+        }
+        let span: Span = text.parse().ok()?;
+        span.is_positive().then_some(Self::From(span))
+    }
+
+    /// Days are days of UTC. Nothing beyond the ends of the calendar.
+    fn point(self, now: Timestamp) -> Option<Timestamp> {
+        match self {
+            Self::At(at) => Some(at),
+            Self::From(span) => {
+                let point = now.to_zoned(TimeZone::UTC).checked_add(span).ok()?;
+                Some(point.timestamp())
+            }
+        }
+    }
+}
+
 /// When something ends: at a time, or so long from now.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Expiry {
-    At(Timestamp),
-    After(Span),
-}
+pub(crate) struct Expiry(Written);
 
 /// A text that is neither.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -21,37 +47,20 @@ impl FromStr for Expiry {
     type Err = ExpiryError;
 
     fn from_str(text: &str) -> Result<Self, ExpiryError> {
-        if let Ok(at) = text.parse() {
-            return Ok(Self::At(at));
-        }
-        let span: Span = text.parse().map_err(|_| ExpiryError)?;
-        if span.is_positive() {
-            Ok(Self::After(span))
-        } else {
-            Err(ExpiryError)
-        }
+        Written::read(text).map(Self).ok_or(ExpiryError)
     }
 }
 
 impl Expiry {
-    /// The point in time; days are days of UTC. An error when the calendar ends before it.
+    /// The point in time. An error when the calendar ends before it.
     pub(crate) fn from(self, now: Timestamp) -> Result<Timestamp, ExpiryError> {
-        match self {
-            Self::At(at) => Ok(at),
-            Self::After(span) => {
-                let end = now.to_zoned(TimeZone::UTC).checked_add(span);
-                end.map(|end| end.timestamp()).map_err(|_| ExpiryError)
-            }
-        }
+        self.0.point(now).ok_or(ExpiryError)
     }
 }
 
 /// When something was: at a time, or so long ago.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Past {
-    At(Timestamp),
-    Ago(Span),
-}
+pub(crate) struct Past(Written);
 
 /// A text that is neither.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -62,28 +71,18 @@ impl FromStr for Past {
     type Err = PastError;
 
     fn from_str(text: &str) -> Result<Self, PastError> {
-        if let Ok(at) = text.parse() {
-            return Ok(Self::At(at));
-        }
-        let span: Span = text.parse().map_err(|_| PastError)?;
-        if span.is_positive() {
-            Ok(Self::Ago(span))
-        } else {
-            Err(PastError)
-        }
+        Written::read(text).map(Self).ok_or(PastError)
     }
 }
 
 impl Past {
-    /// The point in time; days are days of UTC. An error when the calendar begins after it.
+    /// The point in time. An error when the calendar begins after it.
     pub(crate) fn from(self, now: Timestamp) -> Result<Timestamp, PastError> {
-        match self {
-            Self::At(at) => Ok(at),
-            Self::Ago(span) => {
-                let begin = now.to_zoned(TimeZone::UTC).checked_sub(span);
-                begin.map(|begin| begin.timestamp()).map_err(|_| PastError)
-            }
-        }
+        let back = match self.0 {
+            Written::At(at) => Written::At(at),
+            Written::From(span) => Written::From(span.negate()),
+        };
+        back.point(now).ok_or(PastError)
     }
 }
 

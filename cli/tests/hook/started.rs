@@ -5,6 +5,7 @@ use std::net::TcpListener;
 use serde_json::{Value, json};
 
 use crate::gateway::{Gateway, Reply};
+use crate::runner::Runner;
 use crate::{TOKEN, installed};
 
 fn granted() -> Value {
@@ -112,26 +113,22 @@ fn a_refused_job_fails_at_once_with_one_sentence_and_what_to_do() {
     }
 }
 
+/// The job's start ends so, and its first annotation is of this kind.
+#[track_caller]
+fn said(runner: &Runner, code: i32, kind: &str) {
+    let run = runner.job_started();
+    let first = run.annotations.first().map(|one| one.kind.as_str());
+    assert_eq!((run.code, first), (code, Some(kind)), "{}", run.raw);
+}
+
 #[test]
 fn with_continue_the_job_goes_on_and_is_warned() {
     let gateway = Gateway::new(|_, _| Reply::problem("403 Forbidden", "forbidden", "not this one"));
     let mut runner = installed(&gateway, &["--on-error", "continue"]);
-    let run = runner.job_started();
-    assert_eq!(
-        (run.code, run.annotations[0].kind.as_str()),
-        (0, "warning"),
-        "{}",
-        run.raw
-    );
+    said(&runner, 0, "warning");
     // The variable is over the settings.
     runner.give("TIDEGATE_HOOK_ON_ERROR", "fail");
-    let run = runner.job_started();
-    assert_eq!(
-        (run.code, run.annotations[0].kind.as_str()),
-        (1, "error"),
-        "{}",
-        run.raw
-    );
+    said(&runner, 1, "error");
     runner.give("TIDEGATE_HOOK_ON_ERROR", "perhaps");
     assert_eq!(runner.job_started().code, 2);
 }

@@ -25,25 +25,36 @@ CREATE TABLE event_losses (
     PRIMARY KEY (day, gateway, lane)
 );
 
+-- What many events of a day have in common, apart from them; the same may be there twice.
+CREATE TABLE event_subjects (
+    number INTEGER PRIMARY KEY,
+    day BIGINT NOT NULL,
+    gateway TEXT NOT NULL,
+    owner TEXT NOT NULL,
+    repo TEXT NOT NULL,
+    workflow TEXT NOT NULL,
+    job_id TEXT NOT NULL,
+    run_id TEXT NOT NULL,
+    -- this part of the events as JSON
+    head TEXT NOT NULL
+);
+CREATE INDEX event_subjects_by_day ON event_subjects (day);
+
 -- Raw events, in the order of storing. No column is ever null; not said, because a constraint that can fail makes SQLite
 -- copy every page that a statement of many rows changes, before it does.
 CREATE TABLE events (
     seq INTEGER PRIMARY KEY AUTOINCREMENT,
     at BIGINT,
-    id TEXT,
-    gateway TEXT,
-    owner TEXT,
-    repo TEXT,
-    workflow TEXT,
-    job_id TEXT,
-    run_id TEXT,
-    verdict TEXT,
+    -- whose it is: its row of event_subjects, and the keys of its job and its repository
+    subject BIGINT,
+    job BIGINT,
+    repo BIGINT,
     -- the name, else the address, that it is about
     endpoint TEXT,
-    -- the event as JSON
+    -- what is its own, as JSON
     body TEXT
 );
-CREATE INDEX events_by_job ON events (job_id, at);
+CREATE INDEX events_by_job ON events (job, at);
 CREATE INDEX events_by_repo ON events (repo, at);
 CREATE INDEX events_by_time ON events (at);
 

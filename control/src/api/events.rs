@@ -36,7 +36,7 @@ use crate::model::EventLoss;
 use crate::store::{EventFilter, EventRun, Place, StoreError, StoredEvent};
 
 pub(super) use self::stream::{__path_stream_events, Streams, stream_events};
-pub(super) use self::summary::{__path_job_summary, job_summary};
+pub(super) use self::summary::{__path_job_summary, SUMMARIES, job_summary};
 
 /// Lines of JSON.
 const NDJSON: &str = "application/x-ndjson";

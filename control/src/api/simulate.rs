@@ -12,7 +12,6 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 use tidegate_policy::document::{EndpointSet, ParseOptions, PolicyDocument};
 use tidegate_policy::job::Scope;
-use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use utoipa::ToSchema;
 
@@ -24,6 +23,7 @@ use super::extract::{LargeJson, Names};
 use super::policies::Named;
 use super::problem::Refused;
 use super::state::ApiState;
+use super::turns::Bounds;
 use crate::document::unknown_sets;
 use crate::simulate::{Call, Candidate, MAX_CALLS, Read, SimulatedPolicy, Simulation, Tally};
 use crate::store::{RecordOf, RecordedSum};
@@ -36,8 +36,14 @@ const PATIENCE: Duration = Duration::from_secs(12);
 const SPAN: SignedDuration = SignedDuration::from_hours(7 * 24);
 /// How far ahead of the clock an event may be filed.
 const AHEAD: SignedDuration = SignedDuration::from_mins(10);
-/// Simulations that run at the same time.
-static AT_ONCE: Semaphore = Semaphore::const_new(2);
+/// A quarter of the connections that read events. The longest take half of what a request may: more that wait would be
+/// sent away later.
+pub(super) const SIMULATIONS: Bounds = Bounds {
+    what: "simulations",
+    at_once: 2,
+    waiting: 4,
+    again: 5,
+};
 
 /// A policy to be tried.
 #[derive(Debug, Default, Deserialize, ToSchema)]
@@ -77,7 +83,8 @@ struct Trial {
 /// is.
 ///
 /// The policy need not be stored, when `yaml` and `scopes` are given. Only jobs that it would govern count: a workflow with
-/// a policy of its own is not touched by one of its repository.
+/// a policy of its own is not touched by one of its repository. Two are made at once and four wait; who comes beyond them
+/// is told to come again (503 with `Retry-After`).
 #[utoipa::path(post, path = "/orgs/{owner}/policies/{name}/simulate", tag = "policies", params(Named),
     request_body = SimulateRequest, responses((status = 200, body = Simulation)))]
 pub(super) async fn simulate_policy(
@@ -91,9 +98,9 @@ pub(super) async fn simulate_policy(
     for scope in &trial.scopes {
         caller.check_scope(scope)?;
     }
-    let permit = AT_ONCE.acquire().await;
+    let turn = state.simulations.take().await?;
     let simulation = run(&state, trial).await?;
-    drop(permit);
+    drop(turn);
     Ok(axum::Json(simulation).into_response())
 }
 

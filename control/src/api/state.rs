@@ -7,7 +7,9 @@ use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use super::auth::Authenticator;
-use super::events::Streams;
+use super::events::{SUMMARIES, Streams};
+use super::simulate::SIMULATIONS;
+use super::turns::Turns;
 use crate::store::Store;
 use crate::sync::Hub;
 use crate::view::View;
@@ -24,6 +26,8 @@ pub struct ApiState {
     pub(super) clock: Clock,
     pub(super) authenticator: Arc<Authenticator>,
     pub(super) streams: Arc<Streams>,
+    pub(super) summaries: Arc<Turns>,
+    pub(super) simulations: Arc<Turns>,
     pub(super) closing: CancellationToken,
 }
 
@@ -42,6 +46,8 @@ impl ApiState {
             hub,
             clock,
             streams: Arc::default(),
+            summaries: Arc::new(Turns::of(SUMMARIES)),
+            simulations: Arc::new(Turns::of(SIMULATIONS)),
             closing: CancellationToken::new(),
         }
     }

@@ -243,7 +243,8 @@ pub struct Detection {
     /// How often: verdicts of a refusal; of a new endpoint what the first moment of each run says.
     pub count: u64,
     /// What is known: endpoint, port, transport, verdict, reason, rule, event id; for a new endpoint the baselines that
-    /// it is outside of (`outside`); `further`: what else the job did after its 100th detection, not told apart.
+    /// it is outside of (`outside`); `further`, in the newest of a job's: how often it did what is beyond the 100
+    /// detections of a type that a job has, not told apart.
     #[schema(value_type = Object)]
     pub evidence: Value,
     /// The rule that suppressed it.

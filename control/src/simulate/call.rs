@@ -36,6 +36,8 @@ pub struct Detail {
     pub mode: Mode,
     /// A network's `always-allow` list let it through.
     pub by_host: bool,
+    /// No rule let it through.
+    pub by_no_rule: bool,
 }
 
 /// A call, as often as it was recorded alike.
@@ -96,6 +98,7 @@ impl Call {
                 qtype: event.qtype.clone(),
                 mode: event.mode,
                 by_host: event.verdict == Verdict::Permit && event.rule_source.as_deref() == Some("host"),
+                by_no_rule: event.verdict == Verdict::Permit && event.rule.is_none(),
             }),
         })
     }

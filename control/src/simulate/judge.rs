@@ -31,6 +31,8 @@ const QUIC: &str = "whether a gateway inspects QUIC or refuses it is its own con
 const POINTER: &str = "reverse lookups are answered from what a job holds at that moment";
 const UNREADABLE: &str = "the recorded name can't be read as one";
 const NEWER: &str = "the record gives a reason that this program does not know";
+/// What every gateway with a runner API answers with its own address.
+const OWN_NAME: &str = "tidegate.internal";
 const NOWHERE: &str = "the record has neither a name nor an address";
 
 /// What would be decided.
@@ -168,6 +170,9 @@ fn query(book: &Rulebook, call: &Call, owners: &[DnsName]) -> Foreseen {
     };
     let asked = call.detail.as_ref().and_then(|detail| detail.qtype.as_deref());
     let qtype = asked.map_or(rtype::A, type_number);
+    if is_local(call, qtype) {
+        return Foreseen::Judged(Judgement::Permit(None));
+    }
     match TypeClass::of(qtype) {
         TypeClass::Pointer => return Foreseen::Undecided(POINTER),
         // Refused or answered without any policy.
@@ -199,6 +204,16 @@ fn query(book: &Rulebook, call: &Call, owners: &[DnsName]) -> Foreseen {
             .filter(|judged| judged.refusal().is_none())
     };
     Foreseen::Judged(owners.iter().find_map(in_chain).unwrap_or(alone))
+}
+
+/// True for what a gateway answered by itself, and will under any policy: its configured hosts, its own name, `localhost`.
+/// A policy lets questions through by a rule, but for those about the keys above what it allows. A sum by days has no rule:
+/// of it only the gateway's own name is known.
+fn is_local(call: &Call, qtype: u16) -> bool {
+    match &call.detail {
+        Some(detail) => detail.by_no_rule && TypeClass::of(qtype) != TypeClass::Validation,
+        None => call.verdict == Verdict::Permit && call.endpoint == OWN_NAME,
+    }
 }
 
 fn ping(book: &Rulebook, call: &Call) -> Foreseen {

@@ -217,9 +217,11 @@ fn made_under(book: &Rulebook, made: &Made) -> (EventRecord, Option<Verdict>) {
 /// An event with a judgement, of a job of acme/web.
 fn event(mode: Mode, judgement: &Judgement) -> EventRecord {
     let reason = judgement.refusal().map(|refusal| refusal.reason.as_str());
+    let rule = judgement.rule().map(|rule| rule.text().to_string());
     let event = serde_json::json!({
         "schema": 1, "time": "2026-11-20T10:00:00Z", "id": "00000001", "gateway": "gw-1", "source": "10.77.0.2",
-        "kind": "tls", "mode": mode, "verdict": judgement.verdict(), "reason": reason, "job": job(),
+        "kind": "tls", "mode": mode, "verdict": judgement.verdict(), "reason": reason, "rule": rule,
+        "job": job(),
     });
     serde_json::from_value(event).unwrap()
 }

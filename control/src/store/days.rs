@@ -19,7 +19,7 @@ impl Store {
         let work = self.events.write(|tx| {
             Box::pin(async move {
                 let now = tx.now();
-                tx.need_days(&[now, Micros(now.0.saturating_add(DAY))]).await
+                tx.need_days([now, Micros(now.0.saturating_add(DAY))]).await
             })
         });
         work.await
@@ -28,11 +28,14 @@ impl Store {
 
 impl Tx<'_> {
     /// Makes the partitions that events of these times need, where they are missing.
-    pub(super) async fn need_days(&mut self, times: &[Micros]) -> Result<(), StoreError> {
+    pub(super) async fn need_days(
+        &mut self,
+        times: impl IntoIterator<Item = Micros>,
+    ) -> Result<(), StoreError> {
         if self.backend() == Backend::Sqlite {
             return Ok(());
         }
-        let mut days: Vec<i64> = times.iter().copied().map(day).collect();
+        let mut days: Vec<i64> = times.into_iter().map(day).collect();
         days.sort_unstable();
         days.dedup();
         if days.is_empty() {

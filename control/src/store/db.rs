@@ -271,7 +271,8 @@ impl Db {
             newest: told.clone(),
             shared: told_shared,
         };
-        let writer = Writer::start((backend, half), writing, both);
+        let writer = Writer::start((backend, half), writing, both)
+            .map_err(|error| StoreError::unavailable(sqlx::Error::Io(error)))?;
         tokio::spawn(poll(readers.clone(), half, told));
         Ok(Self {
             backend,

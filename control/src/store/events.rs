@@ -20,9 +20,10 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::pages::Filler;
-use super::read::{bad_cursor, generation, get, json, number};
+use super::read::{bad_cursor, generation, get, number};
 use super::rollups::{DAY, day};
 use super::sql::Sql;
+use super::subjects::{self, key};
 use super::{Micros, Store, StoreError};
 use crate::model::{EventLoss, Page, PageRequest};
 use query::{Order, Question};
@@ -157,8 +158,8 @@ impl Store {
 
     /// How many events a job has.
     pub async fn count_of_job(&self, job: &str) -> Result<u64, StoreError> {
-        let row = sqlx::query("SELECT COUNT(*) AS count FROM events WHERE job_id = $1")
-            .bind(job)
+        let row = sqlx::query("SELECT COUNT(*) AS count FROM events WHERE job = $1")
+            .bind(key(job))
             .fetch_one(self.events.read())
             .await?;
         Ok(get::<i64>(&row, "count")?.unsigned_abs())
@@ -286,13 +287,13 @@ fn fill(filler: &mut Filler<StoredEvent>, rows: &[AnyRow]) -> Result<Option<Plac
 
 /// An event, and how long its text is.
 fn read_event(row: &AnyRow) -> Result<(StoredEvent, usize), StoreError> {
-    let body: &str = get(row, "body")?;
+    let (event, bytes) = subjects::read_event(row)?;
     let stored = StoredEvent {
         seq: generation(get(row, "seq")?).0,
         at: Micros(get(row, "at")?).timestamp(),
-        event: json("an event", body)?,
+        event,
     };
-    Ok((stored, body.len()))
+    Ok((stored, bytes))
 }
 
 fn read_loss(row: &AnyRow) -> Result<EventLoss, StoreError> {

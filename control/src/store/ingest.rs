@@ -17,9 +17,11 @@ use tidegate_control_wire::text::{cut_bytes, printable};
 use tidegate_policy::effective::Generation;
 
 use super::db::Backend;
+use super::observe::Seen;
 use super::read::{get, number};
 use super::rollups::Rollups;
 use super::sql::{Sql, large_lots};
+use super::subjects::{Subject, body};
 use super::{Micros, Store, StoreError, Tx};
 
 /// How far ahead of the store's clock an event may be.
@@ -42,7 +44,7 @@ pub enum Item {
     Refused,
 }
 
-/// An event and the JSON that is stored of it.
+/// An event and the JSON that is stored of it alone; what it has in common with others is [`super::subjects`]'s.
 #[derive(Clone, Debug)]
 pub struct Recorded {
     event: Box<EventRecord>,
@@ -57,7 +59,7 @@ impl From<EventRecord> for Item {
 
 impl From<Box<EventRecord>> for Item {
     fn from(event: Box<EventRecord>) -> Self {
-        match serde_json::to_string(&event) {
+        match body(&event) {
             Ok(body) => Self::Event(Recorded { event, body }),
             // Plain data always has a JSON form.
             Err(_) => Self::Refused,
@@ -85,12 +87,11 @@ impl From<Box<ProcessReport>> for Item {
 /// A batch without what was stored before, parted by what happens to it.
 #[derive(Default)]
 struct Fresh {
-    /// To be stored as they are: event, time, body, in the order of sending.
-    events: Vec<EventRecord>,
-    at: Vec<Micros>,
+    /// To be stored as they are: time, event, body, in the order of sending.
+    events: Vec<(Micros, Box<EventRecord>)>,
     bodies: Vec<String>,
     /// Only counted: older than raw events are kept.
-    late: Vec<(Micros, EventRecord)>,
+    late: Vec<(Micros, Box<EventRecord>)>,
     reports: Vec<ProcessReport>,
 }
 
@@ -156,18 +157,23 @@ impl Tx<'_> {
             .into_iter()
             .filter(|(seq, _)| number(Generation(*seq)) > source.stored);
         let fresh = Fresh::part(fresh.map(|(_, item)| item), self.now(), store.kept);
-        let raw = fresh.events.iter().zip(fresh.at.iter().copied());
-        let late = fresh.late.iter().map(|(at, event)| (event, *at));
-        // Added up while the database is busy with the first of them.
-        let (inserted, rollups) = tokio::join!(
-            self.insert_events(&fresh.events, &fresh.at, fresh.bodies),
-            async { Rollups::of(raw.chain(late)) }
+        let now = self.now().timestamp();
+        let events = || fresh.events.iter().map(|(_, event)| event.as_ref());
+        let counted = fresh.events.iter().chain(&fresh.late);
+        let subjects = self.subjects(&store.subjects, &fresh.events).await?;
+        // Added up and looked through while the database is busy with the first of them.
+        let (inserted, (rollups, seen)) = tokio::join!(
+            self.insert_events(&fresh.events, &subjects, fresh.bodies),
+            async {
+                let rollups = Rollups::of(counted.map(|(at, event)| (&**event, *at)));
+                (rollups, Seen::of(events(), now, &store.observing.observer))
+            }
         );
         inserted?;
         self.insert_reports(&fresh.reports).await?;
         self.add_rollups(&rollups).await?;
         self.note_loss(gateway, head, source.dropped).await?;
-        self.observe(&store.observing.observer, &fresh.events).await?;
+        self.observe(&store.observing.observer, seen).await?;
         self.set_source(gateway, head, stored).await?;
         if !fresh.events.is_empty() {
             self.newest_event().await?;
@@ -220,13 +226,13 @@ impl Tx<'_> {
 
     async fn insert_events(
         &mut self,
-        events: &[EventRecord],
-        at: &[Micros],
+        events: &[(Micros, Box<EventRecord>)],
+        subjects: &[Subject],
         bodies: Vec<String>,
     ) -> Result<(), StoreError> {
-        self.need_days(at).await?;
+        self.need_days(events.iter().map(|(at, _)| *at)).await?;
         let backend = self.backend();
-        let mut rows = events.iter().zip(at).zip(bodies);
+        let mut rows = events.iter().zip(subjects).zip(bodies);
         let mut waiting = None;
         for lot in large_lots(events.len()) {
             // Each statement is written while the database is busy with the one before.
@@ -273,32 +279,19 @@ impl Tx<'_> {
     }
 }
 
+/// What is stored of an event: its time, it, its head, its body.
+type Row<'e> = ((&'e (Micros, Box<EventRecord>), &'e Subject), String);
+
 /// The statement that stores these rows.
-fn insertion<'e>(
-    rows: impl Iterator<Item = ((&'e EventRecord, &'e Micros), String)>,
-    backend: Backend,
-) -> Sql {
-    let mut sql = Sql::new(
-        "INSERT INTO events (at, id, gateway, owner, repo, workflow, job_id, run_id, verdict, endpoint, body) VALUES ",
-    )
-    .many(backend);
-    for (place, ((event, at), body)) in rows.enumerate() {
+fn insertion<'e>(rows: impl Iterator<Item = Row<'e>>, backend: Backend) -> Sql {
+    let mut sql =
+        Sql::new("INSERT INTO events (at, subject, job, repo, endpoint, body) VALUES ").many(backend);
+    for (place, (((at, event), subject), body)) in rows.enumerate() {
         sql.push(if place == 0 { "(" } else { ", (" }).number(at.0);
-        let job = event.job.as_ref();
-        let endpoint = event.endpoint();
-        for text in [
-            event.id.as_str(),
-            &event.gateway,
-            job.map_or("", |job| &job.owner),
-            job.map_or("", |job| &job.repo),
-            job.map_or("", |job| &job.workflow),
-            job.map_or("", |job| &job.id),
-            job.map_or("", |job| &job.run_id),
-            event.verdict.as_str(),
-            &endpoint,
-        ] {
-            sql.push(", ").text(text);
+        for number in [subject.number, subject.job, subject.repo] {
+            sql.push(", ").number(number);
         }
+        sql.push(", ").text(&event.endpoint());
         sql.push(", ").owned(body).push(")");
     }
     sql
@@ -328,11 +321,10 @@ impl Fresh {
                     let Recorded { event, body } = recorded;
                     let at = filed(event.time.into(), now);
                     if at >= raw {
-                        fresh.events.push(*event);
-                        fresh.at.push(at);
+                        fresh.events.push((at, event));
                         fresh.bodies.push(body);
                     } else if at >= counted {
-                        fresh.late.push((at, *event));
+                        fresh.late.push((at, event));
                     }
                 }
                 Item::Report(report) => fresh.reports.push(*report),

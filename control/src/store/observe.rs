@@ -15,6 +15,7 @@ mod upkeep;
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use tidegate_control_wire::event::EventRecord;
 
 use self::batch::{Batch, Group};
@@ -43,6 +44,26 @@ struct News<'e> {
     reached: Vec<(Group<'e>, Target)>,
     refused: Vec<(Group<'e>, detection::Severity)>,
     suffixes: Vec<Group<'e>>,
+}
+
+/// What fresh events say: what is not known, and what is learned of the rest once they are stored.
+#[derive(Debug)]
+pub(super) struct Seen<'e> {
+    news: News<'e>,
+    learned: Learned,
+}
+
+impl<'e> Seen<'e> {
+    /// Of events that were not stored before, in the order in which they were sent. None is taken to be later than `now`.
+    pub(super) fn of(
+        fresh: impl Iterator<Item = &'e EventRecord>,
+        now: Timestamp,
+        observer: &Observer,
+    ) -> Self {
+        let mut learned = Learned::default();
+        let news = News::of(Batch::of(fresh, now), observer, &mut learned);
+        Self { news, learned }
+    }
 }
 
 impl<'e> News<'e> {
@@ -128,15 +149,13 @@ fn suffix(group: &Group<'_>) -> Option<Fact> {
 }
 
 impl Tx<'_> {
-    /// Takes note of events that were not stored before, in the order in which they were sent.
+    /// Takes note of what fresh events say.
     pub(super) async fn observe(
         &mut self,
         observer: &Arc<Observer>,
-        fresh: &[EventRecord],
+        seen: Seen<'_>,
     ) -> Result<(), StoreError> {
-        let batch = Batch::of(fresh, self.now().timestamp());
-        let mut learned = Learned::default();
-        let news = News::of(batch, observer, &mut learned);
+        let Seen { news, mut learned } = seen;
         if !news.is_empty() {
             self.note(&news, &observer.rules(), &mut learned).await?;
         }

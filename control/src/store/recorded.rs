@@ -8,9 +8,10 @@ use sqlx::any::AnyRow;
 use tidegate_control_wire::event::EventRecord;
 use tidegate_policy::job::Scope;
 
-use super::read::{get, json, most};
+use super::read::{get, most};
 use super::rollups::day;
 use super::sql::Sql;
+use super::subjects::{key, read_event};
 use super::{Micros, Store, StoreError};
 
 /// Rows of one step.
@@ -83,7 +84,8 @@ impl RecordOf {
         }
     }
 
-    /// Text that is true for rows of these scopes; at least one scope there is, else nothing is.
+    /// Text that is true for rows of these scopes; at least one scope there is, else nothing is. Sums have a cluster, heads
+    /// of events have it in their JSON.
     fn push_scopes(&self, sql: &mut Sql, has_cluster: bool) {
         sql.push("(1 = 0");
         for scope in &self.scopes {
@@ -108,7 +110,7 @@ impl RecordOf {
                 }
                 Scope::Cluster(cluster) => {
                     let key = format!("\"cluster\":{}", serde_json::json!(cluster.as_str()));
-                    sql.push("replace(body, ").owned(key).push(", '') <> body");
+                    sql.push("replace(head, ").owned(key).push(", '') <> head");
                 }
                 Scope::Network(_) | Scope::Lease(_) => {
                     sql.push("1 = 0");
@@ -185,7 +187,7 @@ impl Store {
             let body: &str = get(row, "body")?;
             if !body.is_empty() {
                 let at = Micros(get(row, "at")?).timestamp();
-                piece.events.push((at, json("an event", body)?));
+                piece.events.push((at, read_event(row)?.0));
             }
         }
         Ok(piece)
@@ -237,13 +239,16 @@ impl Store {
 
 /// The statement of one step.
 fn walk(wanted: &RecordOf, from: Option<Further>) -> Sql {
-    let mut sql = Sql::new("SELECT at, seq, CASE WHEN ").once();
+    let mut sql =
+        Sql::new("SELECT at, seq, (SELECT head FROM event_subjects WHERE number = subject AND ").once();
     wanted.push_scopes(&mut sql, false);
-    sql.push(" THEN body ELSE '' END AS body FROM events WHERE at >= ")
+    sql.push(") AS head, CASE WHEN EXISTS (SELECT 1 FROM event_subjects WHERE number = subject AND ");
+    wanted.push_scopes(&mut sql, false);
+    sql.push(") THEN body ELSE '' END AS body FROM events WHERE at >= ")
         .number(wanted.since.0);
     sql.push(" AND at < ").number(wanted.until.0);
     if let Some(repo) = wanted.repo() {
-        sql.push(" AND repo = ").text(repo);
+        sql.push(" AND repo = ").number(key(repo));
     }
     if let Some(Further { at, seq }) = from {
         sql.push(" AND at <= ").number(at);

@@ -1,5 +1,7 @@
 //! Records as gateways get them, made from the tables: one by its key, or many in the order of their keys.
 
+mod leases;
+
 use compact_str::CompactString;
 use hashbrown::HashMap;
 use sqlx::AnyConnection;
@@ -7,14 +9,15 @@ use sqlx::any::AnyRow;
 use tidegate_control_wire::frame::MAX_LINE;
 use tidegate_control_wire::oidc::Issuer;
 use tidegate_control_wire::record::{
-    BlockChange, BlockLayer, Change, Ending, LeaseRecord, MAX_BLOCK_CHANGE, MAX_VERSIONS, PolicyRecord,
-    SetRecord, TokenRecord, VersionRecord,
+    BlockChange, BlockLayer, Change, MAX_BLOCK_CHANGE, MAX_VERSIONS, PolicyRecord, SetRecord, TokenRecord,
+    VersionRecord,
 };
 use tidegate_policy::job::Scope;
 
 use super::StoreError;
 use super::read::{generation, get, json, most, word};
-use super::sql::Sql;
+
+pub(super) use self::leases::{lease_gone, leases, leases_after};
 
 /// Documents in one policy's record, in bytes: with every byte escaped the record stays below [`MAX_LINE`]. Always more
 /// than one document.
@@ -23,8 +26,6 @@ const MAX_DOCUMENTS: usize = MAX_LINE / 8;
 const POLICIES: i64 = 64;
 /// Other records that are read at a time.
 const ROWS: i64 = 1_000;
-/// Leases that are asked for by name at a time.
-const NAMED: usize = 500;
 
 /// Versions that still govern somebody: from the newest one on that was put in force for every job.
 macro_rules! governing {
@@ -256,66 +257,6 @@ pub(super) async fn issuer(connection: &mut AnyConnection, url: &str) -> Result<
             issuer: url.to_owned(),
         }),
     }
-}
-
-/// Leases as they are, or how they ended, by id. Those that are not there are left out.
-pub(super) async fn leases(
-    connection: &mut AnyConnection,
-    ids: &[&str],
-) -> Result<HashMap<CompactString, Change>, StoreError> {
-    let mut leases = HashMap::with_capacity(ids.len());
-    for some in ids.chunks(NAMED) {
-        let mut sql = Sql::new("SELECT id, record, ending FROM jobs WHERE id IN ").once();
-        sql.texts(some.iter().copied());
-        for row in sql.fetch_all(&mut *connection).await? {
-            let id = CompactString::from(get::<&str>(&row, "id")?);
-            let change = match get::<Option<&str>>(&row, "ending")? {
-                None => Change::Lease(json("a lease", get(&row, "record")?)?),
-                Some(ending) => lease_ended(&row, id.clone(), word("a lease's ending", ending)?)?,
-            };
-            leases.insert(id, change);
-        }
-    }
-    Ok(leases)
-}
-
-fn lease_ended(row: &AnyRow, id: CompactString, ending: Ending) -> Result<Change, StoreError> {
-    let sources = match ending {
-        Ending::Quarantine => Vec::new(),
-        Ending::Release => json::<LeaseRecord>("a lease", get(row, "record")?)?.sources,
-    };
-    Ok(Change::LeaseGone { id, ending, sources })
-}
-
-/// A lease that ended so long ago that the store has forgotten how.
-pub(super) fn lease_gone(id: CompactString) -> Change {
-    Change::LeaseGone {
-        id,
-        ending: Ending::Quarantine,
-        sources: Vec::new(),
-    }
-}
-
-/// Some living leases of a group behind `after`, by id, and the id to go on from.
-pub(super) async fn leases_after(
-    connection: &mut AnyConnection,
-    group: &str,
-    after: &str,
-) -> Result<(Vec<Change>, Option<String>), StoreError> {
-    let rows = sqlx::query(
-        "SELECT id, record FROM jobs WHERE ended_at IS NULL AND group_name = $1 AND id > $2 ORDER BY id LIMIT $3",
-    )
-    .bind(group)
-    .bind(after)
-    .bind(ROWS)
-    .fetch_all(connection)
-    .await?;
-    let mut changes = Vec::with_capacity(rows.len());
-    for row in &rows {
-        changes.push(Change::Lease(json("a lease", get(row, "record")?)?));
-    }
-    let last = rows.last().map(|row| get(row, "id")).transpose()?;
-    Ok((changes, last))
 }
 
 /// Entries of the block list that changed in `span` (first not included), by layer.

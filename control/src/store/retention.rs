@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::db::Backend;
 use super::rollups::day;
+use super::subjects::remembered_from;
 use super::{Micros, Store, StoreError, Tx};
 
 /// Rows that one transaction removes at most.
@@ -70,6 +71,7 @@ pub struct Forgotten {
 #[derive(Clone, Copy)]
 enum Kind {
     Events,
+    Subjects,
     Reports,
     Rollups,
     Losses,
@@ -82,6 +84,12 @@ impl Kind {
         match self {
             Self::Events => {
                 "DELETE FROM events WHERE seq IN (SELECT seq FROM events WHERE at < $1 ORDER BY at LIMIT $2)"
+            }
+            // Those that some event may name stay. So does the last: numbers are counted on from it.
+            Self::Subjects => {
+                "DELETE FROM event_subjects WHERE number IN (SELECT number FROM event_subjects WHERE day < $1 AND \
+                 day < (SELECT COALESCE(MIN(at), 9223372036854775807) / 86400000000 FROM events) AND \
+                 number < (SELECT MAX(number) FROM event_subjects) ORDER BY day LIMIT $2)"
             }
             Self::Reports => {
                 "DELETE FROM process_reports WHERE (job_id, name, address, port, process, sha256) IN \
@@ -126,6 +134,8 @@ impl Store {
                     .await?
             }
         };
+        let subjects = day(raw).min(remembered_from(day(now)));
+        self.forget(Kind::Subjects, subjects).await?;
         Ok(Forgotten {
             events,
             reports: self.forget(Kind::Reports, raw.0).await?,

@@ -1,8 +1,9 @@
 //! The line of writers: everything that changes the store, one after the other, committed together.
 //!
-//! One task takes what waits and commits it as one transaction, a savepoint an operation where there are several: a
-//! thousand registrations a second cost tens of synced commits, not a thousand. An operation is answered after the commit and never before; one
-//! that fails is undone alone, a database that fails undoes all of the batch. SQLite has one writing connection
+//! One task (with SQLite on a thread of its own) takes what waits and commits it as one transaction, a savepoint an
+//! operation where there are several: a thousand registrations a second cost tens of synced commits, not a thousand. An
+//! operation is answered after the commit and never before; one that fails is undone alone, a database that fails undoes
+//! all of the batch. SQLite has one writing connection
 //! (`BEGIN IMMEDIATE`, because a read transaction that turns into a writing one ignores the busy timeout);
 //! PostgreSQL's transactions take one advisory lock, so that with several control planes, too, changes are numbered in
 //! the order in which they become visible.
@@ -37,10 +38,15 @@ pub(super) struct Writer(mpsc::Sender<Box<dyn Operation>>);
 
 impl Writer {
     /// Starts the task. `told` hears of the newest changes after each commit.
-    pub(super) fn start(place: (Backend, Half), pool: AnyPool, told: Told) -> Self {
+    pub(super) fn start(place: (Backend, Half), pool: AnyPool, told: Told) -> std::io::Result<Self> {
         let (line, waiting) = mpsc::channel(QUEUE);
-        tokio::spawn(write(place, pool, waiting, told));
-        Self(line)
+        let writing = write(place, pool, waiting, told);
+        match place.0 {
+            Backend::Sqlite => apart(writing)?,
+            // Its connections belong to the runtime that they were made in.
+            Backend::Postgres => drop(tokio::spawn(writing)),
+        }
+        Ok(Self(line))
     }
 
     /// Does `work`, which writes about so many rows, in a transaction. Answered after the commit; an error undoes all
@@ -65,6 +71,16 @@ impl Writer {
             })?;
         answer.await.map_err(|_| StoreError::Closed)?
     }
+}
+
+/// Runs the writer on a thread of its own: a step of a transaction must not wait until a task that reads a batch of
+/// megabytes lets another have its turn.
+fn apart(writing: impl Future<Output = ()> + Send + 'static) -> std::io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()?;
+    let thread = std::thread::Builder::new().name("store-writer".into());
+    thread.spawn(move || runtime.block_on(writing)).map(drop)
 }
 
 /// An operation that waits for the writer.

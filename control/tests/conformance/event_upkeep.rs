@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use tidegate_control::store::{Backend, EventRetention, Forgotten, Item, Store};
+use tidegate_control::model::PageRequest;
+use tidegate_control::store::{Backend, EventFilter, EventRetention, Forgotten, Item, Store};
 use tidegate_control_wire::batch::{BatchHead, ProcessReport};
 use tidegate_control_wire::event::{EventRecord, Process};
 
@@ -100,6 +101,57 @@ pub(crate) async fn what_is_old_is_forgotten_each_kind_in_its_time(bench: Bench)
         .await
         .unwrap();
     assert_eq!(last, 5, "a number is never given twice");
+}
+
+/// Days that heads of events are of, counted from today.
+async fn head_days(store: &Store) -> Vec<i64> {
+    let days: Vec<i64> = sqlx::query_scalar("SELECT day FROM event_subjects ORDER BY day, number")
+        .fetch_all(store.events_db().read())
+        .await
+        .unwrap();
+    days.iter().map(|day| day - today()).collect()
+}
+
+pub(crate) async fn what_events_have_in_common_is_stored_once_a_day_and_goes_after_the_last_of_them(
+    bench: Bench,
+) {
+    let keeping = |store: &Store, days: u32| {
+        store.clone().keeping(EventRetention {
+            events: days * DAY,
+            rollups: 90 * DAY,
+        })
+    };
+    let store = keeping(&bench.open().await, 60);
+    let sent = [(1, 40), (2, 5), (3, 5), (4, 0), (5, 0)].map(|(seq, days)| at(seq, days));
+    ingest(&store, head(), sent.into()).await;
+    assert_eq!(head_days(&store).await, [-40, -5, 0]);
+    ingest(&store, head(), vec![at(6, 0)]).await;
+    assert_eq!(head_days(&store).await, [-40, -5, 0], "today's is known");
+    // Another control plane may have forgotten that of an old day meanwhile.
+    ingest(&store, head(), vec![at(7, 5)]).await;
+    assert_eq!(head_days(&store).await, [-40, -5, -5, 0]);
+    keeping(&store, 10).forget_events().await.unwrap();
+    assert_eq!(head_days(&store).await, [-5, -5, 0]);
+    keeping(&store, 0).forget_events().await.unwrap();
+    // Numbers are counted on from the last one; today's is known by name.
+    assert_eq!(head_days(&store).await, [-5, 0]);
+    ingest(&store, head(), vec![at(8, 0), at(9, 5)]).await;
+    assert_eq!(head_days(&store).await, [-5, -5, 0]);
+    let read = store
+        .events(&EventFilter::default(), &PageRequest::default())
+        .await
+        .unwrap();
+    let read = |name: &str| {
+        let stored = read.items.iter().find(|one| one.event.endpoint() == name);
+        stored.expect(name).event.clone()
+    };
+    for name in ["n8.test", "n9.test"] {
+        let expected = event(name);
+        assert_eq!(
+            (read(name).job, read(name).network),
+            (expected.job, expected.network)
+        );
+    }
 }
 
 pub(crate) async fn a_spool_that_was_silent_for_long_is_forgotten_with_its_losses(bench: Bench) {
@@ -208,11 +260,8 @@ pub(crate) async fn questions_by_job_repository_time_and_number_use_an_index(ben
     };
     let from = today() * 86_400_000_000;
     for condition in [
-        format!("job_id = 'job_1' AND at > {from} ORDER BY at"),
-        format!(
-            "repo = 'acme/web' AND at BETWEEN {from} AND {} ORDER BY at",
-            from + 7
-        ),
+        format!("job = 1 AND at > {from} ORDER BY at"),
+        format!("repo = 1 AND at BETWEEN {from} AND {} ORDER BY at", from + 7),
         format!("at > {from} ORDER BY at"),
         "seq > 5 ORDER BY seq".to_owned(),
     ] {

@@ -212,6 +212,7 @@ suite! {
     }
     event_upkeep {
         what_is_old_is_forgotten_each_kind_in_its_time
+        what_events_have_in_common_is_stored_once_a_day_and_goes_after_the_last_of_them
         a_spool_that_was_silent_for_long_is_forgotten_with_its_losses
         many_old_events_go_in_lots
         a_day_is_a_partition_of_its_own

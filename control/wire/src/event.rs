@@ -136,7 +136,7 @@ pub struct EventRecord {
 }
 
 /// A job as events carry it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct EventJob {
     /// Id of the lease.
     pub id: CompactString,

@@ -1,9 +1,10 @@
 //! What a gateway and the control plane say to each other, and what both of them must read the same way.
 //!
 //! Owns the records that are synced ([`record`]), the frames of the stream ([`frame`]), registrations on their way
-//! to the store ([`claim`]), events on theirs ([`batch`], [`event`]), text from strangers ([`text`]), what a job is told about itself ([`summary`]), the mirror that turns records into policies ([`mirror`]), ids, token texts and the
-//! verification of OIDC tokens. It does no I/O and reads no clock: `gateway` and `control` drive it from their
-//! connections. Unknown fields are tolerated here: both ends say [`PROTOCOL`] first.
+//! to the store ([`claim`]), events on theirs ([`batch`], [`event`]), text from strangers ([`text`]), what a job is told
+//! about itself ([`summary`]), the mirror that turns records into policies ([`mirror`]), ids ([`id`]), token texts
+//! ([`secret`]) and the verification of OIDC tokens ([`oidc`]). It does no I/O and reads no clock: `gateway` and `control`
+//! drive it from their connections. Unknown fields are tolerated here: both ends say [`PROTOCOL`] first.
 
 pub mod batch;
 pub mod claim;

@@ -103,12 +103,14 @@ impl Spool {
     /// Opens the folder, and goes on from what is in it. Waits for the disk.
     pub(crate) fn open(&self, now: Moment) {
         let mut inner = self.inner.lock();
-        if inner.open(&self.folder, self.bound, now) {
-            self.publish(&mut inner);
-            drop(inner);
-            for lane in Lane::ALL {
-                self.notify(lane).notify_one();
-            }
+        if !inner.open(&self.folder, self.bound, now) {
+            return;
+        }
+        self.publish(&mut inner);
+        let is_open = inner.disk.is_some();
+        drop(inner);
+        for lane in Lane::ALL.into_iter().filter(|_| is_open) {
+            self.notify(lane).notify_one();
         }
     }
 
@@ -212,7 +214,10 @@ impl Spool {
     fn next(&self, lane: Lane, entries: u64) -> Option<Batch> {
         let mut inner = self.inner.lock();
         let disk = inner.disk.as_mut()?;
-        let piece = match disk.take(lane, entries) {
+        let dropped = disk.dropped.of(lane);
+        let taken = disk.take(lane, entries);
+        self.dropped.increment(disk.dropped.of(lane) - dropped);
+        let piece = match taken {
             Ok(piece) => piece?,
             Err(error) => {
                 inner.judge(&self.folder, Some(error), false);
@@ -243,17 +248,21 @@ impl Spool {
     /// how many entries wait.
     fn stored(&self, lane: Lane, (batch, stored, refused): (&Batch, u64, u64)) -> u64 {
         let refused = refused.min(batch.entries);
-        self.shipped.increment(batch.entries - refused);
-        self.dropped.increment(refused);
+        let (mut delivered, mut left) = (0, 0);
         self.with(|disk| {
-            if disk.deliver(lane, stored)? {
+            let waited = disk.lane(lane).pending();
+            let is_older = disk.deliver(lane, stored);
+            left = disk.lane(lane).pending();
+            delivered = waited.saturating_sub(left);
+            if is_older? {
                 tracing::error!(lane = lane.as_str(), stored,
                     "the control plane has more of this spool than was ever sent: it is an older copy, and goes on under another id");
             }
             Ok(())
         });
-        let inner = self.inner.lock();
-        inner.disk.as_ref().map_or(0, |disk| disk.lane(lane).pending())
+        self.shipped.increment(delivered.saturating_sub(refused));
+        self.dropped.increment(refused);
+        left
     }
 
     /// The batch may or may not have arrived: it is sent again.
@@ -312,22 +321,18 @@ impl Inner {
         }
     }
 
-    /// Opens the folder, unless it is open or that was tried a moment ago. True when it was opened.
+    /// Opens the folder, unless it is open or that was tried a moment ago. True when it was tried.
     fn open(&mut self, folder: &Path, bound: u64, now: Moment) -> bool {
         let tried = self.tried_at.is_some_and(|at| now.since(at) < SYNC);
         if self.disk.is_some() || tried {
             return false;
         }
         self.tried_at = Some(now);
-        match Disk::open(folder, bound) {
-            Ok(disk) => {
-                self.disk = Some(disk);
-                let lost = std::mem::take(&mut self.lost);
-                self.lose(lost);
-            }
+        match Disk::open(folder, bound, &mut self.lost) {
+            Ok(disk) => self.disk = Some(disk),
             Err(error) => self.judge(folder, Some(error), false),
         }
-        self.disk.is_some()
+        true
     }
 
     /// Says that the disk does not work, and that it works again: once each.

@@ -117,7 +117,8 @@ impl JobStart {
         Ok(self.complete(identity)?.canonical())
     }
 
-    /// Adds what no OIDC token says: the job's id, the runner's name, the cluster, where a pull request comes from. What the token does say stays.
+    /// Adds what no OIDC token says: the job's id, the runner's name, the cluster, where a pull request comes from. What the
+    /// token does say stays.
     pub(crate) fn complete(&self, signed: JobIdentity) -> Result<JobIdentity, AskError> {
         Ok(JobIdentity {
             job: text("job", self.job.as_deref(), MAX_TEXT)?,

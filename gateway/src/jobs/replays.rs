@@ -9,6 +9,8 @@ use compact_str::CompactString;
 use hashbrown::HashMap;
 use jiff::Timestamp;
 use tidegate_control_wire::claim::OnceProof;
+use tidegate_control_wire::record::LeaseRecord;
+use tidegate_policy::lease::Mac;
 
 /// Proofs remembered.
 pub(super) const MAX_PROOFS: usize = 65_536;
@@ -27,11 +29,27 @@ pub(super) enum Use {
 /// Who issued a proof, and its key there.
 type Name = (String, String);
 
+/// What became of a proof.
+#[derive(Debug, Default)]
+struct Known {
+    /// The lease that it is used for.
+    lease: Option<CompactString>,
+    /// What was claimed by it, and may have come about or not.
+    tried: Option<Box<Tried>>,
+}
+
+/// A lease that was claimed, and by which machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Tried {
+    pub(super) lease: LeaseRecord,
+    pub(super) mac: Option<Mac>,
+}
+
 /// The proofs that can still be used, and by whom they were.
 #[derive(Debug)]
 pub(super) struct Replays {
     capacity: usize,
-    used: HashMap<Name, CompactString>,
+    known: HashMap<Name, Known>,
     /// By expiry, to forget in that order.
     order: BTreeSet<(Timestamp, Name)>,
 }
@@ -40,7 +58,7 @@ impl Replays {
     pub(super) fn new(capacity: usize) -> Self {
         Self {
             capacity,
-            used: HashMap::new(),
+            known: HashMap::new(),
             order: BTreeSet::new(),
         }
     }
@@ -49,22 +67,40 @@ impl Replays {
     pub(super) fn take(&mut self, proof: &OnceProof, lease: &str, now: Timestamp) -> Use {
         self.forget_expired(now);
         let name = name_of(proof);
-        match self.used.get(&name) {
-            Some(owner) if owner == lease => return Use::First,
-            Some(_) => return Use::Again,
-            None if self.used.len() >= self.capacity => return Use::Full,
-            None => {}
+        match self.known.get(&name).map(|known| known.lease.as_deref()) {
+            Some(Some(owner)) if owner == lease => return Use::First,
+            Some(Some(_)) => return Use::Again,
+            None if self.known.len() >= self.capacity => return Use::Full,
+            Some(None) | None => {}
         }
         self.order.insert((proof.expires_at, name.clone()));
-        self.used.insert(name, lease.into());
+        self.known.entry(name).or_default().lease = Some(lease.into());
         Use::First
     }
 
     /// Gives a proof back whose lease did not come about.
     pub(super) fn give_back(&mut self, proof: &OnceProof) {
         let name = name_of(proof);
-        self.used.remove(&name);
-        self.order.remove(&(proof.expires_at, name));
+        match self.known.get_mut(&name) {
+            Some(known) if known.tried.is_some() => known.lease = None,
+            Some(_) | None => {
+                self.known.remove(&name);
+                self.order.remove(&(proof.expires_at, name));
+            }
+        }
+    }
+
+    /// Notes of a proof in use that nobody knows whether its lease came about.
+    pub(super) fn undecided(&mut self, proof: &OnceProof, tried: Tried) {
+        if let Some(known) = self.known.get_mut(&name_of(proof)) {
+            known.tried = Some(tried.into());
+        }
+    }
+
+    /// The lease that was claimed last by a proof which is nobody's, and may have come about.
+    pub(super) fn tried(&self, proof: &OnceProof) -> Option<&Tried> {
+        let known = self.known.get(&name_of(proof))?;
+        known.tried.as_deref().filter(|_| known.lease.is_none())
     }
 
     fn forget_expired(&mut self, now: Timestamp) {
@@ -72,7 +108,7 @@ impl Replays {
             && *at <= now
         {
             if let Some((_, name)) = self.order.pop_first() {
-                self.used.remove(&name);
+                self.known.remove(&name);
             }
         }
     }
@@ -86,6 +122,7 @@ fn name_of(proof: &OnceProof) -> Name {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
     use super::*;
+    use crate::jobs::tests::fixture::record;
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).unwrap()
@@ -113,7 +150,7 @@ mod tests {
         assert_eq!(replays.take(&proof("b", 10), "job_2", at(9)), Use::First);
         assert_eq!(replays.take(&proof("c", 30), "job_3", at(10)), Use::First);
         assert_eq!(
-            (replays.used.len(), replays.order.len()),
+            (replays.known.len(), replays.order.len()),
             (1, 1),
             "the expired are forgotten"
         );
@@ -125,6 +162,29 @@ mod tests {
         assert_eq!(replays.take(&proof("a", 10), "job_1", at(0)), Use::First);
         replays.give_back(&proof("a", 10));
         assert_eq!(replays.take(&proof("a", 10), "job_2", at(0)), Use::First);
+    }
+
+    #[test]
+    fn a_lease_that_may_have_come_about_is_known_while_its_proof_is_nobodys() {
+        let mut replays = Replays::new(8);
+        let used = proof("a", 10);
+        assert_eq!(replays.take(&used, "job_1", at(0)), Use::First);
+        let tried = Tried {
+            lease: record("job_1"),
+            mac: None,
+        };
+        replays.undecided(&used, tried.clone());
+        assert_eq!(replays.tried(&used), None, "it is in use");
+        replays.give_back(&used);
+        assert_eq!(replays.tried(&used), Some(&tried));
+        assert_eq!(replays.take(&used, "job_2", at(0)), Use::First, "it is nobody's");
+        assert_eq!(replays.tried(&used), None);
+        replays.give_back(&used);
+        assert_eq!(replays.tried(&used), Some(&tried));
+        assert_eq!(replays.take(&used, "job_1", at(0)), Use::First);
+        assert_eq!(replays.take(&used, "job_2", at(0)), Use::Again);
+        assert_eq!(replays.take(&proof("b", 30), "job_3", at(10)), Use::First);
+        assert_eq!((replays.known.len(), replays.order.len()), (1, 1));
     }
 
     #[test]

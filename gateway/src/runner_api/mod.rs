@@ -1,8 +1,8 @@
 //! What runners can reach of the gateway besides DNS: their job's registration, what governs it, and why.
 //!
 //! [`pages`] answers; it knows requests and answers, no sockets, so that the same pages can stand elsewhere.
-//! [`listener`] serves them over TLS, [`cleartext`] the one that is for people without. Whose word counts for what is [`crate::jobs`]'. The data plane never waits for any of
-//! it.
+//! [`listener`] serves them over TLS, [`cleartext`] the one that is for people without. Whose word counts for what is
+//! [`crate::jobs`]'. The data plane never waits for any of it.
 
 mod cleartext;
 mod harden_runner;

@@ -3,6 +3,7 @@
 //! Owns paths, methods and who is throttled. Every request is about the source that it came from, and no other:
 //! [`super::listener`] stamps it from the connection.
 
+mod change;
 mod told;
 
 use std::net::IpAddr;
@@ -21,21 +22,17 @@ use tidegate_dns::front::Limit;
 use tidegate_policy::explain::{Target, explain};
 use tidegate_policy::lease::{Lease, LeaseTable};
 
+use self::change::{Change, MAX_CHANGES, MAX_CHANGES_A_SOURCE};
 use super::harden_runner::{HardenRunner, ReportSink};
-use super::machines::{Machines, Seen};
+use super::machines::Machines;
 use super::problem::{Code, Problem};
 use super::throttle::Throttle;
-use super::view::{CurrentView, GovernedView, MonitorView, StartedView, WhyView};
+use super::view::{CurrentView, GovernedView, WhyView};
 use crate::events::EventPipeline;
-use crate::jobs::{Asker, JobStart, Now, Registrar, Shown, claimed};
+use crate::jobs::{Now, Registrar};
 use crate::status::unescape;
 use crate::tally::Tallies;
 
-/// Changes of leases in progress; more than these are told to try again. Each waits for the control plane for two
-/// seconds at most.
-const MAX_CHANGES: usize = 256;
-/// Changes in progress for one address: they wait for each other, and must not keep others from theirs.
-const MAX_CHANGES_A_SOURCE: usize = 4;
 /// Longest question in a query string, in bytes: the longest name, with port and protocol.
 const MAX_TARGET: usize = 300;
 
@@ -201,103 +198,6 @@ impl RunnerApi {
         }
     }
 
-    /// Changes a lease. Once begun it is carried through, though the client may have gone: the control plane and the
-    /// lease table must not part.
-    async fn change(self: &Arc<Self>, ask: Ask, change: Change) -> Answer {
-        let Some(slot) = self.changes.take(ask.source) else {
-            return Err(Problem::busy("too many jobs begin or end at once; try again"));
-        };
-        let api = Arc::clone(self);
-        let carried = tokio::spawn(async move {
-            let _slot = slot;
-            match change {
-                Change::Start => api.start(&ask).await,
-                Change::End => api.end(&ask).await,
-                Change::Monitor => api.monitor(&ask).await,
-            }
-        });
-        carried.await.unwrap_or_else(|error| {
-            tracing::error!(%error, "a request to the runner API failed");
-            let detail = "the gateway failed; its log says why";
-            Err(Problem::new(
-                StatusCode::INTERNAL_SERVER_ERROR,
-                Code::Internal,
-                detail,
-            ))
-        })
-    }
-
-    async fn start(&self, ask: &Ask) -> Answer {
-        self.admit(ask.source)?;
-        let start = JobStart::read(&ask.body)?;
-        let bearer = bearer(&ask.headers)?;
-        let asker = self.asker(ask.source).await?;
-        let now = self.now();
-        let started = self.jobs.start(asker, &start, bearer, now).await?;
-        let lease = &started.lease;
-        if let Some(job) = lease.subject.job() {
-            self.tallies.machine(&job, asker.source, asker.mac, now.wall);
-        }
-        let status = if started.fresh {
-            StatusCode::CREATED
-        } else {
-            StatusCode::OK
-        };
-        let view = StartedView {
-            id: lease.id.to_string(),
-            sources: self.sources(lease),
-            assurance: lease.assurance().as_str(),
-            governed: GovernedView::of(&lease.subject.rulebook()),
-            expires_at: lease.expires.map(|at| whole_second(now.wall_of(at))),
-            members: started.members,
-        };
-        Ok(json(status, &view))
-    }
-
-    async fn end(&self, ask: &Ask) -> Answer {
-        self.admit(ask.source)?;
-        let start = JobStart::read(&ask.body)?;
-        let shown = Shown {
-            bearer: bearer(&ask.headers)?,
-            oidc: start.oidc_token.as_deref(),
-        };
-        let asker = self.asker(ask.source).await?;
-        let now = self.now();
-        // Its summary is asked for behind its end, by the same machine.
-        if let Some(job) = self.leases.lookup(asker.source, now.moment).job() {
-            self.tallies.machine(&job, asker.source, asker.mac, now.wall);
-        }
-        let id = self.jobs.end(asker, shown, now).await?;
-        Ok(json(
-            StatusCode::OK,
-            &serde_json::json!({"id": id, "ended": true}),
-        ))
-    }
-
-    async fn monitor(&self, ask: &Ask) -> Answer {
-        let path: Vec<&str> = ask.path.trim_start_matches('/').split('/').collect();
-        let [_, _, owner, repo, _, _, run, _] = path.as_slice() else {
-            return Err(Problem::not_found());
-        };
-        let claimed = claimed(owner, repo, run, &ask.body)?;
-        match self.claims.wait(ask.source, self.clock.now()) {
-            0 => {}
-            wait => return Err(Problem::too_many_claims(wait)),
-        }
-        let asker = self.asker(ask.source).await?;
-        let before = self.leases.lease_at(ask.source);
-        let lease = self.jobs.monitor(asker, claimed, self.now()).await?;
-        if before.is_none_or(|before| before.id != lease) {
-            self.claims.failed(ask.source, self.clock.now());
-        }
-        let view = MonitorView {
-            runner_ip_address: ask.source,
-            one_time_key: self.one_time_key(&lease, ask.source),
-            monitoring_started: true,
-        };
-        Ok(json(StatusCode::OK, &view))
-    }
-
     async fn current(&self, source: IpAddr) -> Answer {
         let now = self.now();
         let subject = self.subject(source).await;
@@ -344,18 +244,6 @@ impl RunnerApi {
         }
     }
 
-    async fn asker(&self, source: IpAddr) -> Result<Asker, Problem> {
-        let mac = match self.machines.behind(source).await {
-            Seen::Machine(mac) => Some(mac),
-            Seen::OffLink => None,
-            Seen::Nobody => {
-                let detail = format!("the machine behind {source} is not known yet; try again");
-                return Err(Problem::busy(detail));
-            }
-        };
-        Ok(Asker { source, mac })
-    }
-
     fn now(&self) -> Now {
         Now {
             moment: self.clock.now(),
@@ -381,14 +269,6 @@ impl RunnerApi {
 /// The two clocks are read one after the other, so a moment's time differs in its last digits from look to look.
 fn whole_second(at: Timestamp) -> Timestamp {
     at.round(Unit::Second).unwrap_or(at)
-}
-
-/// What becomes of a lease.
-#[derive(Clone, Copy, Debug)]
-enum Change {
-    Start,
-    End,
-    Monitor,
 }
 
 pub(super) fn json(status: StatusCode, view: &impl Serialize) -> Page {

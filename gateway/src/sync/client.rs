@@ -263,10 +263,10 @@ impl Client {
     /// Says what was put in force, as it happens.
     async fn acknowledge(&self, calls: &Calls) -> Infallible {
         loop {
-            let ack = self.control.next_ack().await;
+            let ack = self.control.acks().next().await;
             if let Err(error) = calls.ack(&ack).await {
                 tracing::debug!(error = chain(&error), "an acknowledgement could not be sent");
-                self.control.unsent(ack);
+                self.control.acks().unsent(ack);
                 sleep(ACK_AGAIN).await;
             }
         }

@@ -131,7 +131,7 @@ impl Enforcer {
         let (changed, refused) = Leases::new(core).follow(&core.control, learnt.leases);
         core.rejudge_sources(&changed);
         self.tell(&core.control);
-        core.control.acknowledge(self.mirror.generation(), refused);
+        core.control.acks().add(self.mirror.generation(), refused);
         self.disk.due();
         if let Some(at) = learnt.newest {
             let lag = Timestamp::now().duration_since(at).as_secs_f64();

@@ -15,6 +15,7 @@ use crate::core::Core;
 use crate::keep;
 use crate::networks::Served;
 
+mod acks;
 mod backoff;
 mod calls;
 mod client;

@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tidegate_control_wire::batch::BatchStored;
 use tidegate_control_wire::claim::{Claim, End, Granted};
-use tidegate_control_wire::frame::{Ack, RefusedLease, Resume};
+use tidegate_control_wire::frame::Resume;
 use tidegate_control_wire::mirror::Credentials;
 use tidegate_control_wire::record::LeaseRecord;
 use tidegate_policy::Moment;
@@ -20,13 +20,12 @@ use tidegate_policy::effective::Generation;
 use tidegate_policy::lease::Mac;
 use tokio::sync::{Notify, watch};
 
+use super::acks::Acks;
 use super::calls::{Calls, ClaimError};
 use super::connect::Pending;
 use super::ended::EndedLeases;
 use crate::events::{Carrier, ShipError};
 
-/// Refused leases that are told in one acknowledgement at most; the rest is only in the log.
-pub(super) const MAX_REFUSED: usize = 1_000;
 /// Away for longer than this, the gateway is degraded: seconds.
 const MAX_AWAY: i64 = 60;
 
@@ -91,8 +90,7 @@ pub(crate) struct Control {
     calls: Mutex<Option<Calls>>,
     link: watch::Sender<LinkState>,
     told: Mutex<Told>,
-    ack: Mutex<Option<Ack>>,
-    ack_ready: Notify,
+    acks: Acks,
     forgotten: Notify,
     moved: Notify,
 }
@@ -116,8 +114,7 @@ impl Control {
                 since: Timestamp::now(),
                 ..Told::default()
             }),
-            ack: Mutex::new(None),
-            ack_ready: Notify::new(),
+            acks: Acks::default(),
             forgotten: Notify::new(),
             moved: Notify::new(),
         }
@@ -358,46 +355,13 @@ impl Control {
             .for_each(|ended| ended.keep_sources(now));
     }
 
+    /// What is to be acknowledged.
+    pub(super) fn acks(&self) -> &Acks {
+        &self.acks
+    }
+
     pub(super) fn machine_of(&self, source: IpAddr) -> Option<Mac> {
         self.ended.get().and_then(|ended| ended.machine_of(source))
-    }
-
-    /// Has an acknowledgement sent; one that still waits goes with it.
-    pub(super) fn acknowledge(&self, generation: Generation, refused: Vec<RefusedLease>) {
-        {
-            let mut waiting = self.ack.lock();
-            let mut all = waiting.take().map(|ack| ack.refused).unwrap_or_default();
-            all.extend(refused);
-            all.truncate(MAX_REFUSED);
-            *waiting = Some(Ack {
-                generation,
-                refused: all,
-            });
-        }
-        self.ack_ready.notify_one();
-    }
-
-    /// Waits for what is to be acknowledged.
-    pub(super) async fn next_ack(&self) -> Ack {
-        loop {
-            if let Some(ack) = self.ack.lock().take() {
-                return ack;
-            }
-            self.ack_ready.notified().await;
-        }
-    }
-
-    /// An acknowledgement could not be sent; it goes with the next one.
-    pub(super) fn unsent(&self, ack: Ack) {
-        let mut waiting = self.ack.lock();
-        match &mut *waiting {
-            None => *waiting = Some(ack),
-            Some(newer) => {
-                newer.refused.extend(ack.refused);
-                newer.refused.truncate(MAX_REFUSED);
-            }
-        }
-        self.ack_ready.notify_one();
     }
 }
 

@@ -36,7 +36,8 @@ pub(super) async fn run(
     shown: &mut Shown,
 ) -> anyhow::Result<()> {
     let mut last = position;
-    let (mut ever, mut said) = (false, false);
+    // A position comes from a page that the control plane gave: it was there, and it knew who asks.
+    let (mut ever, mut said) = (position.is_some(), false);
     let mut pause = FIRST_PAUSE;
     loop {
         let mut call = asking(client, &["events", "stream"], query)?;

@@ -48,7 +48,7 @@ impl Shown {
         Self {
             json,
             colour: !json && !no_colour && std::io::stdout().is_terminal(),
-            widths: [20, 7, 4, 24, 16, 11, 8, 0],
+            widths: [20, 12, 4, 24, 16, 11, 8, 0],
             begun: false,
         }
     }
@@ -261,8 +261,22 @@ mod tests {
         );
         shown.colour = true;
         let told = line(&mut shown, &json!({"verdict": "refuse"}));
-        assert!(told.contains("  \u{1b}[31mrefuse\u{1b}[0m   tls   "), "{told:?}");
+        assert!(
+            told.contains("  \u{1b}[31mrefuse\u{1b}[0m        tls   "),
+            "{told:?}"
+        );
         assert_eq!(told.matches('\u{1b}').count(), 2);
+    }
+
+    /// Events that are followed come one by one: what follows moves no column.
+    #[test]
+    fn every_verdict_fits_its_column() {
+        let mut shown = Shown::new(false, true);
+        let kinds = ["permit", "refuse", "would-refuse"].map(|verdict| {
+            let told = line(&mut shown, &json!({"verdict": verdict, "reason": "not-allowed"}));
+            told.find("tls").unwrap()
+        });
+        assert_eq!(kinds, [kinds[0]; 3]);
     }
 
     #[test]

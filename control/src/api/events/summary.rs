@@ -16,15 +16,25 @@ use crate::api::extract::Names;
 use crate::api::jobs::{self, ById};
 use crate::api::problem::Refused;
 use crate::api::state::ApiState;
+use crate::api::turns::Bounds;
 use crate::model::PageRequest;
 use crate::store::{EventFilter, StoreError};
 
 /// Events that are counted; what a job has beyond them is told as a number.
 const MAX_EVENTS: u64 = 100_000;
 
+/// A quarter of the connections that read events.
+pub(in crate::api) const SUMMARIES: Bounds = Bounds {
+    what: "summaries",
+    at_once: 2,
+    waiting: 32,
+    again: 1,
+};
+
 /// The summary of a job as a page of Markdown: what was refused and why, what was reached.
 ///
-/// Of a job that runs it says what is stored by now.
+/// Of a job that runs it says what is stored by now. Two are made at once and 32 wait; who comes beyond them is told to
+/// come again (503 with `Retry-After`).
 #[utoipa::path(get, path = "/jobs/{id}/summary.md", tag = "jobs", params(ById),
     responses((status = 200, content((String = "text/markdown; charset=utf-8")))))]
 pub(in crate::api) async fn job_summary(
@@ -37,6 +47,7 @@ pub(in crate::api) async fn job_summary(
         Err(StoreError::NotFound { .. }) => None,
         Err(error) => return Err(errors::of_query(error)),
     };
+    let turn = state.summaries.take().await?;
     let filter = EventFilter {
         job: Some(id.clone()),
         owners: caller.owners(),
@@ -44,6 +55,7 @@ pub(in crate::api) async fn job_summary(
         ..EventFilter::default()
     };
     let counted = Counted::of(&state, &filter).await.map_err(errors::of_query)?;
+    drop(turn);
     let kept = state.store.events_kept_since(state.now());
     let started = known.as_ref().map(|job| job.lease.started_at);
     let known = known.map(|job| {

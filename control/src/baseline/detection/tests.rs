@@ -1,3 +1,4 @@
+//! Which refusals and new endpoints become detections, how much they matter, and what their evidence names.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 use super::*;
 use crate::baseline::sighting;

@@ -1,3 +1,4 @@
+//! What of a baseline becomes a policy, how it is written, and that whatever is written is read as it was meant.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 use proptest::prelude::*;
 use tidegate_policy::document::{ParseOptions, PolicyDocument};

@@ -1,3 +1,4 @@
+//! What a suppression rule covers: endpoints as policies mean them, and only detections of its place, type and process.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 use super::*;
 use crate::baseline::sighting::Transport;

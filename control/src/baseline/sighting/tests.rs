@@ -1,3 +1,4 @@
+//! What an event tells a baseline: what was reached, what was refused, by whom, and what counts for nothing.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 use serde_json::{Value, json};
 

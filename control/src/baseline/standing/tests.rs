@@ -1,3 +1,4 @@
+//! When a baseline is Creating, Stable or Unstable: by runs, by days, and after a late endpoint.
 use proptest::prelude::*;
 
 use super::*;

@@ -78,6 +78,48 @@ fn what_a_gateway_refuses_on_its_own_account_is_not_foreseen_as_let_through() {
     assert_eq!(never.refusal().unwrap().reason, Reason::NeverDial);
 }
 
+/// A runner's hooks ask for `tidegate.internal`, Harden-Runner's clients for a configured host: no policy is asked.
+#[test]
+fn what_a_gateway_answers_by_itself_it_answers_under_any_policy() {
+    let asked = |name: &str, qtype: &str, rule: Option<&str>| {
+        let mut event = tls(name);
+        event.kind = Kind::Dns;
+        event.name_source = NameSource::Query;
+        event.qtype = Some(qtype.into());
+        event.port = 53;
+        event.rule = rule.map(Into::into);
+        event
+    };
+    for (event, verdict) in [
+        (asked("agent.test", "A", None), Verdict::Permit),
+        (asked("tidegate.internal", "AAAA", None), Verdict::Permit),
+        (asked("b.test", "A", Some("b.test:443")), Verdict::Refuse),
+        // By no rule either: the keys above a name that was allowed.
+        (asked("b.test", "DS", None), Verdict::Refuse),
+        (asked("test", "DS", None), Verdict::Permit),
+        (tls("b.test"), Verdict::Refuse),
+    ] {
+        assert_eq!(foreseen(&event).verdict(), Some(verdict), "{event:?}");
+    }
+    // Where it has no runner API, the policy is asked.
+    let mut unknown = asked("tidegate.internal", "A", None);
+    unknown.verdict = Verdict::WouldRefuse;
+    unknown.reason = Some(Reason::NotAllowed.as_str().into());
+    assert_eq!(foreseen(&unknown).verdict(), Some(Verdict::Refuse));
+    let whose = ["acme", "acme/web", "ci.yml", ""];
+    for (name, verdict) in [
+        ("tidegate.internal", Verdict::Permit),
+        ("b.test", Verdict::Refuse),
+    ] {
+        let sum = Call::of_sum(whose, (name, 53), ["dns", "permit", ""]).unwrap();
+        assert_eq!(
+            foresee(&candidate(BLOCK), &sum, &[]).verdict(),
+            Some(verdict),
+            "{name}"
+        );
+    }
+}
+
 #[test]
 fn bytes_that_hid_a_name_hide_it_again() {
     let mut hidden = refused(tls("a.test"), Reason::Ech);
@@ -203,6 +245,7 @@ fn queries_follow_the_flows_that_came_of_them() {
         event.name = Some(of.into());
         event.name_source = NameSource::Query;
         event.qtype = Some("A".into());
+        event.rule = Some("*.test:443".into());
         event
     };
     let mut chased = query("edge.test");

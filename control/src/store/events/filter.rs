@@ -82,51 +82,57 @@ fn canonical(text: &str) -> String {
 /// One comparison with a row.
 #[derive(Debug)]
 pub(super) enum Condition {
-    /// The column, and its value.
-    Equals(&'static str, String),
-    /// The column, and its values.
-    OneOf(&'static str, Vec<String>),
+    /// A column of what it has in common with others ([`crate::store::subjects`]), and its values.
+    Of(&'static str, Vec<String>),
+    /// The JSON of that has this in it.
+    HeadHas(String),
+    /// The endpoint is this.
+    Endpoint(String),
     /// The endpoint lies below this name.
     Below(String),
-    /// The event's JSON has this in it.
-    Has(String),
+    /// The event's own JSON has one of these in it.
+    Has(Vec<String>),
 }
 
 impl EventFilter {
     /// Everything but times, the job and the repository, which have an index.
     pub(super) fn conditions(&self) -> Vec<Condition> {
-        let mut all = Vec::new();
         let lower = |text: &Option<String>| text.as_ref().map(|text| text.to_lowercase());
+        let mut all = Vec::new();
         if !self.owners.is_empty() {
             let owners = self.owners.iter().map(|owner| owner.to_lowercase()).collect();
-            all.push(Condition::OneOf("owner", owners));
+            all.push(Condition::Of("owner", owners));
         }
         for (column, value) in [
             ("owner", lower(&self.owner)),
             ("workflow", self.workflow.clone()),
             ("run_id", self.run.clone()),
             ("gateway", self.gateway.clone()),
-            ("id", lower(&self.id)),
         ] {
-            all.extend(value.map(|value| Condition::Equals(column, value)));
-        }
-        if !self.verdicts.is_empty() {
-            let verdicts = self.verdicts.iter().map(|one| one.as_str().to_owned());
-            all.push(Condition::OneOf("verdict", verdicts.collect()));
+            all.extend(value.map(|value| Condition::Of(column, vec![value])));
         }
         all.extend(self.name.as_ref().map(|name| match name {
-            NamePattern::Exact(name) => Condition::Equals("endpoint", name.clone()),
+            NamePattern::Exact(name) => Condition::Endpoint(name.clone()),
             NamePattern::Below(name) => Condition::Below(name.clone()),
         }));
         // No columns of their own. A quoted name followed by a colon is a key, never within a text, whose quotes are
-        // escaped; and of these keys each is in an event once, with a text.
+        // escaped; and of these keys each is there once, with a text.
+        let said = |key: &str, value: &str| format!("\"{key}\":{}", serde_json::json!(value));
+        let verdicts: Vec<_> = self
+            .verdicts
+            .iter()
+            .map(|one| said("verdict", one.as_str()))
+            .collect();
         for (key, value) in [
+            ("id", lower(&self.id)),
             ("kind", self.kind.map(|kind| kind.as_str().to_owned())),
             ("reason", self.reason.clone()),
-            ("job", self.job_name.clone()),
         ] {
-            all.extend(value.map(|value| Condition::Has(format!("\"{key}\":{}", serde_json::json!(value)))));
+            all.extend(value.map(|value| Condition::Has(vec![said(key, &value)])));
         }
+        all.extend((!verdicts.is_empty()).then_some(Condition::Has(verdicts)));
+        let job = self.job_name.as_ref();
+        all.extend(job.map(|job| Condition::HeadHas(said("job", job))));
         all
     }
 
@@ -180,22 +186,33 @@ impl EventFilter {
 impl Condition {
     /// `AND …`.
     pub(super) fn push(&self, sql: &mut Sql) {
+        const OF: &str = " AND EXISTS (SELECT 1 FROM event_subjects AS s WHERE s.number = subject AND ";
         match self {
-            Self::Equals(column, value) => {
-                sql.push(" AND ").push(column).push(" = ").text(value);
+            Self::Of(column, values) => {
+                sql.push(OF).push("s.").push(column).push(" IN ");
+                sql.texts(values.iter().map(String::as_str)).push(")");
             }
-            Self::OneOf(column, values) => {
-                sql.push(" AND ").push(column).push(" IN ");
-                sql.texts(values.iter().map(String::as_str));
+            // `LIKE` folds case in one database and not in the other.
+            Self::HeadHas(text) => {
+                sql.push(OF)
+                    .push("replace(s.head, ")
+                    .text(text)
+                    .push(", '') <> s.head)");
+            }
+            Self::Endpoint(value) => {
+                sql.push(" AND endpoint = ").text(value);
             }
             Self::Below(name) => {
                 sql.push(" AND endpoint LIKE ")
                     .text(&ends_with(name))
                     .push(" ESCAPE '!'");
             }
-            // `LIKE` folds case in one database and not in the other.
-            Self::Has(text) => {
-                sql.push(" AND replace(body, ").text(text).push(", '') <> body");
+            Self::Has(texts) => {
+                sql.push(" AND (1 = 0");
+                for text in texts {
+                    sql.push(" OR replace(body, ").text(text).push(", '') <> body");
+                }
+                sql.push(")");
             }
         }
     }

@@ -1,7 +1,7 @@
 //! One question about events as SQL: by which index, in which order, from where on.
 //!
-//! Owns that the database has no choice. What is not the index's is compared as `column || ''`, which no index serves,
-//! where there is one for that column: else the database may walk all of a repository to find a job in it.
+//! Owns that the database has no choice: what is not the index's is compared in a way that no index serves, else the
+//! database may walk all of a repository to find a job in it.
 
 use super::filter::{Condition, EventFilter};
 use super::{Micros, Place};
@@ -10,6 +10,11 @@ use tidegate_policy::effective::Generation;
 use crate::store::StoreError;
 use crate::store::read::number;
 use crate::store::sql::Sql;
+use crate::store::subjects::key;
+
+/// What is read of a row. Which rows follows.
+const ROWS: &str = "SELECT seq, at, (SELECT head FROM event_subjects AS s WHERE s.number = subject) AS head, body \
+     FROM events WHERE ";
 
 /// In which order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +49,7 @@ impl<'f> Question<'f> {
         let mut conditions = filter.conditions();
         let index = match filter.indexed() {
             (Some(job), repo) => {
-                conditions.extend(repo.map(|repo| Condition::Equals("repo || ''", repo)));
+                conditions.extend(repo.map(|repo| Condition::Of("repo", vec![repo])));
                 Index::Job(job)
             }
             (None, Some(repo)) => Index::Repo(repo),
@@ -80,7 +85,7 @@ impl<'f> Question<'f> {
 
     /// Asks for the answers up to an edge, one more than so many.
     pub(super) fn rows(&self, edge: Option<Place>, limit: u32) -> Sql {
-        let mut sql = Sql::new("SELECT seq, at, body FROM events WHERE ");
+        let mut sql = Sql::new(ROWS);
         self.range(&mut sql, edge);
         for condition in &self.conditions {
             condition.push(&mut sql);
@@ -93,10 +98,10 @@ impl<'f> Question<'f> {
     fn range(&self, sql: &mut Sql, edge: Option<Place>) {
         match &self.index {
             Index::Job(job) => {
-                sql.push("job_id = ").text(job).push(" AND ");
+                sql.push("job = ").number(key(job)).push(" AND ");
             }
             Index::Repo(repo) => {
-                sql.push("repo = ").text(repo).push(" AND ");
+                sql.push("repo = ").number(key(repo)).push(" AND ");
             }
             Index::Time => {}
         }
@@ -153,12 +158,15 @@ pub(super) fn between(
     limit: u32,
 ) -> Result<Sql, StoreError> {
     filter.check()?;
-    let mut sql = Sql::new("SELECT seq, at, body FROM events WHERE seq >= ");
-    sql.number(first).push(" AND seq <= ").number(last);
+    let mut sql = Sql::new(ROWS);
+    sql.push("seq >= ")
+        .number(first)
+        .push(" AND seq <= ")
+        .number(last);
     let (job, repo) = filter.indexed();
     let mut conditions = filter.conditions();
-    conditions.extend(job.map(|job| Condition::Equals("job_id || ''", job)));
-    conditions.extend(repo.map(|repo| Condition::Equals("repo || ''", repo)));
+    conditions.extend(job.map(|job| Condition::Of("job_id", vec![job])));
+    conditions.extend(repo.map(|repo| Condition::Of("repo", vec![repo])));
     for condition in &conditions {
         condition.push(&mut sql);
     }

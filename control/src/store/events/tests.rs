@@ -18,21 +18,30 @@ async fn long_record() -> (Store, TempDir) {
     let url = format!("sqlite://{}", folder.path().join("control.db").display());
     let store = Store::open(&url).await.unwrap();
     let insert = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < $1) \
-         INSERT INTO events (at, id, gateway, owner, repo, workflow, job_id, run_id, verdict, endpoint, body) \
-         SELECT i * 1000000, 'i' || i, 'gw-1', 'acme', 'acme/r' || (i % 10), 'ci.yml', 'job_' || (i % 100), \
-         'r' || (i % 100), CASE WHEN i = 1 THEN 'refuse' ELSE 'permit' END, 'h' || (i % 1000) || '.test', \
+         INSERT INTO events (at, subject, job, repo, endpoint, body) \
+         SELECT i * 1000000, 1 + i % 100, 0, 0, 'h' || (i % 1000) || '.test', \
          replace(replace($2, '%I', i), '%V', CASE WHEN i = 1 THEN 'refuse' ELSE 'permit' END) FROM n";
-    let body = "{\"schema\":1,\"time\":\"2026-05-01T12:00:00.000Z\",\"id\":\"i%I\",\"gateway\":\"gw-1\",\
-         \"source\":\"10.77.1.2\",\"kind\":\"tls\",\"mode\":\"block\",\"verdict\":\"%V\"}";
+    let heads = "WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 99) \
+         INSERT INTO event_subjects (number, day, gateway, owner, repo, workflow, job_id, run_id, head) \
+         SELECT 1 + i, 0, 'gw-1', 'acme', 'acme/r' || (i % 10), 'ci.yml', 'job_' || i, 'r' || i, $1 FROM n";
+    let keys = "UPDATE events SET job = $1, repo = $2 WHERE subject = $3";
+    let head = "{\"schema\":1,\"gateway\":\"gw-1\",\"source\":\"10.77.1.2\",\"mode\":\"block\"}";
+    let body = "{\"time\":\"2026-05-01T12:00:00.000Z\",\"id\":\"i%I\",\"kind\":\"tls\",\"verdict\":\"%V\"}";
     store
         .events
         .write(move |tx| {
             Box::pin(async move {
-                sqlx::query(insert)
-                    .bind(ROWS)
-                    .bind(body)
-                    .execute(tx.connection())
-                    .await?;
+                let record = sqlx::query(insert).bind(ROWS).bind(body);
+                record.execute(tx.connection()).await?;
+                sqlx::query(heads).bind(head).execute(tx.connection()).await?;
+                for i in 0..100_i64 {
+                    sqlx::query(keys)
+                        .bind(key(&format!("job_{i}")))
+                        .bind(key(&format!("acme/r{}", i % 10)))
+                        .bind(1 + i)
+                        .execute(tx.connection())
+                        .await?;
+                }
                 tx.entered(Generation(ROWS.unsigned_abs()));
                 Ok(())
             })

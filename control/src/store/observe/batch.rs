@@ -113,7 +113,7 @@ impl<'e> End<'e> {
 
 impl<'e> Batch<'e> {
     /// Groups events. None is taken to be later than `now`.
-    pub(super) fn of(events: &'e [EventRecord], now: Timestamp) -> Self {
+    pub(super) fn of(events: impl IntoIterator<Item = &'e EventRecord>, now: Timestamp) -> Self {
         let (mut runs, mut reached, mut refused, mut suffixes) =
             (HashMap::new(), HashMap::new(), HashMap::new(), HashMap::new());
         for event in events {

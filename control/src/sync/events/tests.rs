@@ -160,6 +160,49 @@ async fn what_is_no_batch_is_refused_with_the_reason() {
     assert_eq!(names(&bench).await.len(), 0);
 }
 
+/// What the database can never hold is told from what it can't hold now: for that the gateway would come again for ever.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_batch_that_can_never_be_stored_is_422_and_one_that_may_be_is_not() {
+    let bench = Bench::new().await;
+    let token = bench.token("gw-1").await;
+    // TOOBIG, and a constraint: SQLite refuses both at the row, the first whenever it comes.
+    for (name, does) in [
+        ("huge.test", "SELECT zeroblob(2000000000)"),
+        ("odd.test", "SELECT RAISE(ABORT, 'not now')"),
+    ] {
+        let trigger = format!(
+            "CREATE TRIGGER \"{name}\" BEFORE INSERT ON events WHEN NEW.endpoint = '{name}' BEGIN {does}; END"
+        );
+        let made = bench.store.events_db().write(move |tx| {
+            Box::pin(async move {
+                let trigger = sqlx::query(sqlx::AssertSqlSafe(trigger));
+                trigger.execute(tx.connection()).await?;
+                Ok(())
+            })
+        });
+        made.await.unwrap();
+    }
+    for (name, status, code) in [
+        ("huge.test", StatusCode::UNPROCESSABLE_ENTITY, "invalid"),
+        ("odd.test", StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
+        ("fine.test", StatusCode::OK, ""),
+    ] {
+        let body = lines(&[head(), entry(1, "gw-1", name)]);
+        let (answered, answer) = deliver(&bench, Some(&token), body).await;
+        assert_eq!(answered, status, "{name}: {answer}");
+        assert_eq!(
+            answer["code"].as_str().unwrap_or_default(),
+            code,
+            "{name}: {answer}"
+        );
+    }
+    assert_eq!(
+        names(&bench).await,
+        ["fine.test"],
+        "nothing of the others counts as stored"
+    );
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_body_that_breaks_off_stores_nothing_and_frees_its_place() {
     let bench = Bench::new().await;

@@ -15,7 +15,7 @@ use crate::text::{cut, printable};
 
 /// Destinations that are listed for each verdict.
 pub const MAX_DESTINATIONS: usize = 512;
-/// Bytes of text that all of them hold together.
+/// Bytes of text that all of them hold together; the entry that reaches it is the last one to add any.
 pub const MAX_TEXT: usize = 256 << 10;
 /// What an entry holds besides its text, in bytes; measured, and rounded up.
 const ENTRY: usize = 512;
@@ -119,6 +119,9 @@ impl Tally {
         let name = printable(report.name.trim_end_matches('.')).to_ascii_lowercase();
         let address = report.address.map(|address| address.to_string());
         for (key, entry) in &mut self.destinations {
+            if self.text >= MAX_TEXT {
+                return;
+            }
             let meant = key.endpoint == name || Some(key.endpoint.as_str()) == address.as_deref();
             let port = report.port == 0 || key.port == 0 || key.port == report.port;
             if meant && port {
@@ -205,7 +208,10 @@ impl Tally {
             reason: seen.reason,
         };
         if let Some(entry) = self.destinations.get_mut(&sought) {
-            self.text += entry.add(seen);
+            entry.add(seen);
+            if self.text < MAX_TEXT {
+                self.text += entry.attribute_of(seen);
+            }
             return;
         }
         let (group, unlisted) = match seen.verdict {
@@ -229,7 +235,8 @@ impl Tally {
             reason: seen.reason.map(Into::into),
         };
         self.text += key.endpoint.len() + key.reason.as_ref().map_or(0, CompactString::len);
-        self.text += entry.text() + entry.add(seen);
+        entry.add(seen);
+        self.text += entry.text() + entry.attribute_of(seen);
         self.destinations.insert(key, entry);
     }
 }
@@ -259,8 +266,8 @@ impl Entry {
             .sum()
     }
 
-    /// Adds an event; returns how many bytes of text it holds more.
-    fn add(&mut self, seen: &Seen<'_>) -> usize {
+    /// Adds an event.
+    fn add(&mut self, seen: &Seen<'_>) {
         self.count = self.count.saturating_add(seen.count);
         self.bytes_up = self.bytes_up.saturating_add(seen.bytes_up);
         self.bytes_down = self.bytes_down.saturating_add(seen.bytes_down);
@@ -270,6 +277,10 @@ impl Entry {
         if seen.count > 0 && self.ids.len() < MAX_IDS {
             self.ids.push(short(&seen.id));
         }
+    }
+
+    /// Names the process of an event; returns how many bytes of text the entry holds more.
+    fn attribute_of(&mut self, seen: &Seen<'_>) -> usize {
         seen.process.map_or(0, |process| self.attribute(&short(process)))
     }
 

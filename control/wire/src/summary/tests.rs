@@ -339,3 +339,32 @@ proptest! {
         prop_assert_eq!(row.unwrap().matches('|').count(), 6);
     }
 }
+
+#[test]
+fn long_names_of_processes_keep_the_tally_within_its_bound() {
+    let events: Vec<EventRecord> = (0..MAX_DESTINATIONS)
+        .map(|n| record(&format!("n{n}.test"), "tls", "refuse", &json!({})))
+        .collect();
+    let mut tally = tally(&events);
+    let before = tally.size();
+    for n in 0..MAX_DESTINATIONS {
+        for process in ["a", "b", "c"] {
+            tally.add_report(&ProcessReport {
+                time: "2026-01-02T03:04:05Z".parse().unwrap(),
+                job_id: "job_1".into(),
+                name: format!("n{n}.test").into(),
+                address: None,
+                port: 0,
+                process: Process {
+                    name: process.repeat(300).into(),
+                    ..Process::default()
+                },
+            });
+        }
+    }
+    let summary = tally.summary(About::default());
+    let named = summary.refused.iter().flat_map(|one| &one.processes);
+    let bytes: usize = named.map(CompactString::len).sum();
+    assert_eq!(tally.size() - before, bytes);
+    assert!((MAX_TEXT / 2..MAX_TEXT + 300).contains(&bytes), "{bytes}");
+}

@@ -64,21 +64,23 @@ impl Unsaved {
 }
 
 impl Disk {
-    /// Opens the folder, or makes it. What is damaged in it is mended, said and counted.
-    pub(super) fn open(folder: &Path, bound: u64) -> io::Result<Self> {
+    /// Opens the folder, or makes it. What is damaged in it is mended and said, and counted with what was `lost` before;
+    /// where the folder can't be opened after all, `lost` says it.
+    pub(super) fn open(folder: &Path, bound: u64, lost: &mut Losses) -> io::Result<Self> {
         files::folder(folder)?;
+        files::sweep(folder)?;
         let state = State::read(folder)?;
         let segment_bytes = (bound / SEGMENTS).min(SEGMENT);
-        let mut dropped = Losses::default();
         let mut lane = |lane| {
             let of = state.lane(lane);
-            let found = scan::find(folder, lane, of)?;
-            dropped.add(lane, of.dropped.saturating_add(found.lost));
-            let mut files = LaneFiles::new((folder, lane), of, segment_bytes, found.segments);
-            files.recount()?;
-            io::Result::Ok(files)
+            let found = scan::find(folder, lane, of, lost)?;
+            io::Result::Ok(LaneFiles::new((folder, lane), of, segment_bytes, found))
         };
         let (refusals, permits) = (lane(Lane::Refusals)?, lane(Lane::Permits)?);
+        let mut dropped = *lost;
+        for lane in Lane::ALL {
+            dropped.add(lane, state.lane(lane).dropped);
+        }
         let mut disk = Self {
             folder: folder.to_owned(),
             state,
@@ -92,9 +94,11 @@ impl Disk {
             written: Arc::default(),
         };
         for lane in Lane::ALL {
+            disk.recount(lane)?;
             disk.lane_mut(lane).reserved += RESERVE;
         }
         disk.save()?;
+        *lost = Losses::default();
         Ok(disk)
     }
 
@@ -237,18 +241,29 @@ impl Disk {
         self.dirty |= self.lane_mut(lane).end_sending();
     }
 
-    /// Sets a segment aside that is damaged, and goes on with what is sound in it.
+    /// Sets a segment aside that is damaged, and goes on with what is sound in it. What waited and waits no more is lost.
     pub(super) fn mend(&mut self, lane: Lane, at: usize) -> io::Result<()> {
-        let Some(segment) = self.lane(lane).segments.get(at) else {
+        let Some(first) = self.lane(lane).segments.get(at).map(|segment| segment.first) else {
             return Ok(());
         };
-        let (first, had) = (segment.first, segment.entries);
+        let (waited, lost) = (self.lane(lane).pending(), self.dropped.of(lane));
         let path = self.lane(lane).path(first);
-        let mut lost = 0;
-        let found = scan::read(&path, first, &mut lost)?;
-        let left = found.as_ref().map_or(0, |segment| segment.entries);
-        self.lose(lane, lost.max(had.saturating_sub(left)));
-        self.lane_mut(lane).mended(at, found)
+        let (found, _) = scan::read(&path, first)?;
+        self.lane_mut(lane).mended(at, found);
+        let counted = if at == 0 { self.recount(lane) } else { Ok(()) };
+        let others = self.dropped.of(lane) - lost;
+        let gone = waited.saturating_sub(self.lane(lane).pending());
+        self.lose(lane, gone.saturating_sub(others));
+        counted
+    }
+
+    /// Counts anew how much of a lane's first segment is stored. One that can't be read any more goes, and it is the next
+    /// one's turn.
+    fn recount(&mut self, lane: Lane) -> io::Result<()> {
+        match self.lane_mut(lane).recount() {
+            Err(error) if scan::is_lost(&error) => self.mend(lane, 0),
+            counted => counted,
+        }
     }
 
     /// What has to be brought to the disk.

@@ -1,4 +1,4 @@
-//! The spool's files: made closed to others, replaced whole, set aside when they mean nothing.
+//! The spool's files: made closed to others, replaced whole, mended, set aside when they mean nothing.
 //!
 //! Owns how bytes get to the disk; never what they mean. It waits for the disk: not for async threads.
 
@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 
 /// Folder of damaged files, in the spool's.
 pub(super) const DAMAGED: &str = "damaged";
+/// Extension of a file that is being written.
+const HALF: &str = "new";
 /// Damaged files that are kept, for somebody to look at.
 const KEPT: usize = 8;
 
@@ -44,7 +46,7 @@ pub(super) fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
 
 /// Replaces a file, or makes it; a crash leaves either the old bytes or the new. Which of them, only [`sync_folder`] says.
 pub(super) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let fresh = path.with_extension("new");
+    let fresh = path.with_extension(HALF);
     let written = (|| {
         let mut file = options().create(true).truncate(true).write(true).open(&fresh)?;
         file.write_all(bytes)?;
@@ -58,6 +60,27 @@ pub(super) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     written
 }
 
+/// Puts what is sound of a damaged file in its place, and keeps the damaged one for a look. A crash leaves either of them
+/// where it was, so that it is mended again or is mended already.
+pub(super) fn mend(path: &Path, sound: &[u8]) -> io::Result<()> {
+    if let Err(error) = keep_a_look(path) {
+        tracing::warn!(file = %path.display(), %error, "a damaged file can't be kept for a look");
+    }
+    replace(path, sound)
+}
+
+/// Removes what a crash left of [`replace`]: it is no part of anything, and no bound counts it.
+pub(super) fn sweep(folder: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == HALF) {
+            // One that can't be removed costs its bytes; the next start tries again.
+            let _ = fs::remove_file(path);
+        }
+    }
+    Ok(())
+}
+
 /// Removes a file; one that is gone already is as good.
 pub(super) fn remove(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
@@ -68,13 +91,33 @@ pub(super) fn remove(path: &Path) -> io::Result<()> {
 
 /// Moves a damaged file out of the way.
 pub(super) fn set_aside(path: &Path) -> io::Result<()> {
+    let (folder, aside) = aside(path)?;
+    fs::rename(path, aside)?;
+    forget_oldest(&folder)
+}
+
+/// Gives a damaged file a second name, out of the way.
+fn keep_a_look(path: &Path) -> io::Result<()> {
+    let (folder, aside) = aside(path)?;
+    // One of the same name: an earlier one, or this one before a crash.
+    remove(&aside)?;
+    fs::hard_link(path, aside)?;
+    forget_oldest(&folder)
+}
+
+/// The folder of damaged files, which is there from now on, and what a file is called in it.
+fn aside(path: &Path) -> io::Result<(PathBuf, PathBuf)> {
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(io::ErrorKind::InvalidInput.into());
     };
     let folder = parent.join(DAMAGED);
     self::folder(&folder)?;
-    fs::rename(path, folder.join(name))?;
-    let mut kept: Vec<(std::time::SystemTime, PathBuf)> = fs::read_dir(&folder)?
+    let aside = folder.join(name);
+    Ok((folder, aside))
+}
+
+fn forget_oldest(folder: &Path) -> io::Result<()> {
+    let mut kept: Vec<(std::time::SystemTime, PathBuf)> = fs::read_dir(folder)?
         .filter_map(|entry| {
             let entry = entry.ok()?;
             Some((entry.metadata().ok()?.modified().ok()?, entry.path()))
@@ -103,8 +146,13 @@ mod tests {
         for n in 0..=KEPT {
             let path = dir.path().join(format!("file-{n}"));
             replace(&path, b"x").unwrap();
-            set_aside(&path).unwrap();
-            assert!(!path.exists());
+            if n % 2 == 0 {
+                set_aside(&path).unwrap();
+                assert!(!path.exists());
+            } else {
+                mend(&path, b"y").unwrap();
+                assert_eq!(read(&path, 1).unwrap(), b"y");
+            }
         }
         assert_eq!(fs::read_dir(dir.path().join(DAMAGED)).unwrap().count(), KEPT);
     }

@@ -14,39 +14,38 @@ use super::files;
 use super::lane::{MAX_SEGMENT, Segment};
 use super::line::{self, Look};
 use super::state::LaneState;
+use crate::events::queue::Losses;
 
-/// What was found.
-#[derive(Debug, Default)]
-pub(super) struct Found {
-    /// Oldest first.
-    pub(super) segments: VecDeque<Segment>,
-    /// Entries that are lost.
-    pub(super) lost: u64,
-}
-
-/// Finds the segments of a lane.
-pub(super) fn find(folder: &Path, lane: Lane, state: &LaneState) -> io::Result<Found> {
+/// Finds the segments of a lane, oldest first. Entries that are `lost` are added up, before an error too: they are not found
+/// missing a second time.
+pub(super) fn find(
+    folder: &Path,
+    lane: Lane,
+    state: &LaneState,
+    lost: &mut Losses,
+) -> io::Result<VecDeque<Segment>> {
     let mut firsts = Vec::new();
     for entry in fs::read_dir(folder)? {
         let name = entry?.file_name();
         firsts.extend(name.to_str().and_then(|name| number(name, lane)));
     }
     firsts.sort_unstable();
-    let mut found = Found::default();
+    let mut found: VecDeque<Segment> = VecDeque::new();
     for (at, first) in firsts.iter().copied().enumerate() {
         let path = folder.join(super::lane::file_name(lane, first));
         // The last one is what was written to when the process ended: its bytes may not be what its length says.
         let known = (at + 1 < firsts.len())
             .then(|| known(&path, first, state))
             .flatten();
-        let segment = match known {
-            Some(segment) => Some(segment),
-            None => read(&path, first, &mut found.lost)?,
+        let (segment, gone) = match known {
+            Some(segment) => (Some(segment), 0),
+            None => read(&path, first)?,
         };
-        let before = found.segments.back().map_or(0, |before| before.last);
+        lost.add(lane, gone);
+        let before = found.back().map_or(0, |before| before.last);
         match segment {
             // What stands in the one before already was joined to it, and this file not removed any more.
-            Some(segment) if segment.last > before.max(state.stored) => found.segments.push_back(segment),
+            Some(segment) if segment.last > before.max(state.stored) => found.push_back(segment),
             Some(_) => files::remove(&path)?,
             None => {}
         }
@@ -78,43 +77,44 @@ fn known(path: &Path, first: u64, state: &LaneState) -> Option<Segment> {
     })
 }
 
-/// Reads a segment, and mends it; `None` when nothing in it is of use. What is `lost` is added up.
-pub(super) fn read(path: &Path, first: u64, lost: &mut u64) -> io::Result<Option<Segment>> {
+/// Reads a segment, and mends it; `None` when nothing in it is of use. Says how many entries are lost, as far as the file
+/// shows it.
+pub(super) fn read(path: &Path, first: u64) -> io::Result<(Option<Segment>, u64)> {
     let text = match files::read(path, MAX_SEGMENT) {
         Ok(text) => text,
         Err(error) if is_lost(&error) => {
-            *lost += 1;
             say(path, &error);
             if path.exists() {
                 files::set_aside(path)?;
             }
-            return Ok(None);
+            return Ok((None, 1));
         }
         Err(error) => return Err(error),
     };
     let lines = line::lines(&text, Look::Close);
     let sound: Vec<u8> = lines.sound.iter().flat_map(|line| line.text).copied().collect();
     if lines.damaged > 0 {
-        *lost += lines.damaged;
         say(path, &format_args!("{} of its lines are damaged", lines.damaged));
-        files::set_aside(path)?;
-        if !sound.is_empty() {
-            files::replace(path, &sound)?;
-        }
-    } else if sound.is_empty() {
-        files::remove(path)?;
-    } else if lines.torn > 0 {
-        let file = File::options().write(true).open(path)?;
-        file.set_len(sound.len() as u64)?;
     }
-    Ok(lines.sound.last().map(|last| Segment {
+    match (lines.damaged > 0, sound.is_empty()) {
+        (true, true) => files::set_aside(path)?,
+        (true, false) => files::mend(path, &sound)?,
+        (false, true) => files::remove(path)?,
+        (false, false) if lines.torn > 0 => {
+            let file = File::options().write(true).open(path)?;
+            file.set_len(sound.len() as u64)?;
+        }
+        (false, false) => {}
+    }
+    let found = lines.sound.last().map(|last| Segment {
         first,
         last: last.seq,
         bytes: sound.len() as u64,
         entries: lines.sound.len() as u64,
         fresh: sound.len() as u64,
         parties: None,
-    }))
+    });
+    Ok((found, lines.damaged))
 }
 
 /// True for errors that trying again does not mend: what is there is no segment, or can't be read any more.

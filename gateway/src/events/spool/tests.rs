@@ -7,6 +7,7 @@ mod model;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use compact_str::CompactString;
@@ -156,6 +157,28 @@ fn a_batch_that_was_not_stored_is_the_same_again_and_a_part_of_it_goes_on() {
         "a late answer counts too"
     );
     assert_eq!(next(&spool, Lane::Refusals).unwrap().seqs(), [5, 6, 7, 8, 9, 10]);
+}
+
+/// `tidegate_events_shipped_total`: an entry that has to be sent again is not shipped yet.
+#[test]
+fn what_is_stored_of_a_batch_counts_as_shipped_and_what_is_not_does_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let shipped = Arc::new(AtomicU64::new(0));
+    let mut spool = Spool::new(dir.path(), ROOMY);
+    Arc::get_mut(&mut spool).unwrap().shipped = Counter::from_arc(Arc::clone(&shipped));
+    spool.open(at(0));
+    let all: Vec<_> = (0..6).map(|n| refusal("job_1", &format!("n{n}.test"))).collect();
+    append(&spool, &all);
+    let count = || shipped.load(Ordering::Relaxed);
+    let read = next_of(&spool, Lane::Refusals, 4).unwrap();
+    spool.stored(Lane::Refusals, (&read.batch, 3, 0));
+    assert_eq!(count(), 3);
+    let read = next_of(&spool, Lane::Refusals, 2).unwrap();
+    spool.stored(Lane::Refusals, (&read.batch, read.batch.last, 1));
+    assert_eq!(count(), 4, "one is refused for good");
+    let read = next(&spool, Lane::Refusals).unwrap();
+    assert_eq!(spool.stored(Lane::Refusals, (&read.batch, 1_000_000, 0)), 1);
+    assert_eq!(count(), 4, "the store means another spool");
 }
 
 #[test]

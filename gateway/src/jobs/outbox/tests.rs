@@ -6,46 +6,18 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use tempfile::TempDir;
 use tidegate_control_wire::claim::{EndedBy, Refusal};
-use tidegate_control_wire::record::{CredentialKind, Ending, LeaseRecord};
-use tidegate_policy::effective::Generation;
-use tidegate_policy::job::{Assurance, JobIdentity};
+use tidegate_control_wire::record::Ending;
 
 use super::*;
-use crate::jobs::tests::fixture::{Mode, World, at};
+use crate::jobs::tests::fixture::{Mode, World, record};
 
 fn open(dir: &TempDir, capacity: usize) -> Outbox {
     Outbox::with_capacity(dir.path(), capacity).unwrap()
 }
 
 fn claim(id: &str, replaces: &[&str]) -> Claim {
-    let identity = JobIdentity {
-        owner: "acme".into(),
-        repo: "acme/web".into(),
-        workflow: "".into(),
-        job: "".into(),
-        run_id: id.into(),
-        run_attempt: 1,
-        runner_name: "".into(),
-        cluster: "".into(),
-        event: "".into(),
-        git_ref: "".into(),
-        actor: "".into(),
-        head_repo: "".into(),
-        assurance: Assurance::Declared,
-    };
     Claim {
-        lease: LeaseRecord {
-            id: id.into(),
-            gateway: "gw-1".into(),
-            network: "runners".into(),
-            sources: vec!["10.77.1.2".parse().unwrap()],
-            identity,
-            credential: CredentialKind::RunnerToken,
-            token_id: None,
-            began: Generation(7),
-            started_at: at(0).wall,
-            expires_at: at(100).wall,
-        },
+        lease: record(id),
         replaces: replaces.iter().map(|id| CompactString::from(*id)).collect(),
         proof: None,
         granted: true,

@@ -7,7 +7,8 @@ use tidegate_policy::job::{Assurance, JobIdentity};
 use tidegate_policy::lease::{Credential, Party};
 use tidegate_policy::subject::RunnerKind;
 
-use super::{Registrar, Weighed, conflict, is_same_run};
+use super::grant::Weighed;
+use super::{Registrar, conflict, is_same_run};
 use crate::jobs::asker::{Asker, Now};
 use crate::jobs::refused::MonitorError;
 

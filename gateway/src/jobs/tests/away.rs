@@ -1,9 +1,12 @@
 //! The control plane is away, was never heard of, or is not there at all.
 
+use tidegate_control_wire::claim::{End, EndedBy, Refusal};
+use tidegate_control_wire::record::Ending;
 use tidegate_policy::effective::{PolicySet, Store};
 use tidegate_policy::job::Assurance;
 
-use super::fixture::{Mode, World, asker, at, body, oidc};
+use super::fixture::{Mode, World, asker, at, body, mac, oidc};
+use crate::jobs::asker::Asker;
 use crate::jobs::refused::{AuthError, StartError};
 use crate::jobs::{Shown, claimed};
 
@@ -62,6 +65,65 @@ async fn a_token_is_not_good_twice_while_control_is_away() {
         world.sign("10.77.1.5", &other, 2).await.unwrap_err(),
         StartError::Replayed
     );
+}
+
+/// The control plane took the claim, its answer did not come, and there is no room to take the lease down: the job is told
+/// to try again. That it does so is no replay; that somebody else does is one.
+#[tokio::test]
+async fn a_job_that_was_told_to_try_again_can_and_nobody_else_can_by_its_token() {
+    let world = World::ephemeral().with_outbox(1);
+    let end = End {
+        at: at(0).wall,
+        by: EndedBy::Operator,
+        ending: Ending::Quarantine,
+    };
+    world.jobs.outbox().end(&"job_before".into(), end);
+    world.control.set(Mode::Silent);
+    let token = oidc("acme/web", "1", "jti-1", 0);
+    let refused = world.sign("10.77.1.2", &token, 0).await.unwrap_err();
+    assert!(matches!(refused, StartError::Outbox(_)), "{refused:?}");
+    assert!(world.leases.leases().is_empty());
+
+    world.control.set(Mode::There);
+    let replayed = |outcome: &Result<_, StartError>| {
+        matches!(
+            outcome,
+            Err(StartError::Control {
+                code: Refusal::Replayed,
+                ..
+            } | StartError::Replayed)
+        )
+    };
+    let elsewhere = world.sign("10.77.1.3", &token, 1).await;
+    assert!(replayed(&elsewhere), "{elsewhere:?}");
+    let body = serde_json::json!({"oidc_token": token, "job": "another"});
+    let other = world.start(asker("10.77.1.2"), None, &body, 1).await;
+    assert!(replayed(&other), "{other:?}");
+
+    let another = Asker {
+        mac: Some(mac(9)),
+        ..asker("10.77.1.2")
+    };
+    let body = serde_json::json!({"oidc_token": token});
+    let other = world.start(another, None, &body, 1).await;
+    assert!(replayed(&other), "{other:?}");
+
+    let started = world.sign("10.77.1.2", &token, 2).await.unwrap();
+    let known: Vec<_> = world
+        .control
+        .claims
+        .lock()
+        .iter()
+        .map(|claim| claim.lease.id.clone())
+        .collect();
+    assert_eq!(
+        known,
+        std::slice::from_ref(&started.lease.id),
+        "it is the lease that control has"
+    );
+    assert_eq!(world.judged("10.77.1.2", 2), "web");
+    let elsewhere = world.sign("10.77.1.3", &token, 3).await;
+    assert!(replayed(&elsewhere), "{elsewhere:?}");
 }
 
 #[tokio::test]

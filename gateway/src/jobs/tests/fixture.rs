@@ -1,6 +1,8 @@
 //! A gateway's leases without a gateway: networks, policies, tokens, an OIDC issuer and a control plane that does as it is
 //! told.
 
+mod control;
+
 use std::net::IpAddr;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
@@ -12,25 +14,26 @@ use parking_lot::Mutex;
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tidegate_control_wire::claim::{Claim, End, Granted, Member, Refusal};
 use tidegate_control_wire::frame::Batch;
 use tidegate_control_wire::mirror::{Credentials, Mirror};
 use tidegate_control_wire::oidc::Issuer;
-use tidegate_control_wire::record::{Change, SyncedRole, TokenRecord};
+use tidegate_control_wire::record::{Change, CredentialKind, LeaseRecord, SyncedRole, TokenRecord};
 use tidegate_control_wire::secret::{Role, Secret};
 use tidegate_policy::Moment;
 use tidegate_policy::document::{ParseOptions, PolicyDocument, platform};
 use tidegate_policy::effective::{Attached, Generation, NetworkPolicies, PolicySet, Slot, Store};
-use tidegate_policy::job::{JobIdentity, Scope};
+use tidegate_policy::job::{Assurance, JobIdentity, Scope};
 use tidegate_policy::lease::{LeaseTable, Mac, Neighbour};
 use tidegate_policy::rulebook::{CompiledPolicy, PolicyMeta, RuleList};
 use tidegate_policy::subject::{Network, RunnerKind};
 
 use crate::jobs::asker::{Asker, Now};
-use crate::jobs::authority::{Authority, Pending};
+use crate::jobs::authority::Authority;
+use crate::jobs::outbox::Outbox;
 use crate::jobs::registrar::{Parts, Registrar, Started};
 use crate::jobs::{JobStart, Shown, StartError, claimed};
-use crate::sync::ClaimError;
+
+pub(crate) use self::control::{FakeControl, Mode};
 
 /// The issuer of the tests' OIDC tokens.
 const ISSUER: &str = "https://token.forge.example";
@@ -72,158 +75,6 @@ pub(crate) fn asker(source: &str) -> Asker {
     Asker {
         source,
         mac: Some(mac(octet)),
-    }
-}
-
-/// What the control plane does when it is asked.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Mode {
-    There,
-    Away,
-    /// There is none.
-    Off,
-    Refuses(Refusal),
-}
-
-/// A control plane that does as it is told, and remembers what it was.
-pub(crate) struct FakeControl {
-    pub(crate) mode: Mutex<Mode>,
-    pub(crate) credentials: Mutex<Arc<Credentials>>,
-    /// What it will say when it is told of a key that is not known.
-    pub(crate) newer: Mutex<Option<Arc<Credentials>>>,
-    pub(crate) claims: Mutex<Vec<Claim>>,
-    pub(crate) ends: Mutex<Vec<(String, End)>>,
-    /// It grants no source that a job holds which, for all it knows, has not ended, and hears of each end only after it
-    /// has refused a claim because of it.
-    pub(crate) strict: Mutex<bool>,
-    /// Claims that it refused for that.
-    held: Mutex<usize>,
-    /// What happens between a claim and its answer.
-    pub(crate) meanwhile: Mutex<Option<Meanwhile>>,
-    pub(crate) generation: u64,
-}
-
-/// Done with a claim, once.
-pub(crate) type Meanwhile = Box<dyn FnOnce(&Claim) + Send>;
-
-impl FakeControl {
-    /// It is asked; others may come to their turn meanwhile.
-    async fn asked(&self) -> Result<(), ClaimError> {
-        for _ in 0..8 {
-            tokio::task::yield_now().await;
-        }
-        match *self.mode.lock() {
-            Mode::There => Ok(()),
-            Mode::Away | Mode::Off => Err(ClaimError::Away),
-            Mode::Refuses(code) => Err(ClaimError::Refused {
-                code,
-                detail: format!("{code:?}"),
-            }),
-        }
-    }
-
-    pub(crate) fn set(&self, mode: Mode) {
-        *self.mode.lock() = mode;
-    }
-
-    /// True when another job that it has not heard the end of holds a source of this one.
-    fn holds(&self, claim: &Claim) -> bool {
-        let (claims, ends) = (self.claims.lock(), self.ends.lock());
-        let gone = |id: &str| {
-            ends.iter().any(|(ended, _)| ended == id)
-                || claims
-                    .iter()
-                    .chain([claim])
-                    .any(|one| one.replaces.iter().any(|old| old == id))
-        };
-        claims.iter().any(|known| {
-            let shared = known
-                .lease
-                .sources
-                .iter()
-                .any(|source| claim.lease.sources.contains(source));
-            shared && known.lease.id != claim.lease.id && !gone(&known.lease.id)
-        })
-    }
-
-    /// The ids of leases that it was told of, and those that it was told to have ended.
-    pub(crate) fn told(&self) -> (Vec<String>, Vec<String>) {
-        let begun = self
-            .claims
-            .lock()
-            .iter()
-            .map(|claim| claim.lease.id.to_string())
-            .collect();
-        let ended = self.ends.lock().iter().map(|(id, _)| id.clone()).collect();
-        (begun, ended)
-    }
-}
-
-impl Authority for FakeControl {
-    fn is_configured(&self) -> bool {
-        *self.mode.lock() != Mode::Off
-    }
-
-    fn is_there(&self) -> bool {
-        !matches!(*self.mode.lock(), Mode::Away | Mode::Off)
-    }
-
-    fn credentials(&self) -> Arc<Credentials> {
-        Arc::clone(&self.credentials.lock())
-    }
-
-    fn generation(&self) -> Generation {
-        Generation(self.generation)
-    }
-
-    fn claim<'a>(&'a self, claim: &'a Claim) -> Pending<'a, Result<Granted, ClaimError>> {
-        Box::pin(async move {
-            self.asked().await?;
-            if *self.strict.lock() && self.holds(claim) {
-                *self.held.lock() += 1;
-                return Err(ClaimError::Refused {
-                    code: Refusal::Held,
-                    detail: "a job that has not ended holds the source".into(),
-                });
-            }
-            self.claims.lock().push(claim.clone());
-            if let Some(meanwhile) = self.meanwhile.lock().take() {
-                meanwhile(claim);
-            }
-            Ok(Granted {
-                began: Generation(self.generation + 1),
-                members: vec![Member {
-                    gateway: "gw-2".into(),
-                    has_it: true,
-                }],
-            })
-        })
-    }
-
-    fn end<'a>(&'a self, id: &'a str, end: &'a End) -> Pending<'a, Result<(), ClaimError>> {
-        Box::pin(async move {
-            self.asked().await?;
-            while *self.strict.lock() && *self.held.lock() <= self.ends.lock().len() {
-                tokio::task::yield_now().await;
-            }
-            self.ends.lock().push((id.to_owned(), end.clone()));
-            Ok(())
-        })
-    }
-
-    fn unknown_key<'a>(&'a self, issuer: &'a str) -> Pending<'a, bool> {
-        Box::pin(async move {
-            let newer = self.newer.lock().take();
-            if let Some(newer) = &newer {
-                assert_eq!(issuer, ISSUER);
-                *self.credentials.lock() = Arc::clone(newer);
-            }
-            newer.is_some()
-        })
-    }
-
-    fn changed(&self) -> Pending<'_, ()> {
-        Box::pin(std::future::pending())
     }
 }
 
@@ -304,6 +155,14 @@ impl World {
         self
     }
 
+    /// The same gateway with an outbox in which so many entries wait at most.
+    pub(crate) fn with_outbox(mut self, capacity: usize) -> Self {
+        let outbox = Outbox::with_capacity(self.dir.path(), capacity).unwrap();
+        let parts = parts(&self.leases, &self.control, &self.changed);
+        self.jobs = Arc::new(Registrar::over(parts, outbox, self.dir.path()).unwrap());
+        self
+    }
+
     /// Says which machines are seen at which addresses.
     pub(crate) fn see(&self, seen: &[(&str, u8)]) {
         let neighbour = |(source, octet): &(&str, u8)| Neighbour {
@@ -361,14 +220,17 @@ fn registrar(
     control: &Arc<FakeControl>,
     changed: &Arc<Mutex<Vec<IpAddr>>>,
 ) -> Arc<Registrar> {
+    Arc::new(Registrar::open(parts(leases, control, changed), dir.path()).unwrap())
+}
+
+fn parts(leases: &Arc<LeaseTable>, control: &Arc<FakeControl>, changed: &Arc<Mutex<Vec<IpAddr>>>) -> Parts {
     let note = Arc::clone(changed);
-    let parts = Parts {
+    Parts {
         gateway: "gw-1".into(),
         leases: Arc::clone(leases),
         control: Arc::clone(control) as Arc<dyn Authority>,
         changed: Arc::new(move |sources| note.lock().extend(sources)),
-    };
-    Arc::new(Registrar::open(parts, dir.path()).unwrap())
+    }
 }
 
 fn network(runners: RunnerKind) -> Network {
@@ -540,4 +402,35 @@ pub(crate) const NOTHING: Shown<'static> = Shown {
 pub(crate) fn claim_of(repo: &str, run: &str) -> JobIdentity {
     let (owner, name) = repo.split_once('/').unwrap();
     claimed(owner, name, run, b"{\"job\":\"test\"}").unwrap()
+}
+
+/// A lease of acme/web as it is recorded.
+pub(crate) fn record(id: &str) -> LeaseRecord {
+    let identity = JobIdentity {
+        owner: "acme".into(),
+        repo: "acme/web".into(),
+        workflow: "".into(),
+        job: "".into(),
+        run_id: id.into(),
+        run_attempt: 1,
+        runner_name: "".into(),
+        cluster: "".into(),
+        event: "".into(),
+        git_ref: "".into(),
+        actor: "".into(),
+        head_repo: "".into(),
+        assurance: Assurance::Declared,
+    };
+    LeaseRecord {
+        id: id.into(),
+        gateway: "gw-1".into(),
+        network: "runners".into(),
+        sources: vec![ip("10.77.1.2")],
+        identity,
+        credential: CredentialKind::RunnerToken,
+        token_id: None,
+        began: Generation(7),
+        started_at: at(0).wall,
+        expires_at: at(100).wall,
+    }
 }

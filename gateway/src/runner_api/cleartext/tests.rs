@@ -3,6 +3,7 @@
 
 use tidegate_dns::clock::Clock;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpSocket;
 
 use super::super::machines::{Machines, Seen};
 use super::super::pages::Parts;
@@ -155,4 +156,24 @@ async fn a_giant_head_a_stranger_and_the_ninth_connection_are_closed() {
             .unwrap_or(0),
         0
     );
+}
+
+/// One runner's connections are its own: another one is answered while they all stand.
+#[tokio::test]
+async fn who_holds_all_of_its_connections_keeps_nobody_else_out() {
+    let (address, _tasks, _world) = door(true);
+    let mut held = Vec::new();
+    for _ in 0..MAX_A_SOURCE {
+        held.push(TcpStream::connect(address).await.unwrap());
+    }
+    // One more is closed, so the others stand.
+    let mut more = TcpStream::connect(address).await.unwrap();
+    let read = timeout(Duration::from_secs(10), more.read(&mut [0])).await;
+    assert_eq!(read.expect("it is closed").unwrap_or(0), 0);
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+    let mut other = socket.connect(address).await.unwrap();
+    let answer = said(&mut other, "GET / HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    const { assert!(MAX_CONNECTIONS >= 16 * MAX_A_SOURCE) };
 }

@@ -6,8 +6,8 @@ use tidegate_control_wire::record::{CredentialKind, Ending, LeaseRecord};
 use tidegate_policy::job::{Assurance, JobIdentity};
 use tokio::time::Instant;
 
+use super::super::acks::MAX_REFUSED;
 use super::super::calls::ClaimError;
-use super::super::state::MAX_REFUSED;
 use super::*;
 use crate::events::{Carrier, ShipError};
 
@@ -83,7 +83,8 @@ async fn what_was_put_in_force_is_acknowledged_on_the_same_connection() {
     let (mut scene, _line) = connected(Vec::new()).await;
     scene
         .control
-        .acknowledge(Generation(7), vec![refused_lease("job-1")]);
+        .acks()
+        .add(Generation(7), vec![refused_lease("job-1")]);
     let asked = scene.asked().await;
     assert_eq!(
         (asked.path.as_str(), asked.authorization.as_deref()),
@@ -102,11 +103,13 @@ async fn an_acknowledgement_that_failed_goes_with_the_next() {
     scene.plane.acks.lock().push_back(StatusCode::SERVICE_UNAVAILABLE);
     scene
         .control
-        .acknowledge(Generation(7), vec![refused_lease("job-1")]);
+        .acks()
+        .add(Generation(7), vec![refused_lease("job-1")]);
     scene.asked().await;
     scene
         .control
-        .acknowledge(Generation(8), vec![refused_lease("job-2")]);
+        .acks()
+        .add(Generation(8), vec![refused_lease("job-2")]);
     let ack: Ack = serde_json::from_value(scene.asked().await.body).unwrap();
     assert_eq!(ack.generation, Generation(8));
     let mut ids: Vec<&str> = ack.refused.iter().map(|one| one.id.as_str()).collect();
@@ -121,7 +124,8 @@ async fn an_acknowledgement_waits_for_the_connection_and_stays_bounded() {
     for at in 0..MAX_REFUSED + 10 {
         scene
             .control
-            .acknowledge(Generation(at as u64), vec![refused_lease(&format!("job-{at}"))]);
+            .acks()
+            .add(Generation(at as u64), vec![refused_lease(&format!("job-{at}"))]);
     }
     line.begin("one", true).await;
     scene.hello().await;

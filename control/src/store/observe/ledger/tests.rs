@@ -1,3 +1,4 @@
+//! What ledgers hold after batches in any order, what is outside of a stable baseline, and what happens at the bound.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 use proptest::prelude::*;
 use tidegate_control_wire::event::EventRecord;

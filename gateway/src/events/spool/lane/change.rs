@@ -61,8 +61,8 @@ impl LaneFiles {
         Ok(())
     }
 
-    /// Goes on with what was found sound of a damaged segment.
-    pub(in crate::events::spool) fn mended(&mut self, at: usize, found: Option<Segment>) -> io::Result<()> {
+    /// Goes on with what was found sound of a damaged segment. How much of the first one is stored is to be counted anew.
+    pub(in crate::events::spool) fn mended(&mut self, at: usize, found: Option<Segment>) {
         if at + 1 == self.segments.len() {
             self.active = None;
         }
@@ -72,7 +72,9 @@ impl LaneFiles {
             (None, Some(_)) => drop(self.segments.remove(at)),
             (_, None) => {}
         }
-        if at == 0 { self.recount() } else { Ok(()) }
+        if at == 0 {
+            (self.position, self.done) = (None, 0);
+        }
     }
 
     /// Puts a segment and the one after it into one file.

@@ -91,6 +91,100 @@ fn damage_that_comes_while_it_runs_blocks_nobody() {
     assert_eq!((read.names(), read.head.dropped), (vec!["d.test"], 3));
 }
 
+/// Where the replacement can't be written stands for a crash before it was: what is sound must be there still.
+#[test]
+fn a_mending_that_was_cut_short_costs_nothing_that_is_sound() {
+    let (dir, file, mut bytes) = left();
+    let second = bytes.iter().position(|byte| *byte == b'\n').unwrap() + 1;
+    bytes[second..second + 20].fill(0);
+    fs::write(&file, &bytes).unwrap();
+    fs::create_dir(file.with_extension("new")).unwrap();
+    let spool = Spool::new(dir.path(), ROOMY);
+    spool.open(at(0));
+    assert!(spool.depth().disk_error.is_some());
+    drop(spool);
+    fs::remove_dir(file.with_extension("new")).unwrap();
+    let spool = opened(dir.path(), ROOMY);
+    let read = next(&spool, Lane::Refusals).expect("what is sound");
+    assert_eq!(read.names(), ["a.test", "c.test"]);
+    assert_eq!(read.head.dropped, 1);
+    let aside = fs::read_dir(folder(dir.path()).join("damaged")).unwrap();
+    assert_eq!(aside.count(), 1);
+}
+
+#[test]
+fn what_was_mended_counts_though_the_folder_could_not_be_opened_then() {
+    let dir = tempfile::tempdir().unwrap();
+    let spool = opened(dir.path(), ROOMY);
+    append(&spool, &["a.test", "b.test"].map(|name| refusal("job_1", name)));
+    append(&spool, &["c.test", "d.test"].map(|name| permit("job_1", name)));
+    drop(spool);
+    let [permits, refusals] = segments(dir.path()).try_into().unwrap();
+    let [permits, refusals] = [permits, refusals].map(|name| folder(dir.path()).join(name));
+    for file in [&permits, &refusals] {
+        let mut bytes = fs::read(file).unwrap();
+        bytes[..20].fill(b'x');
+        fs::write(file, bytes).unwrap();
+    }
+    fs::create_dir(permits.with_extension("new")).unwrap();
+    let spool = Spool::new(dir.path(), ROOMY);
+    spool.open(at(0));
+    assert!(spool.depth().disk_error.is_some());
+    fs::remove_dir(permits.with_extension("new")).unwrap();
+    spool.open(at(2));
+    let dropped = spool.depth().dropped;
+    assert_eq!((dropped.refusals, dropped.permits), (1, 1));
+    assert_eq!(next(&spool, Lane::Refusals).unwrap().names(), ["b.test"]);
+    assert_eq!(next(&spool, Lane::Permits).unwrap().names(), ["d.test"]);
+}
+
+/// A folder with refusals in several segments; how many lie in the first.
+fn several() -> (tempfile::TempDir, u64) {
+    let dir = tempfile::tempdir().unwrap();
+    let spool = opened(dir.path(), MIN_BYTES);
+    let all: Vec<_> = (0..30).map(|n| refusal("job_1", &format!("n{n}.test"))).collect();
+    append(&spool, &all);
+    spool.close();
+    let names = segments(dir.path());
+    assert!(names.len() > 2, "{names:?}");
+    let first = fs::read(folder(dir.path()).join(&names[0])).unwrap();
+    let lines = entries(&first).len();
+    (dir, lines as u64)
+}
+
+#[test]
+fn what_was_stored_is_not_lost_with_its_file() {
+    let (dir, in_first) = several();
+    let spool = opened(dir.path(), MIN_BYTES);
+    stored(&spool, &next_of(&spool, Lane::Refusals, 2).unwrap());
+    fs::remove_file(folder(dir.path()).join(&segments(dir.path())[0])).unwrap();
+    let read = next(&spool, Lane::Refusals).unwrap();
+    assert_eq!(read.seqs()[0], in_first + 1);
+    assert_eq!(read.head.dropped, in_first - 2);
+}
+
+#[test]
+fn a_file_that_can_not_be_read_at_start_costs_itself_and_no_more() {
+    let (dir, in_first) = several();
+    let first = folder(dir.path()).join(&segments(dir.path())[0]);
+    // As long as the state says, and longer than any segment.
+    let long = (64 << 20) + 1;
+    fs::File::options()
+        .write(true)
+        .open(&first)
+        .unwrap()
+        .set_len(long)
+        .unwrap();
+    let state = folder(dir.path()).join("state.json");
+    let mut json: Value = serde_json::from_slice(&fs::read(&state).unwrap()).unwrap();
+    json["refusals"]["segments"][0]["bytes"] = long.into();
+    fs::write(&state, json.to_string()).unwrap();
+    let spool = opened(dir.path(), MIN_BYTES);
+    let read = next(&spool, Lane::Refusals).unwrap();
+    assert_eq!(read.seqs()[0], in_first + 1);
+    assert_eq!(read.head.dropped, in_first);
+}
+
 #[test]
 fn a_folder_full_of_nonsense_stops_nothing() {
     let dir = tempfile::tempdir().unwrap();
@@ -111,6 +205,8 @@ fn a_folder_full_of_nonsense_stops_nothing() {
     );
     let aside = fs::read_dir(folder(dir.path()).join("damaged")).unwrap().count();
     assert_eq!(aside, 3);
+    let half = folder(dir.path()).join("permits-00000000000000000001.new");
+    assert!(!half.exists(), "what a crash left half written goes");
     assert!(
         folder(dir.path()).join("permits-7.ndjson").exists(),
         "what is not ours is left alone"

@@ -1,0 +1,75 @@
+//! Turns at work that reads much of the record: some at once, some that wait, and who comes beyond them is told when to
+//! come again.
+//!
+//! Owns that such work never takes more of the store than its share, however many ask for it. First come, first served;
+//! who goes away while waiting leaves the line.
+
+use axum::http::StatusCode;
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+use super::errors;
+use super::problem::{Code, Refused};
+
+/// How much of a kind of work there may be.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bounds {
+    /// What is done, in the plural.
+    pub(super) what: &'static str,
+    /// So many at once.
+    pub(super) at_once: usize,
+    /// So many that wait.
+    pub(super) waiting: usize,
+    /// Seconds after which who is sent away may come again.
+    pub(super) again: u64,
+}
+
+/// One kind of work.
+#[derive(Debug)]
+pub(super) struct Turns {
+    bounds: Bounds,
+    /// Of those that work and those that wait.
+    places: Semaphore,
+    working: Semaphore,
+}
+
+/// The right to work, while it lives.
+#[derive(Debug)]
+pub(super) struct Turn<'t> {
+    _turn: SemaphorePermit<'t>,
+    _place: SemaphorePermit<'t>,
+}
+
+impl Turns {
+    /// Nobody works yet.
+    pub(super) fn of(bounds: Bounds) -> Self {
+        Self {
+            places: Semaphore::new(bounds.at_once + bounds.waiting),
+            working: Semaphore::new(bounds.at_once),
+            bounds,
+        }
+    }
+
+    /// Waits for a turn. 503 when as many wait as may.
+    pub(super) async fn take(&self) -> Result<Turn<'_>, Refused> {
+        let Bounds {
+            what,
+            at_once,
+            waiting,
+            again,
+        } = self.bounds;
+        let place = self.places.try_acquire().map_err(|_| {
+            let detail =
+                format!("{at_once} {what} are being made and {waiting} wait, which is as many as may");
+            Refused::new(StatusCode::SERVICE_UNAVAILABLE, Code::Busy, detail).retry_after(again)
+        })?;
+        // Never closed.
+        let turn = self.working.acquire().await;
+        Ok(Turn {
+            _turn: turn.map_err(|_| errors::internal("no turn came"))?,
+            _place: place,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;
