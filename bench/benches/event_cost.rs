@@ -60,7 +60,7 @@ fn main() -> Result<()> {
     counted();
     println!(
         "\n| producer, writer | events/s asked | emitted | dropped | emit p50 / p99 / p99.9 / max µs | latest turn ms | \
-         producer's CPU µs/event | writer's CPU µs/event | writer's waits a second |\n|---|---|---|---|---|---|---|---|---|"
+         producer's CPU µs/event | writer's CPU µs/event written | writer's waits a second |\n|---|---|---|---|---|---|---|---|---|"
     );
     for place in [Place::Apart, Place::Together] {
         for rate in RATES {
@@ -374,8 +374,9 @@ fn paced(fleet: &Fleet, place: Place, rate: u64, long: Duration) -> Result<()> {
     let lost = running.end();
     let waits = Quantiles::of(waits);
     let at = |share| waits.at(share).as_nanos() as f64 / 1e3;
-    let cpu =
-        |after: Thread, before: Thread| (after.busy - before.busy).as_nanos() as f64 / 1e3 / emitted as f64;
+    let cpu = |after: Thread, before: Thread, events: u64| {
+        (after.busy - before.busy).as_nanos() as f64 / 1e3 / events.max(1) as f64
+    };
     println!(
         "| {} | {rate} | {emitted} | {lost} | {:.2} / {:.2} / {:.2} / {:.0} | {:.1} | {:.2} | {:.2} | {:.0} |",
         place.as_str(),
@@ -384,8 +385,8 @@ fn paced(fleet: &Fleet, place: Place, rate: u64, long: Duration) -> Result<()> {
         at(0.999),
         at(1.0),
         latest.as_secs_f64() * 1e3,
-        cpu(own_after, own_before),
-        cpu(writer_after, writer_before),
+        cpu(own_after, own_before, emitted),
+        cpu(writer_after, writer_before, emitted.saturating_sub(lost)),
         (writer_after.waits - writer_before.waits) as f64 / long.as_secs_f64(),
     );
     Ok(())

@@ -397,14 +397,14 @@ mod tests {
         let table = TicketTable::default();
         let (a, b, link) = (name("a.test"), name("b.test"), name("cdn.test"));
         let now = Moment::from_millis(0);
-        let (far, chain) = (now.plus(HOLD), [link.clone()]);
+        let (far, chain, here) = (now.plus(HOLD), [link.clone()], [address(1)]);
         let of = |asked, chain, addresses| Grant {
             asked,
             chain,
             addresses,
             ttl: Duration::ZERO,
         };
-        let first = table.renew(&of(&a, &[], &[address(1)]), far, now);
+        let first = table.renew(&of(&a, &[], &here), far, now);
         assert!(!first.shared);
         grant(&table, &a, &[address(1)], now);
         grant(&table, &b, &[address(2)], now);
@@ -415,7 +415,7 @@ mod tests {
         );
         grant(&table, &b, &[address(1)], now);
         assert_ne!(table.epoch(), first.epoch, "a second name at the address");
-        let second = table.renew(&of(&a, &[], &[address(1)]), far, now);
+        let second = table.renew(&of(&a, &[], &here), far, now);
         assert!(second.shared);
         let linked = table.renew(&of(&a, &chain, &[]), far, now);
         assert_ne!(linked.epoch, second.epoch, "a new chain");

@@ -9,18 +9,25 @@
 use std::cell::RefCell;
 use std::io;
 use std::os::fd::AsFd;
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
 use crate::sys;
 
 /// Events fetched at once.
 const EVENTS: usize = 256;
+
+/// While there are events, the thread's timer is due this often. The runtime wakes itself by a system call for
+/// every timer that is due before all others, as one of a new flow is; none of a flow's is due before this.
+const TICK: Duration = Duration::from_millis(40);
 
 /// What is known of a source. Bits of one octet, because there are two sources a flow.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -148,7 +155,25 @@ impl Driver {
     async fn run(self, ready: tokio::io::unix::AsyncFd<std::os::fd::OwnedFd>) {
         let mut events = vec![EpollEvent::empty(); EVENTS];
         let mut wakers = Vec::with_capacity(EVENTS);
-        while let Ok(mut guard) = ready.readable().await {
+        let mut tick = pin!(tokio::time::sleep(TICK));
+        let (mut ticking, mut busy) = (true, false);
+        loop {
+            let guard = tokio::select! {
+                biased;
+                () = &mut tick, if ticking => {
+                    ticking = std::mem::take(&mut busy);
+                    if ticking {
+                        tick.as_mut().reset(Instant::now() + TICK);
+                    }
+                    continue;
+                }
+                guard = ready.readable() => guard,
+            };
+            let Ok(mut guard) = guard else { return };
+            if !ticking {
+                tick.as_mut().reset(Instant::now() + TICK);
+            }
+            (ticking, busy) = (true, true);
             let fetched = match self.0.epoll.wait(&mut events, EpollTimeout::ZERO) {
                 Ok(fetched) => fetched,
                 Err(Errno::EINTR) => continue,

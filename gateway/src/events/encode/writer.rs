@@ -6,28 +6,32 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use tidegate_policy::compile::rules::RuleSource;
 use tidegate_policy::event::{JobRecord, NetworkEvent};
 use tidegate_policy::verdict::Reason;
 
 use super::json;
 
 /// Jobs whose JSON is kept: about 0.4 MiB.
-const KEPT: usize = 512;
+const MAX_KEPT: usize = 512;
 /// Length of a time up to the point before its milliseconds: `2026-01-01T00:00:00.`.
 const SECOND: usize = 20;
+
+/// A job, and its JSON.
+type Kept = (Arc<JobRecord>, Box<[u8]>);
 
 /// Writes events.
 #[derive(Debug)]
 pub(super) struct Writer {
     /// By address of the record, which is held so that no other one gets that address.
-    jobs: Vec<Option<(Arc<JobRecord>, Box<[u8]>)>>,
+    jobs: Vec<Option<Kept>>,
     second: Option<(i64, [u8; SECOND])>,
 }
 
 impl Default for Writer {
     fn default() -> Self {
         Self {
-            jobs: vec![None; KEPT],
+            jobs: vec![None; MAX_KEPT],
             second: None,
         }
     }
@@ -87,7 +91,7 @@ impl Writer {
 
     fn job(&mut self, out: &mut Vec<u8>, job: &Arc<JobRecord>) {
         // Records lie at least their own size apart.
-        let place = (Arc::as_ptr(job).addr() / size_of::<JobRecord>()) % KEPT;
+        let place = (Arc::as_ptr(job).addr() / size_of::<JobRecord>()) % MAX_KEPT;
         match &mut self.jobs[place] {
             Some((known, text)) if Arc::ptr_eq(known, job) => out.extend_from_slice(text),
             other => {
@@ -141,7 +145,7 @@ fn judged(out: &mut Vec<u8>, event: &NetworkEvent) {
     text(
         out,
         b",\"rule_source\":",
-        event.rule_source.as_ref().map(|source| source.kind()),
+        event.rule_source.as_ref().map(RuleSource::kind),
     );
     text(out, b",\"nearest\":", event.nearest.as_deref());
     text(out, b",\"policy\":", event.policy.as_deref());

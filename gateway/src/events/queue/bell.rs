@@ -67,7 +67,7 @@ impl Bell {
         let mut guard = self.lock.lock();
         self.state.store(state, Ordering::SeqCst);
         if !ready() {
-            let waits = |_: &mut ()| self.state.load(Ordering::SeqCst) != AWAKE;
+            let waits = |(): &mut ()| self.state.load(Ordering::SeqCst) != AWAKE;
             self.rung.wait_while_for(&mut guard, waits, patience);
         }
         self.state.store(AWAKE, Ordering::SeqCst);
