@@ -440,7 +440,7 @@ pub(crate) async fn what_a_job_calls_its_processes_keeps_no_batch_from_being_sto
     assert_eq!(ingest(&store, head(), vec![(1, report.into())]).await.stored, 1);
     // What would come for ever is told from what may be stored the next time.
     let mut large = event("n2.test");
-    large.job = Some(job(&noise(1_024)));
+    large.job.as_mut().unwrap().repo = noise(1_024).into();
     if store.events_db().backend() == tidegate_control::store::Backend::Postgres {
         let failed = store
             .ingest("gw-1", head(), vec![(2, large.into())])
