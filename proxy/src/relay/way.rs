@@ -178,10 +178,9 @@ impl Way {
     /// Moves what the source has at this moment.
     fn carry(&mut self, ends: &Ends<'_>) -> Result<(), Broken> {
         let moved = match &mut self.pipe {
-            Some(pipe) => ends.source.try_fill(|source| pipe.fill(source)).map(|moved| {
-                ends.meter.moved(moved, Path::Splice);
+            Some(pipe) => ends.source.try_fill(|source| pipe.fill(source)).inspect(|moved| {
+                ends.meter.moved(*moved, Path::Splice);
                 self.spliced += moved;
-                moved
             }),
             None => self.copy(ends)?,
         };
