@@ -134,7 +134,7 @@ impl Fleet {
     fn event(&self, id: EventId, n: usize) -> NetworkEvent {
         let source = [10, 77, 1, (n % JOBS) as u8].into();
         let mut event = self.subjects[n % JOBS].event(id, Kind::Tls, source);
-        event.judged(if n % REFUSED == 0 {
+        event.judged(if n.is_multiple_of(REFUSED) {
             &self.refuse
         } else {
             &self.permit
@@ -247,7 +247,7 @@ fn counted() {
     row("a counter", &|| counter.increment(1));
     row("a duration", &|| ours.record(black_box(0.000_02)));
     row("a duration, by the exporter's own histogram", &|| {
-        theirs.record(black_box(0.000_02))
+        theirs.record(black_box(0.000_02));
     });
     let added = each(|| upkeep.run_upkeep()) / ROUNDS as f64;
     println!("| the same, to be added up by its upkeep later | {added:.0} |");
@@ -375,7 +375,7 @@ fn paced(fleet: &Fleet, place: Place, rate: u64, long: Duration) -> Result<()> {
     let waits = Quantiles::of(waits);
     let at = |share| waits.at(share).as_nanos() as f64 / 1e3;
     let cpu = |after: Thread, before: Thread, events: u64| {
-        (after.busy - before.busy).as_nanos() as f64 / 1e3 / events.max(1) as f64
+        after.busy.saturating_sub(before.busy).as_nanos() as f64 / 1e3 / events.max(1) as f64
     };
     println!(
         "| {} | {rate} | {emitted} | {lost} | {:.2} / {:.2} / {:.2} / {:.0} | {:.1} | {:.2} | {:.2} | {:.0} |",

@@ -210,7 +210,11 @@ impl Stage {
             }
             self.worker.end();
         }
-        assert_eq!(self.worker.len(), self.queries.len(), "the memo holds all of them");
+        assert_eq!(
+            self.worker.len(),
+            self.queries.len(),
+            "the memo holds all of them"
+        );
     }
 
     /// One batch by the fast path.

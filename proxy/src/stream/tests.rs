@@ -73,7 +73,7 @@ async fn an_end_that_was_announced_with_the_last_bytes_needs_no_read() {
 #[tokio::test]
 async fn an_end_behind_more_than_one_read_is_not_told_too_early() {
     let (stream, mut peer) = pair();
-    peer.write_all(&[7; 3 * PIECE / 2]).unwrap();
+    peer.write_all(&vec![7; 3 * PIECE / 2]).unwrap();
     peer.shutdown(Shutdown::Write).unwrap();
     knows(&stream, Ready::CLOSED).await;
     let mut read = 0;
