@@ -180,11 +180,7 @@ impl Way {
         let moved = match &mut self.pipe {
             Some(pipe) => ends.source.try_fill(|source| pipe.fill(source)).inspect(|moved| {
                 ends.meter.moved(*moved, Path::Splice);
-<<<<<<< HEAD
-                self.spliced += *moved;
-=======
                 self.spliced += moved;
->>>>>>> fast
             }),
             None => self.copy(ends)?,
         };
