@@ -115,7 +115,7 @@ fn time<T>(figures: &mut Figures, name: &str, mut make: impl FnMut() -> T, mut l
         let wanted: Vec<T> = (0..LOOKUPS).map(|_| make()).collect();
         let before = thread_cpu();
         wanted.iter().for_each(&mut look);
-        (thread_cpu() - before).as_secs_f64() * 1e9 / LOOKUPS as f64
+        thread_cpu().saturating_sub(before).as_secs_f64() * 1e9 / LOOKUPS as f64
     };
     let spread = Spread::of(std::iter::repeat_with(round).take(ROUNDS));
     figures.insert(format!("{name} ns"), spread.median);
@@ -126,7 +126,7 @@ fn time<T>(figures: &mut Figures, name: &str, mut make: impl FnMut() -> T, mut l
 fn once<T>(work: impl FnOnce() -> T) -> (T, Duration) {
     let before = thread_cpu();
     let made = work();
-    (made, thread_cpu() - before)
+    (made, thread_cpu().saturating_sub(before))
 }
 
 /// Resident memory of this process.

@@ -69,12 +69,16 @@ pub fn find_op(name: &str) -> Option<Prepare> {
 }
 
 /// A step that takes the next of some inputs each time.
-fn in_turn<T: 'static>(inputs: Vec<T>, mut step: impl FnMut(&T) + 'static) -> Step {
+#[expect(
+    clippy::unnecessary_wraps,
+    reason = "what a preparation gives, and others can fail"
+)]
+fn in_turn<T: 'static>(inputs: Vec<T>, mut step: impl FnMut(&T) + 'static) -> Result<Step> {
     let mut next = 0;
-    Box::new(move || {
+    Ok(Box::new(move || {
         step(&inputs[next]);
         next = (next + 1) % inputs.len();
-    })
+    }))
 }
 
 fn dns_query() -> Result<Step> {
@@ -87,9 +91,9 @@ fn dns_query() -> Result<Step> {
         message
     };
     let queries = written().take(INPUTS).map(|one| query(one.matched())).collect();
-    Ok(in_turn(queries, |message: &Vec<u8>| {
+    in_turn(queries, |message: &Vec<u8>| {
         black_box(tidegate_dns::wire::query::parse(message).is_ok());
-    }))
+    })
 }
 
 /// What rustls sends, with key shares of X25519 alone or of X25519MLKEM768 too.
@@ -112,12 +116,12 @@ fn hello(post_quantum: bool) -> Result<Step> {
         Ok(hello)
     };
     let hellos = written().take(16).map(make).collect::<Result<Vec<_>>>()?;
-    Ok(in_turn(hellos, |hello| {
+    in_turn(hellos, |hello| {
         assert!(matches!(
             black_box(HelloReader::new().push(hello)),
             Progress::Done(_)
         ));
-    }))
+    })
 }
 
 fn http_head() -> Result<Step> {
@@ -129,10 +133,10 @@ fn http_head() -> Result<Step> {
         )
     };
     let heads: Vec<String> = written().take(INPUTS).map(head).collect();
-    Ok(in_turn(heads, |head| {
+    in_turn(heads, |head| {
         let read = RequestReader::new().advance(head.as_bytes());
         assert!(matches!(black_box(read), HeadProgress::Done(_)));
-    }))
+    })
 }
 
 /// What is asked for.
@@ -193,29 +197,29 @@ fn list() -> GlobalBlock {
 fn find(listed: bool) -> Result<Step> {
     let book = book()?;
     let asked = if listed { Asked::Allowed } else { Asked::Unlisted };
-    Ok(in_turn(asked.names(), move |name| {
+    in_turn(asked.names(), move |name| {
         let rule = book
             .policy()
             .and_then(|(policy, _)| policy.allowed().find_name(name, 443, Transport::Tcp));
         assert!(black_box(rule).is_some() == listed);
-    }))
+    })
 }
 
 fn blocked(listed: bool) -> Result<Step> {
     let list = list();
     let asked = if listed { Asked::Blocked } else { Asked::Unlisted };
-    Ok(in_turn(asked.names(), move |name| {
+    in_turn(asked.names(), move |name| {
         assert!(black_box(list.find_name(name)).is_some() == listed);
-    }))
+    })
 }
 
 fn query(asked: Asked) -> Result<Step> {
     let (book, tickets) = (book()?, TicketTable::default());
     let permitted = matches!(asked, Asked::Allowed);
-    Ok(in_turn(asked.names(), move |name| {
+    in_turn(asked.names(), move |name| {
         let ruling = black_box(judge_query(&book, name, rtype::A, &tickets, world::START));
         assert!(ruling.judgement.refusal().is_none() == permitted);
-    }))
+    })
 }
 
 /// The address of input `number`.
@@ -261,7 +265,7 @@ fn flow(permitted: bool) -> Result<Step> {
         (flow, Detection::Tls(hello))
     };
     let flows: Vec<_> = names.into_iter().enumerate().map(with_flow).collect();
-    Ok(in_turn(flows, move |(flow, detection)| {
+    in_turn(flows, move |(flow, detection)| {
         let evidence = Evidence {
             tickets: &tickets,
             proven: None,
@@ -269,7 +273,7 @@ fn flow(permitted: bool) -> Result<Step> {
         };
         let ruling = black_box(judge_flow(&book, *flow, detection, evidence));
         assert!(!permitted || ruling.judgement.refusal().is_none());
-    }))
+    })
 }
 
 fn ticket(granted: bool) -> Result<Step> {
@@ -277,13 +281,13 @@ fn ticket(granted: bool) -> Result<Step> {
     let names = Asked::Allowed.names();
     given(&tickets, &names);
     let inputs: Vec<_> = names.into_iter().enumerate().collect();
-    Ok(in_turn(inputs, move |(number, name)| {
+    in_turn(inputs, move |(number, name)| {
         if granted {
             give(&tickets, name, address(*number));
         } else {
             assert!(black_box(tickets.holds(name, address(*number), world::START)));
         }
-    }))
+    })
 }
 
 fn source() -> Result<Step> {
@@ -293,7 +297,7 @@ fn source() -> Result<Step> {
         table.register(world::registration(lease, 0), world::START)?;
     }
     let sources: Vec<IpAddr> = (0..LEASES).step_by(3).map(world::source).collect();
-    Ok(in_turn(sources, move |source| {
+    in_turn(sources, move |source| {
         assert!(black_box(table.lookup(*source, world::START)).job().is_some());
-    }))
+    })
 }
