@@ -73,7 +73,8 @@ async fn an_end_that_was_announced_with_the_last_bytes_needs_no_read() {
 #[tokio::test]
 async fn an_end_behind_more_than_one_read_is_not_told_too_early() {
     let (stream, mut peer) = pair();
-    peer.write_all(&vec![7; 3 * PIECE / 2]).unwrap();
+    let much: Vec<u8> = std::iter::repeat_n(7, 3 * PIECE / 2).collect();
+    peer.write_all(&much).unwrap();
     peer.shutdown(Shutdown::Write).unwrap();
     knows(&stream, Ready::CLOSED).await;
     let mut read = 0;
