@@ -60,9 +60,8 @@ impl EventSink for Sink {
 }
 
 fn policy() -> Arc<CompiledPolicy> {
-    let endpoints: String = (0..NAMES)
-        .map(|n| format!("- host-{n:04}.bench.test:443\n"))
-        .collect();
+    let endpoint = |n| format!("- host-{n:04}.bench.test:443\n");
+    let endpoints = (0..NAMES).map(endpoint).collect::<Vec<_>>().concat();
     let text = format!("egress-policy: block\nplatform: none\nallowed-endpoints:\n{endpoints}");
     let document = PolicyDocument::parse(&text, &ParseOptions::default())
         .document
