@@ -80,6 +80,8 @@ async fn measure(name: &str, dir: &Path, url: &str, mix: &Arc<Mix>) -> Result<()
         let rate = charged(&mut cpu, direct(&store, mix, round)).await?;
         rates.push(rate);
     }
+    let stored = store.newest_event().await?;
+    ensure!(stored == (ROUNDS * ROUND) as u64, "{stored} events are stored");
     drop(store);
     println!("| `Store::ingest`, events/s | {:.0} |", Spread::of(rates));
     println!("| CPU, µs an event | {:.1} |", Spread::of(cpu));
