@@ -1,11 +1,11 @@
 //! Tidegate beside its peers and the floors, on one lab in one run: DNS queries, TLS flows, bulk and idle tunnels.
 //!
-//! Owns the rounds ([`dns`], [`flows`]); the tables and charts are what `bench/results` holds. Subjects take turns within
+//! Owns the rounds ([`queries`], [`connections`]); the tables and charts are what `bench/results` holds. Subjects take turns within
 //! every round, because the machine lies. Run by `cargo bench -p tidegate-bench --bench gate -- --help` as root;
 //! without `--program` the program is built first.
 
-mod dns;
-mod flows;
+mod connections;
+mod queries;
 
 use std::fmt::Write as _;
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -106,11 +106,11 @@ fn bench(options: &Options) -> Result<()> {
             lab: &lab,
         };
         if options.wants(Part::Dns) {
-            let outcome = dns::bench(&mut bench, &peers[0]).await?;
+            let outcome = queries::bench(&mut bench, &peers[0]).await?;
             finish(options, &machine, &counters, outcome)?;
         }
         if options.wants(Part::Flows) {
-            let outcome = flows::bench(&mut bench, &peers[1]).await?;
+            let outcome = connections::bench(&mut bench, &peers[1]).await?;
             finish(options, &machine, &counters, outcome)?;
         }
         drop(bench);
