@@ -1,29 +1,26 @@
 //! The DNS fast path without sockets: user-space nanoseconds a repeated query, permitted and refused, beside the slow path.
 //!
-//! Owns the numbers under "DNS, without sockets" in `bench/README.md`. Run by `cargo bench -p tidegate-bench --bench
-//! fast_dns`. Every lease asks for ten names, in an order that no cache of the processor foresees.
+//! Run by `cargo bench -p tidegate-bench --bench fast_dns`; no figures of it are kept. Every lease asks for ten names, in an order that no cache of the processor foresees.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use divan::Bencher;
 use divan::counter::ItemsCount;
+use tidegate_bench::world::{self, START};
 use tidegate_dns::fast::{Served, Worker};
 use tidegate_dns::front::handler::Begun;
 use tidegate_dns::resolver::DEFAULT_CACHE_BYTES;
 use tidegate_dns::{
     Client, Clock, DnsHandler, HandlerConfig, Parts, Resolver, ResolverConfig, Subjects, Transport,
 };
-use tidegate_policy::Moment;
 use tidegate_policy::document::{ParseOptions, PolicyDocument};
-use tidegate_policy::effective::{Attached, Generation, PolicySet, Slot};
+use tidegate_policy::effective::{Attached, PolicySet, Slot};
 use tidegate_policy::event::{EventId, EventIds, EventSink, NetworkEvent};
-use tidegate_policy::job::{Assurance, JobIdentity, Scope};
-use tidegate_policy::lease::{Credential, LeaseTable, Registration, TokenScope};
+use tidegate_policy::job::Scope;
+use tidegate_policy::lease::LeaseTable;
 use tidegate_policy::rulebook::{CompiledPolicy, PolicyMeta, RuleList};
-use tidegate_policy::subject::{Network, RunnerKind};
 
 /// The allocator that the gateway runs on.
 #[global_allocator]
@@ -37,7 +34,6 @@ const ASKED: usize = 10;
 const BATCH: usize = 64;
 /// An odd stride: leases and names come in an order of their own.
 const STRIDE: usize = 7_919;
-const START: Moment = Moment::from_millis(0);
 
 fn main() {
     divan::main();
@@ -77,10 +73,6 @@ fn policy() -> Arc<CompiledPolicy> {
     )
 }
 
-fn address(lease: usize) -> IpAddr {
-    IpAddr::V4(Ipv4Addr::from_bits(0x0a00_0001 + lease as u32))
-}
-
 fn leases(count: usize) -> LeaseTable {
     let scope = Scope::Organization("acme".into());
     let policies = PolicySet {
@@ -89,41 +81,11 @@ fn leases(count: usize) -> LeaseTable {
             .collect(),
         ..PolicySet::default()
     };
-    let network = Network {
-        name: "runners".into(),
-        cluster: "prod".into(),
-        ranges: vec!["10.0.0.0/8".parse().expect("a range")],
-        runners: RunnerKind::Ephemeral,
-        min_assurance: None,
-        adjacent: false,
-    };
-    let table = LeaseTable::new(vec![network], Arc::new(policies));
+    let table = world::table(policies);
     for n in 0..count {
-        let identity = JobIdentity {
-            owner: "acme".into(),
-            repo: "acme/web".into(),
-            workflow: "ci.yml".into(),
-            job: "build".into(),
-            run_id: n.to_string().into(),
-            run_attempt: 1,
-            runner_name: "runner".into(),
-            cluster: "prod".into(),
-            event: "push".into(),
-            git_ref: "refs/heads/main".into(),
-            actor: "someone".into(),
-            head_repo: "".into(),
-            assurance: Assurance::Declared,
-        };
-        let registration = Registration {
-            id: format!("lease-{n}").into(),
-            sources: vec![address(n)],
-            mac: None,
-            identity,
-            began: Generation(1),
-            lifetime: Duration::from_hours(24),
-            credential: Credential::RunnerToken(TokenScope::default()),
-        };
-        table.register(registration, START).expect("it is free");
+        table
+            .register(world::registration(n, 0), START)
+            .expect("it is free");
     }
     table
 }
@@ -252,7 +214,7 @@ fn query(lease: usize, name: usize, domain: &str) -> (Client, Vec<u8>) {
     message.extend([0, 0, 1, 0, 1]);
     message.extend([0, 0, 41, 4, 208, 0, 0, 0, 0, 0, 0]);
     let client = Client {
-        source: (address(lease), 40_000).into(),
+        source: (world::source(lease), 40_000).into(),
         asked: (Ipv4Addr::new(10, 255, 255, 1), 53).into(),
         transport: Transport::Udp,
         spoofed: false,

@@ -4,21 +4,18 @@
 //! leases`. Judging the open flows of the swapped subjects again is the proxy's work and not in here.
 
 use std::hint::black_box;
-use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
 
 use divan::Bencher;
 use divan::counter::ItemsCount;
-use tidegate_policy::Moment;
+use tidegate_bench::world::{self, START};
 use tidegate_policy::compile::rules::RuleSource;
 use tidegate_policy::document::{ParseOptions, PolicyDocument, platform};
-use tidegate_policy::effective::{Attached, Generation, PolicySet, Slot};
-use tidegate_policy::job::{Assurance, JobIdentity, Scope};
-use tidegate_policy::lease::{Credential, LeaseTable, Party, Registration, TokenScope};
+use tidegate_policy::effective::{Generation, PolicySet};
+use tidegate_policy::job::Scope;
+use tidegate_policy::lease::{LeaseTable, Party, Registration};
 use tidegate_policy::rulebook::{CompiledPolicy, PolicyMeta, RuleList};
-use tidegate_policy::subject::{Network, RunnerKind};
 
 /// The allocator that the gateway runs on.
 #[global_allocator]
@@ -27,8 +24,6 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const LEASES: usize = 10_000;
 /// Repositories that the leases are spread over, a policy attached to each.
 const REPOSITORIES: usize = 100;
-const START: Moment = Moment::from_millis(0);
-const DAY: Duration = Duration::from_hours(24);
 
 fn main() {
     divan::main();
@@ -58,65 +53,26 @@ fn policy(version: u32) -> Arc<CompiledPolicy> {
     )
 }
 
-fn repository(n: usize) -> String {
-    format!("acme/service-{n}")
-}
-
 /// The organization's policy, and one of each repository that `own` counts.
 fn policies(organization: &Arc<CompiledPolicy>, own: &Arc<CompiledPolicy>, repositories: usize) -> PolicySet {
-    let attached = |policy: &Arc<CompiledPolicy>| Attached::always(Slot::Policy(Arc::clone(policy)), None);
-    let of_repository = |n| (Scope::Repository(repository(n).into()), attached(own));
+    let of_repository = |n| (world::scope(n), world::attached(own));
     let mut set = PolicySet {
         attached: (0..repositories).map(of_repository).collect(),
         ..PolicySet::default()
     };
     set.attached
-        .insert(Scope::Organization("acme".into()), attached(organization));
+        .insert(Scope::Organization("acme".into()), world::attached(organization));
     set
 }
 
-fn identity(n: usize) -> JobIdentity {
-    JobIdentity {
-        owner: "acme".into(),
-        repo: repository(n % REPOSITORIES).into(),
-        workflow: "ci.yml".into(),
-        job: "build".into(),
-        run_id: n.to_string().into(),
-        run_attempt: 1,
-        runner_name: "runner".into(),
-        cluster: "prod".into(),
-        event: "push".into(),
-        git_ref: "refs/heads/main".into(),
-        actor: "someone".into(),
-        head_repo: "".into(),
-        assurance: Assurance::Declared,
-    }
-}
-
+/// A job of one of the repositories.
 fn registration(n: usize) -> Registration {
-    let source = IpAddr::V4(Ipv4Addr::from_bits(0x0a00_0001 + n as u32));
-    Registration {
-        id: format!("lease-{n}").into(),
-        sources: vec![source],
-        mac: None,
-        identity: identity(n),
-        began: Generation(1),
-        lifetime: DAY,
-        credential: Credential::RunnerToken(TokenScope::default()),
-    }
+    world::registration(n, n % REPOSITORIES)
 }
 
 /// A table with all leases.
 fn table(policies: PolicySet) -> LeaseTable {
-    let network = Network {
-        name: "runners".into(),
-        cluster: "prod".into(),
-        ranges: vec!["10.0.0.0/8".parse().expect("a range")],
-        runners: RunnerKind::Ephemeral,
-        min_assurance: None,
-        adjacent: false,
-    };
-    let table = LeaseTable::new(vec![network], Arc::new(policies));
+    let table = world::table(policies);
     for n in 0..LEASES {
         table.register(registration(n), START).expect("it is free");
     }
@@ -178,6 +134,6 @@ fn preview_register_and_end(bencher: Bencher<'_, '_>) {
 #[divan::bench]
 fn effective_by_facet(bencher: Bencher<'_, '_>) {
     let one = policy(1);
-    let (set, job) = (policies(&one, &one, 10_000), identity(7));
+    let (set, job) = (policies(&one, &one, 10_000), registration(7).identity);
     bencher.bench_local(|| black_box(set.facets(black_box(&job), Generation::NEWEST)));
 }
