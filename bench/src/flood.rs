@@ -149,6 +149,18 @@ impl Flood {
         Ok(load)
     }
 
+    /// The same, again and again until `span` is over.
+    pub fn run_for(&mut self, span: Duration, count: u64, wanted: Wanted) -> Result<Load> {
+        let (start, mut all) = (Instant::now(), Load::default());
+        loop {
+            let load = self.run(count, wanted)?;
+            (all.tried, all.done) = (all.tried + load.tried, all.done + load.done);
+            if start.elapsed() >= span {
+                return Ok(all);
+            }
+        }
+    }
+
     /// Asks `rate` times a second for `span`, whether answers come or not; how long each took from when it was due.
     /// Spins, so that its own waiting is in no figure: needs a core to itself.
     pub fn paced(&mut self, rate: f64, span: Duration, wanted: Wanted) -> Result<(Load, Quantiles)> {

@@ -20,6 +20,8 @@ pub enum Peer {
     Tidegate,
     /// The same without the event file.
     TidegateQuiet,
+    /// Without that and without metrics.
+    TidegateBare,
     /// A bare UDP echo with `recvmmsg` and `sendmmsg`: the floor.
     Echo,
     /// Unbound that refuses all but the allowlist's names.
@@ -56,9 +58,10 @@ pub enum Part {
 }
 
 /// Subjects of a run, unless others are asked for.
-const RESOLVERS: [Peer; 8] = [
+const RESOLVERS: [Peer; 9] = [
     Peer::Tidegate,
     Peer::TidegateQuiet,
+    Peer::TidegateBare,
     Peer::Echo,
     Peer::Unbound,
     Peer::UnboundLog,
@@ -66,9 +69,10 @@ const RESOLVERS: [Peer; 8] = [
     Peer::Knot,
     Peer::Dnsmasq,
 ];
-const PROXIES: [Peer; 7] = [
+const PROXIES: [Peer; 8] = [
     Peer::Tidegate,
     Peer::TidegateQuiet,
+    Peer::TidegateBare,
     Peer::Relay,
     Peer::Haproxy,
     Peer::HaproxyLog,
@@ -104,6 +108,7 @@ impl Peer {
         match self {
             Self::Tidegate => "Tidegate",
             Self::TidegateQuiet => "Tidegate, no event file",
+            Self::TidegateBare => "Tidegate, neither events nor metrics",
             Self::Echo => "bare echo (floor)",
             Self::Unbound => "Unbound",
             Self::UnboundLog => "Unbound, reply log",
@@ -121,7 +126,7 @@ impl Peer {
 
     /// Whether it is Tidegate.
     pub fn is_ours(self) -> bool {
-        matches!(self, Self::Tidegate | Self::TidegateQuiet)
+        matches!(self, Self::Tidegate | Self::TidegateQuiet | Self::TidegateBare)
     }
 
     /// Whether it passes everything, so that asking it for a refusal makes no sense.
@@ -152,7 +157,7 @@ impl Peer {
             vec![launch(&[&this, "--serve", role, "--threads", &cores], Vec::new())]
         };
         match self {
-            Self::Tidegate | Self::TidegateQuiet => Vec::new(),
+            Self::Tidegate | Self::TidegateQuiet | Self::TidegateBare => Vec::new(),
             Self::Echo => own("echo"),
             Self::Relay => own("relay"),
             Self::Unbound | Self::UnboundLog | Self::UnboundOpen => {
@@ -205,7 +210,9 @@ impl Peer {
     /// What prints its version, if it is not ours.
     fn version_line(self, programs: &Programs) -> Option<(&Path, &'static str)> {
         let (program, argument) = match self {
-            Self::Tidegate | Self::TidegateQuiet | Self::Echo | Self::Relay => return None,
+            Self::Tidegate | Self::TidegateQuiet | Self::TidegateBare | Self::Echo | Self::Relay => {
+                return None;
+            }
             Self::Unbound | Self::UnboundLog | Self::UnboundOpen => ("unbound", "-V"),
             Self::Dnsdist => ("dnsdist", "--version"),
             Self::Knot => ("kresd", "--version"),

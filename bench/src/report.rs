@@ -10,7 +10,7 @@ use crate::counters::Counts;
 use crate::measure::{Load, Quantiles, Sample, Spread};
 use crate::peers::Peer;
 
-/// Latency of one round at half of what the subject reached in it.
+/// Latency of one round at a rate that all subjects were asked at: half of what the slowest reached in it.
 #[derive(Debug, Clone)]
 pub struct Paced {
     /// Units asked for in a second.
@@ -50,6 +50,13 @@ impl Row {
 
     fn spread(&self, figure: impl Fn(&Sample) -> f64) -> Spread {
         Spread::of(self.samples.iter().map(figure))
+    }
+
+    /// Half of what the slowest of these reached in its last round; none before there is one.
+    pub fn half_rate(rows: &[Self]) -> Option<f64> {
+        let last = rows.iter().filter_map(|row| row.samples.last());
+        let slowest = last.map(Sample::rate).min_by(f64::total_cmp)?;
+        Some(slowest / 2.0)
     }
 
     /// CPU beside another's, round by round.
@@ -154,7 +161,8 @@ impl Table {
 
     fn latencies(&self) -> String {
         let heads = ["", "asked/s", "answered", "p50 µs", "p99 µs", "p99.9 µs"].map(String::from);
-        let mut text = "\nAt half of what each reached in its round:\n".to_owned() + &head(&heads);
+        let mut text = "\nAll at the same rate, half of what the slowest reached in its round:\n".to_owned()
+            + &head(&heads);
         for row in self.rows.iter().filter(|row| !row.paced.is_empty()) {
             let at = |share: f64| {
                 let waits = row
@@ -219,9 +227,9 @@ impl Table {
         self.bars(title, 0, |row| Some(row.spread(Sample::rate)))
     }
 
-    /// The 99th percentile at half load as bars.
+    /// The 99th percentile at the common rate as bars.
     pub fn wait_bars(&self) -> Bars {
-        let title = format!("{}: 99th percentile at half load, µs", self.title);
+        let title = format!("{}: 99th percentile at the same rate for all, µs", self.title);
         self.bars(title, 0, |row| {
             let waits = row
                 .paced

@@ -69,7 +69,7 @@ impl<'a> Stage<'a> {
     async fn launch(&mut self, peer: Peer, setting: &Setting) -> Result<()> {
         self.on = Some(peer);
         if peer.is_ours() {
-            let text = render::tidegate(&self.config, setting.leases, peer == Peer::Tidegate);
+            let text = render::tidegate(&self.config, setting.leases, peer);
             // What the round before wrote is not read again.
             let _none_yet = fs::remove_file(self.gateway.path("events.ndjson"));
             self.gateway.write(CONFIG, &text)?;

@@ -1,4 +1,4 @@
-//! The rounds of flows: small ones with their latency at half load, downloads of a gibibyte by one, sixteen and two
+//! The rounds of flows: small ones with their latency at a common rate, downloads of a gibibyte by one, sixteen and two
 //! hundred at once, idle tunnels.
 //!
 //! Owns which flows are made. Every measurement begins with a fresh subject that has passed flows already; for
@@ -16,6 +16,7 @@ use tidegate_bench::measure::{self, Load, Sample};
 use tidegate_bench::peers::Peer;
 use tidegate_bench::peers::render::Setting;
 use tidegate_bench::report::{Figures, Paced, Row, Table};
+use tidegate_bench::stage::Stage;
 use tidegate_lab::{plan, wait_until};
 
 use super::{Bench, Outcome, READY, on_cores, served};
@@ -124,6 +125,12 @@ pub(super) async fn bench(bench: &mut Bench<'_>, peers: &[Peer]) -> Result<Outco
                     results.idle.rows[index].1.push(each);
                 }
             }
+            let rate = Row::half_rate(&results.small).filter(|_| results.cores == 1);
+            for row in &mut results.small {
+                if let Some(rate) = rate {
+                    rounds.paced(bench, row, rate).await?;
+                }
+            }
         }
         eprintln!("gate: flows round {} of {} done", round + 1, bench.options.rounds);
     }
@@ -174,13 +181,8 @@ impl Rounds {
         let (runner, one_core) = (bench.lab.runner(0), results.cores == 1);
         let run = |count| flows::run(runner, &self.small, count, CLIENTS);
         let row = &mut results.small[index];
-        let sample = Sample::take(&pids, || run(bench.options.flows))?;
-        row.samples.push(sample);
-        if one_core {
-            let rate = sample.rate() / 2.0;
-            let (load, waits) = flows::paced(runner, &self.small, rate, PACED)?;
-            row.paced.push(Paced { rate, load, waits });
-        }
+        row.samples
+            .push(Sample::take(&pids, || run(bench.options.flows))?);
         row.peaks.push(measure::peak_resident(&pids)?);
         if last && one_core {
             row.counts = bench.counters.count(&pids, || run(COUNTED))?;
@@ -204,11 +206,20 @@ impl Rounds {
         bench.stage.stop().await
     }
 
+    /// Latency of a fresh subject at this rate.
+    async fn paced(&mut self, bench: &mut Bench<'_>, row: &mut Row, rate: f64) -> Result<()> {
+        self.start(bench, row.peer, 1).await?;
+        eprintln!("gate: flows at {rate:.0}/s: {}", row.peer.title());
+        let (load, waits) = flows::paced(bench.lab.runner(0), &self.small, rate, PACED)?;
+        row.paced.push(Paced { rate, load, waits });
+        bench.stage.stop().await
+    }
+
     /// By how much a fresh subject grows with each idle tunnel, KiB.
     async fn idle(&mut self, bench: &mut Bench<'_>, peer: Peer) -> Result<f64> {
         self.start(bench, peer, 1).await?;
         if peer.is_ours() {
-            served(&mut self.holders, &bench.stage, peer, Wanted::Record).await?;
+            ask_all(&mut self.holders, &bench.stage, peer).await?;
         }
         eprintln!("gate: idle tunnels: {}", peer.title());
         let pids = bench.stage.pids()?;
@@ -230,7 +241,7 @@ impl Rounds {
         bench.stage.start(peer, &setting).await?;
         let stage = &bench.stage;
         if peer.is_ours() {
-            served(&mut self.flood, stage, peer, Wanted::Record).await?;
+            ask_all(&mut self.flood, stage, peer).await?;
         }
         let runner = bench.lab.runner(0);
         let pass = || -> Result<Load> {
@@ -245,4 +256,10 @@ impl Rounds {
         let passed = passed.await;
         passed.with_context(|| format!("{} does not serve; it says: {}", peer.title(), stage.complaints()))
     }
+}
+
+/// Has a fresh subject answer each question once.
+async fn ask_all(flood: &mut Flood, stage: &Stage<'_>, peer: Peer) -> Result<()> {
+    let all = flood.pairs();
+    served(flood, stage, (peer, Wanted::Record), all).await
 }

@@ -201,13 +201,17 @@ fn load_average() -> Result<String> {
     Ok(load.split(' ').take(3).collect::<Vec<_>>().join(" "))
 }
 
-/// Asks each pair of a source and a name until all are answered as wanted; only a few until the subject is there.
-async fn served(flood: &mut Flood, stage: &Stage<'_>, peer: Peer, wanted: Wanted) -> Result<()> {
-    let pairs = flood.pairs();
+/// Asks `all` questions, until as many in turn are answered as wanted; only a few until the subject is there.
+async fn served(
+    flood: &mut Flood,
+    stage: &Stage<'_>,
+    (peer, wanted): (Peer, Wanted),
+    all: u64,
+) -> Result<()> {
     let answered = wait_until("every question to be answered", READY, async || {
         let mut ask = || -> Result<()> {
             stage.pids()?;
-            for count in [FEW, pairs] {
+            for count in [FEW, all] {
                 let load = flood.run(count, wanted)?;
                 ensure!(load.done == count, "{load:?}");
             }

@@ -32,11 +32,18 @@ pub fn name_lines() -> String {
     each_name(|name| format!("{name}\n"))
 }
 
-/// Tidegate's, from what the lab wrote: as many leases more, each with the same policy, and events in a file or not.
-pub fn tidegate(config: &str, leases: usize, events: bool) -> String {
-    let kept = config
-        .lines()
-        .filter(|line| events || !line.trim_start().starts_with("events:"));
+/// Tidegate's, from what the lab wrote: as many leases more, each with the same policy, without what the variant does
+/// without.
+pub fn tidegate(config: &str, leases: usize, variant: Peer) -> String {
+    let without: &[&str] = if variant == Peer::TidegateQuiet {
+        &["events:"]
+    } else if variant == Peer::TidegateBare {
+        &["events:", "metrics:"]
+    } else {
+        &[]
+    };
+    let is_kept = |line: &&str| !without.iter().any(|key| line.trim_start().starts_with(key));
+    let kept = config.lines().filter(is_kept);
     let mut text: String = kept.flat_map(|line| [line, "\n"]).collect();
     for index in 0..leases {
         // Writing to a String can't fail.

@@ -70,17 +70,20 @@ fn a_second_core_changes_every_peer_that_has_threads() {
 
 #[test]
 fn tidegate_gets_a_lease_for_each_source() {
-    let config = "gateway:\n  events: {file: e}\n  static-leases:\n    - {sources: [10.77.1.2]}\n";
-    let text = render::tidegate(config, 300, true);
+    let config = "gateway:\n  events: {file: e}\n  metrics: {listen: m}\n  static-leases:\n    - {sources: [10.77.1.2]}\n";
+    let text = render::tidegate(config, 300, Peer::Tidegate);
     assert!(text.contains("events:"));
     assert_eq!(text.matches("policy: job.yaml").count(), 300);
     assert!(text.contains("[10.78.1.50]"), "the three hundredth");
-    assert!(!render::tidegate(config, 0, false).contains("events:"));
+    let quiet = render::tidegate(config, 0, Peer::TidegateQuiet);
+    assert!(!quiet.contains("events:") && quiet.contains("metrics:"));
+    let bare = render::tidegate(config, 0, Peer::TidegateBare);
+    assert!(!bare.contains("events:") && !bare.contains("metrics:"));
 }
 
 #[test]
 fn subjects_are_the_usual_ones_or_those_wanted() {
-    assert_eq!(subjects(Part::Dns, &[]).len(), 8);
+    assert_eq!(subjects(Part::Dns, &[]).len(), 9);
     let wanted = [Peer::Envoy, Peer::Tidegate, Peer::UnboundOpen];
     assert_eq!(subjects(Part::Flows, &wanted), [Peer::Tidegate, Peer::Envoy]);
     assert_eq!(subjects(Part::Dns, &wanted), [Peer::Tidegate, Peer::UnboundOpen]);
