@@ -27,15 +27,14 @@ use tokio::sync::watch;
 use aggregate::Aggregator;
 use encode::{Encoded, Encoder};
 use log::EventLog;
-use queue::{EventQueue, Losses, Queued, Taken};
+use queue::{EventQueue, Losses, PIECE, Queued, Taken};
 pub(crate) use spool::Depth;
 pub(crate) use spool::ship::{Carrier, ShipError, Shipper};
 pub use spool::{DEFAULT_BYTES, MIN_BYTES, Spool};
 
-/// Events queued between the data plane and the writer at most: about 16 MiB.
-pub const QUEUE_EVENTS: usize = 32_768;
-/// Events that are encoded and handed on at once.
-const PIECE: usize = 1_024;
+/// Events queued between the data plane and the writer at most: half a second of 200 000 events/s, in which the writer may
+/// not get a core.
+pub const QUEUE_EVENTS: usize = 131_072;
 /// How long the writer lets events gather after it wrote some: to be woken for each would cost more than the event does,
 /// mostly on the side of who emits it. Nobody who reads along minds a hundredth of a second.
 const NAP: Duration = Duration::from_millis(10);
@@ -163,50 +162,47 @@ impl EventPipeline {
             }
             self.show(&taken.events, taken.lost);
             let any = !taken.events.is_empty();
-            let (upto, open) = (taken.upto, taken.open);
-            self.write(taken, (&mut aggregator, &mut encoder), &mut sinks, clock.now());
-            self.taken.send_replace(upto);
-            if !open {
+            self.write(
+                &mut taken,
+                (&mut aggregator, &mut encoder),
+                &mut sinks,
+                clock.now(),
+            );
+            self.queue.recycle(taken.events);
+            self.taken.send_replace(taken.upto);
+            if !taken.open {
                 sinks.close();
                 return;
             }
-            if any {
+            if any && !taken.more {
                 self.queue.nap(NAP);
             }
         }
     }
 
-    /// Hands on what is ready, in pieces that stay in the processor's cache on their way.
+    /// Hands on what is ready.
     fn write(
         &self,
-        taken: Taken,
+        taken: &mut Taken,
         (aggregator, encoder): (&mut Aggregator, &mut Encoder),
         sinks: &mut Sinks,
         now: Moment,
     ) {
-        let Taken {
-            events,
-            reports,
-            mut lost,
-            open,
-            ..
-        } = taken;
-        let mut ready = aggregator.flush(now, !open);
-        ready.extend(events.into_iter().filter_map(|event| aggregator.take(event, now)));
-        if !open {
-            ready.extend(aggregator.flush(now, true));
-        }
-        lost.add(Lane::Refusals, aggregator.take_lost());
-        self.dropped.increment(lost.total());
-        let (first, rest) = ready.split_at(ready.len().min(PIECE));
-        sinks.take(
-            encoder.encode(first.iter().map(Deref::deref)),
-            (&reports, lost),
-            now,
-        );
-        for piece in rest.chunks(PIECE) {
+        let mut hand_on = |piece: &[Queued], told: (&[ProcessReport], Losses)| {
             let piece = encoder.encode(piece.iter().map(Deref::deref));
-            sinks.take(piece, (&[], Losses::default()), now);
+            sinks.take(piece, told, now);
+        };
+        for piece in aggregator.flush(now, !taken.open).chunks(PIECE) {
+            hand_on(piece, Default::default());
+        }
+        aggregator.sift(&mut taken.events, now);
+        taken.lost.add(Lane::Refusals, aggregator.take_lost());
+        self.dropped.increment(taken.lost.total());
+        hand_on(&taken.events, (&taken.reports, taken.lost));
+        if !taken.open {
+            for piece in aggregator.flush(now, true).chunks(PIECE) {
+                hand_on(piece, Default::default());
+            }
         }
     }
 }

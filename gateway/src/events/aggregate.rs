@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use compact_str::CompactString;
 use hashbrown::HashMap;
+use tidegate_policy::event::NetworkEvent;
 use tidegate_policy::verdict::{Reason, Verdict};
 use tidegate_policy::{DnsName, Moment};
 
@@ -37,19 +38,30 @@ pub struct Aggregator {
 }
 
 impl Aggregator {
-    /// Takes one event; returns it when it is to be written now.
-    pub fn take(&mut self, event: Queued, now: Moment) -> Option<Queued> {
+    /// Takes out of `events` what is not to be written now.
+    pub fn sift(&mut self, events: &mut Vec<Queued>, now: Moment) {
+        // Hardly ever is there anything to be moved.
+        let held: Vec<Queued> = events.extract_if(.., |event| !self.passes(event, now)).collect();
+        for event in held {
+            self.gather(event);
+        }
+    }
+
+    /// True when it is to be written now.
+    fn passes(&mut self, event: &NetworkEvent, now: Moment) -> bool {
         if event.verdict == Verdict::Permit {
-            return Some(event);
+            return true;
         }
         if self.pending.is_empty() && now.since(self.begun) >= MINUTE {
             self.begun = now;
             self.verbatim = 0;
         }
-        if self.verbatim < VERBATIM {
-            self.verbatim += 1;
-            return Some(event);
-        }
+        let passes = self.verbatim < VERBATIM;
+        self.verbatim += u32::from(passes);
+        passes
+    }
+
+    fn gather(&mut self, event: Queued) {
         let key = (
             party(&event),
             event.name.clone(),
@@ -65,7 +77,6 @@ impl Aggregator {
         } else {
             self.lost += event.count;
         }
-        None
     }
 
     /// The aggregates of a minute that has ended, or all of them when `force`d.

@@ -4,10 +4,13 @@
 //! an exchange; refusals, which are rarer, wait together. When the queue is full the oldest permit goes first; with no
 //! permit left, a refusal of the noisiest job does ([`fair`]). One job's flood therefore can't push out what another job
 //! was refused. Reports of agents wait beside, bounded by themselves. Who pushes never waits for who writes, and wakes it
-//! only when it waits for its first event ([`bell`]).
+//! only when it waits for its first event ([`bell`]). The consumer takes a piece at a time ([`inbox`]), so that what it can't
+//! write yet waits where it can be dropped by that rule.
 
 mod bell;
+mod chunks;
 mod fair;
+mod inbox;
 
 use std::collections::VecDeque;
 use std::ops::Deref;
@@ -21,12 +24,16 @@ use tidegate_policy::event::NetworkEvent;
 use tidegate_policy::verdict::Verdict;
 
 use bell::Bell;
+use chunks::Chunks;
 use fair::FairLane;
+use inbox::Inbox;
 
 use crate::threads;
 
 /// Reports of agents that wait at most; beyond, the oldest goes.
 pub const QUEUE_REPORTS: usize = 4_096;
+/// Events that are taken at once at most: they stay in the processor's cache on their way.
+pub const PIECE: usize = 512;
 /// Shards at most. Threads beyond share.
 const MAX_SHARDS: usize = 64;
 
@@ -71,21 +78,18 @@ pub fn lane(event: &NetworkEvent) -> Lane {
     }
 }
 
-/// An event on its way through the queue. Kept on the heap: half a kilobyte is moved once, not at every step.
+/// An event on its way through the queue.
 #[derive(Debug)]
 pub struct Queued {
     serial: u64,
     /// The event.
-    pub event: Box<NetworkEvent>,
+    pub event: NetworkEvent,
 }
 
 impl From<NetworkEvent> for Queued {
     /// One that never waited.
     fn from(event: NetworkEvent) -> Self {
-        Self {
-            serial: 0,
-            event: Box::new(event),
-        }
+        Self { serial: 0, event }
     }
 }
 
@@ -108,7 +112,9 @@ pub struct Taken {
     pub lost: Losses,
     /// Everything queued before this serial was taken, now or earlier, or dropped.
     pub upto: u64,
-    /// False once the queue was closed.
+    /// There was more than a piece: the next one can be taken at once.
+    pub more: bool,
+    /// False once the queue was closed and everything is taken.
     pub open: bool,
 }
 
@@ -129,22 +135,13 @@ pub struct EventQueue {
     lost_permits: AtomicU64,
     closed: AtomicBool,
     bell: Bell,
-    consumer: Mutex<Consumer>,
-}
-
-/// What only the consumer uses.
-#[derive(Debug, Default)]
-struct Consumer {
-    /// What shards are emptied with, so that theirs need not grow anew.
-    spare: VecDeque<Queued>,
-    /// Taken already, from lanes that were emptied last, and newer than what may wait in those that were emptied first.
-    late: Vec<Queued>,
+    inbox: Mutex<Inbox>,
 }
 
 /// Permits of some threads, oldest first. On cache lines of its own.
 #[derive(Debug, Default)]
 #[repr(align(128))]
-struct Shard(Mutex<VecDeque<Queued>>);
+struct Shard(Mutex<Chunks>);
 
 impl EventQueue {
     /// A queue of at most `capacity` events.
@@ -163,13 +160,12 @@ impl EventQueue {
             lost_permits: AtomicU64::new(0),
             closed: AtomicBool::new(false),
             bell: Bell::default(),
-            consumer: Mutex::default(),
+            inbox: Mutex::default(),
         }
     }
 
     /// Queues an event, in place of another one when the queue is full.
     pub fn push(&self, event: NetworkEvent) {
-        let event = Box::new(event);
         let used = match lane(&event) {
             Lane::Permits => self.push_permit(event),
             Lane::Refusals => self.push_refusal(event),
@@ -182,7 +178,7 @@ impl EventQueue {
     }
 
     /// Queues a permit behind so many events; `None` when it is dropped.
-    fn push_permit(&self, event: Box<NetworkEvent>) -> Option<u64> {
+    fn push_permit(&self, event: NetworkEvent) -> Option<u64> {
         let mut own = self.own().lock();
         if self.is_closed() {
             self.lose(Lane::Permits, event.count);
@@ -190,12 +186,12 @@ impl EventQueue {
         }
         let (mut serial, used) = self.serial();
         if used >= self.capacity {
-            if let Some(oldest) = own.pop_front() {
+            if let Some(oldest) = own.pop() {
                 self.drop_queued(&oldest);
             } else {
                 drop(own);
                 let room = self.drop_a_permit();
-                self.gone.fetch_add(1, Ordering::Release);
+                self.leave(1);
                 own = self.own().lock();
                 if !room || self.is_closed() {
                     self.lose(Lane::Permits, event.count);
@@ -204,19 +200,19 @@ impl EventQueue {
                 (serial, _) = self.serial();
             }
         }
-        own.push_back(Queued { serial, event });
+        own.push(Queued { serial, event });
         Some(used)
     }
 
     /// Queues a refusal behind so many events; `None` when it is dropped.
-    fn push_refusal(&self, event: Box<NetworkEvent>) -> Option<u64> {
+    fn push_refusal(&self, event: NetworkEvent) -> Option<u64> {
         let mut refusals = self.refusals.lock();
         if self.is_closed() {
             self.lose(Lane::Refusals, event.count);
             return None;
         }
         let (serial, used) = self.serial();
-        let fresh = Queued { serial, event };
+        let fresh = Box::new(Queued { serial, event });
         // Who holds the lock of a shard never waits for this one.
         if used >= self.capacity && !self.drop_a_permit() {
             let Some(noisy) = refusals.make_room_for(&fresh) else {
@@ -245,7 +241,7 @@ impl EventQueue {
     fn drop_a_permit(&self) -> bool {
         let own = threads::number();
         (0..self.permits.len()).any(|next| {
-            let oldest = self.shard(own + next).lock().pop_front();
+            let oldest = self.shard(own + next).lock().pop();
             if let Some(oldest) = &oldest {
                 self.drop_queued(oldest);
             }
@@ -254,7 +250,7 @@ impl EventQueue {
     }
 
     fn drop_queued(&self, queued: &Queued) {
-        self.gone.fetch_add(1, Ordering::Release);
+        self.leave(1);
         self.lose(lane(queued), queued.count);
     }
 
@@ -266,11 +262,16 @@ impl EventQueue {
         of.fetch_add(count, Ordering::Relaxed);
     }
 
-    fn own(&self) -> &Mutex<VecDeque<Queued>> {
+    /// So many serials are not of queued events any more.
+    fn leave(&self, count: u64) {
+        self.gone.fetch_add(count, Ordering::Release);
+    }
+
+    fn own(&self) -> &Mutex<Chunks> {
         self.shard(threads::number())
     }
 
-    fn shard(&self, number: usize) -> &Mutex<VecDeque<Queued>> {
+    fn shard(&self, number: usize) -> &Mutex<Chunks> {
         &self.permits[number % self.permits.len()].0
     }
 
@@ -286,41 +287,31 @@ impl EventQueue {
             self.lose(Lane::Permits, 1);
         }
         // It has a serial, and takes no event's room.
-        self.gone.fetch_add(1, Ordering::Release);
+        self.leave(1);
         self.next.fetch_add(1, Ordering::SeqCst);
         reports.push_back(report);
         drop(reports);
         self.bell.something();
     }
 
-    /// Everything queued, after waiting up to `patience` for something.
+    /// What is queued, a piece of it where that is much, after waiting up to `patience` for something.
     pub fn take(&self, patience: Duration) -> Taken {
         let ready = || self.next() != self.taken.load(Ordering::Relaxed) || self.is_closed();
         if !ready() {
             self.bell.sleep(patience, ready);
         }
-        // Asked before any lane is emptied: what was queued while it was open is among what is taken.
+        // Asked before any lane is looked at: what was queued while it was open is taken before it is said to be closed.
         let open = !self.is_closed();
         let upto = self.next.load(Ordering::SeqCst);
-        let mut events = Vec::with_capacity(self.len());
-        let mut consumer = self.consumer.lock();
-        let Consumer { spare, late } = &mut *consumer;
-        events.append(late);
-        for shard in &self.permits {
-            std::mem::swap(&mut *shard.0.lock(), spare);
-            events.extend(spare.drain(..));
-        }
-        self.refusals.lock().drain(&mut events);
-        if !events.is_sorted_by_key(|queued| queued.serial) {
-            // Each shard's are in order already, which this sort makes use of.
-            events.sort_by_key(|queued| queued.serial);
-        }
-        if open {
-            *late = events.split_off(events.partition_point(|queued| queued.serial < upto));
-        }
-        drop(consumer);
-        self.gone.fetch_add(events.len() as u64, Ordering::Release);
+        let mut inbox = self.inbox.lock();
+        let mut events = std::mem::take(&mut inbox.piece);
+        // Of what is queued while this goes on, something newer may be seen before something older: that waits for the next
+        // time, unless there is none.
+        let until = if open { upto } else { u64::MAX };
+        let left = inbox.fill(self, (&mut events, PIECE), until);
+        drop(inbox);
         let reports = std::mem::take(&mut *self.reports.lock());
+        let upto = left.unwrap_or(upto);
         self.taken.store(upto, Ordering::Relaxed);
         Taken {
             events,
@@ -330,8 +321,15 @@ impl EventQueue {
                 permits: self.lost_permits.swap(0, Ordering::Relaxed),
             },
             upto,
-            open,
+            more: left.is_some(),
+            open: open || left.is_some(),
         }
+    }
+
+    /// Gives back the memory of a piece, for the next one. What is in it is forgotten.
+    pub fn recycle(&self, mut events: Vec<Queued>) {
+        events.clear();
+        self.inbox.lock().piece = events;
     }
 
     /// Lets events gather for as long, or until somebody wants what is queued, or half of the room is used.
@@ -374,3 +372,6 @@ pub(crate) fn party(event: &NetworkEvent) -> CompactString {
         None => compact_str::format_compact!("{}", event.source),
     }
 }
+
+#[cfg(test)]
+mod tests;

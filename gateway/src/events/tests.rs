@@ -136,24 +136,24 @@ fn reports_are_bounded_by_themselves_and_the_oldest_goes() {
 fn refusals_past_the_bound_of_a_minute_become_one_event_with_a_count() {
     let mut aggregator = Aggregator::default();
     let now = Moment::from_millis(0);
+    let mut passes = |verdict, now| {
+        let mut events = vec![Queued::from(event(1, verdict))];
+        aggregator.sift(&mut events, now);
+        events.len() == 1
+    };
     for _ in 0..VERBATIM {
-        assert!(aggregator.take(event(1, Verdict::Refuse).into(), now).is_some());
+        assert!(passes(Verdict::Refuse, now));
     }
     for _ in 0..500 {
-        assert!(aggregator.take(event(1, Verdict::Refuse).into(), now).is_none());
+        assert!(!passes(Verdict::Refuse, now));
     }
-    assert!(
-        aggregator.take(event(1, Verdict::Permit).into(), now).is_some(),
-        "permits pass"
-    );
+    assert!(passes(Verdict::Permit, now), "permits pass");
     assert!(aggregator.flush(Moment::from_millis(59_999), false).is_empty());
     let flushed = aggregator.flush(Moment::from_millis(60_000), false);
     assert_eq!(flushed.iter().map(|e| e.count).collect::<Vec<_>>(), [500]);
-    assert!(
-        aggregator
-            .take(event(1, Verdict::Refuse).into(), Moment::from_millis(60_001))
-            .is_some()
-    );
+    let mut events = vec![Queued::from(event(1, Verdict::Refuse))];
+    aggregator.sift(&mut events, Moment::from_millis(60_001));
+    assert_eq!(events.len(), 1);
 }
 
 #[test]

@@ -22,14 +22,14 @@ pub(super) struct FairLane {
 
 #[derive(Debug, Default)]
 struct Party {
-    queued: VecDeque<Queued>,
+    queued: VecDeque<Box<Queued>>,
     /// Its place among those with as many.
     at: usize,
 }
 
 impl FairLane {
     /// Queues a refusal.
-    pub(super) fn push(&mut self, queued: Queued) {
+    pub(super) fn push(&mut self, queued: Box<Queued>) {
         let party = self.party(&queued.event);
         let known = self.parties.entry(party).or_default();
         let (before, at) = (known.queued.len(), known.at);
@@ -41,7 +41,7 @@ impl FairLane {
     }
 
     /// Takes the oldest refusal of the party that has the most; `None` when that is the party of `fresh`, or there is none.
-    pub(super) fn make_room_for(&mut self, fresh: &NetworkEvent) -> Option<Queued> {
+    pub(super) fn make_room_for(&mut self, fresh: &NetworkEvent) -> Option<Box<Queued>> {
         let most = self.by_count.len();
         let mine = self.parties.get(&self.party(fresh));
         if mine.is_some_and(|mine| mine.queued.len() >= most) {
@@ -63,7 +63,7 @@ impl FairLane {
     }
 
     /// Moves all of them to `all`, in no order.
-    pub(super) fn drain(&mut self, all: &mut Vec<Queued>) {
+    pub(super) fn drain(&mut self, all: &mut Vec<Box<Queued>>) {
         self.by_count.clear();
         for (_, party) in self.parties.drain() {
             all.extend(party.queued);
