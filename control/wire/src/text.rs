@@ -18,7 +18,9 @@ pub const fn is_unprintable(c: char) -> bool {
 
 /// The text with every unprintable character written as `\u{1b}`. Borrowed when there is none.
 pub fn printable(text: &str) -> Cow<'_, str> {
-    if !text.contains(is_unprintable) {
+    // Nearly every text is plain ASCII, which is told in a fraction of the time.
+    let plain = |byte: u8| matches!(byte, b' '..=b'~');
+    if text.bytes().all(plain) || !text.contains(is_unprintable) {
         return Cow::Borrowed(text);
     }
     let mut shown = String::with_capacity(text.len() + 16);
@@ -56,7 +58,8 @@ pub fn markdown(text: &str) -> String {
 
 /// The text cut to `most` characters, with `…` where something was left out.
 pub fn cut(text: &str, most: usize) -> Cow<'_, str> {
-    if text.chars().nth(most).is_none() {
+    // No text has more characters than bytes.
+    if text.len() <= most || text.chars().nth(most).is_none() {
         return Cow::Borrowed(text);
     }
     let end = text.char_indices().nth(most.saturating_sub(1));
