@@ -4,50 +4,61 @@
 
 #![deny(clippy::indexing_slicing)]
 
-use std::fmt::Write as _;
-
 use rustls::crypto::aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256;
 
 use super::walk::{ALPN, Cursor, SERVER_NAME, SIGNATURE_ALGORITHMS, SUPPORTED_VERSIONS, Walk};
 
-/// Hex digits kept of each hash.
-const HASH_DIGITS: usize = 12;
+/// Octets kept of each hash.
+const HASH_OCTETS: usize = 6;
+/// Characters of a fingerprint.
+const LENGTH: usize = 36;
+/// Characters of most lists, so that their text is allocated once.
+const MOST_LISTS: usize = 256;
 
 /// The fingerprint of a hello over TCP: `a_b_c`.
 pub(super) fn fingerprint(walk: &Walk<'_>) -> String {
-    let mut suites: Vec<u16> = numbers(walk.cipher_suites).collect();
-    suites.sort_unstable();
-    let kinds: Vec<u16> = walk
-        .extensions()
-        .map(|(kind, _)| kind)
-        .filter(|kind| !is_grease(*kind))
-        .collect();
-    let mut hashed: Vec<u16> = kinds
-        .iter()
-        .copied()
-        .filter(|kind| ![SERVER_NAME, ALPN].contains(kind))
-        .collect();
-    hashed.sort_unstable();
+    let mut text = Vec::with_capacity(MOST_LISTS);
+    let mut list: Vec<u16> = Vec::with_capacity(walk.cipher_suites.len() / 2);
+    list.extend(numbers(walk.cipher_suites));
+    list.sort_unstable();
+    let suites = list.len();
+    push_list(&mut text, list.iter().copied());
+    let b = truncated_hash(&text);
+
+    list.clear();
+    text.clear();
+    let (mut extensions, mut named) = (0, false);
+    for kind in walk.extensions().map(|(kind, _)| kind).filter(|kind| !is_grease(*kind)) {
+        extensions += 1;
+        named |= kind == SERVER_NAME;
+        if ![SERVER_NAME, ALPN].contains(&kind) {
+            list.push(kind);
+        }
+    }
+    list.sort_unstable();
+    push_list(&mut text, list.iter().copied());
     let algorithms = walk
         .extension(SIGNATURE_ALGORITHMS)
         .and_then(|data| Cursor(data).vector16());
-    let algorithms: Vec<u16> = numbers(algorithms.unwrap_or_default()).collect();
-
-    let mut described = hex_list(&hashed);
-    if !algorithms.is_empty() {
-        described.push('_');
-        described.push_str(&hex_list(&algorithms));
+    let mut algorithms = numbers(algorithms.unwrap_or_default()).peekable();
+    if algorithms.peek().is_some() {
+        text.push(b'_');
+        push_list(&mut text, algorithms);
     }
-    format!(
-        "t{version}{sni}{suites:02}{extensions:02}{alpn}_{b}_{c}",
-        version = version(walk),
-        sni = if kinds.contains(&SERVER_NAME) { 'd' } else { 'i' },
-        suites = suites.len().min(99),
-        extensions = kinds.len().min(99),
-        alpn = alpn(walk),
-        b = truncated_hash(&hex_list(&suites)),
-        c = truncated_hash(if kinds.is_empty() { "" } else { &described }),
-    )
+    let c = truncated_hash(&text);
+
+    let mut all = String::with_capacity(LENGTH);
+    all.push('t');
+    all.push_str(version(walk));
+    all.push(if named { 'd' } else { 'i' });
+    push_count(&mut all, suites);
+    push_count(&mut all, extensions);
+    all.extend(alpn(walk));
+    for hash in [b, c] {
+        all.push('_');
+        all.extend(hash.into_iter().flat_map(hex));
+    }
+    all
 }
 
 /// RFC 8701: both octets equal, low nibble ten.
@@ -84,43 +95,53 @@ fn version(walk: &Walk<'_>) -> &'static str {
 
 /// First and last character of the first protocol offered; of its hex form when either isn't
 /// alphanumeric.
-fn alpn(walk: &Walk<'_>) -> String {
+fn alpn(walk: &Walk<'_>) -> [char; 2] {
     let Some((first, last)) = walk
         .alpn()
         .next()
         .and_then(|name| Some((*name.first()?, *name.last()?)))
     else {
-        return String::from("00");
+        return ['0', '0'];
     };
     if first.is_ascii_alphanumeric() && last.is_ascii_alphanumeric() {
-        [char::from(first), char::from(last)].iter().collect()
+        [char::from(first), char::from(last)]
     } else {
-        format!("{:x}{:x}", first >> 4, last & 0xf)
+        [hex(first)[0], hex(last)[1]]
     }
+}
+
+/// An octet's two digits.
+fn hex(octet: u8) -> [char; 2] {
+    [digit(octet >> 4), digit(octet & 0xf)].map(char::from)
+}
+
+const fn digit(nibble: u8) -> u8 {
+    nibble + if nibble < 10 { b'0' } else { b'a' - 10 }
+}
+
+/// Two decimal digits; 99 stands for more.
+fn push_count(text: &mut String, count: usize) {
+    let count = count.min(99) as u8;
+    text.extend([b'0' + count / 10, b'0' + count % 10].map(char::from));
 }
 
 /// `0005,000a,…`
-fn hex_list(numbers: &[u16]) -> String {
-    let mut text = String::with_capacity(numbers.len() * 5);
-    for number in numbers {
-        if !text.is_empty() {
-            text.push(',');
+fn push_list(text: &mut Vec<u8>, numbers: impl Iterator<Item = u16>) {
+    for (index, number) in numbers.enumerate() {
+        if index > 0 {
+            text.push(b',');
         }
-        let _ = write!(text, "{number:04x}");
+        text.extend([12, 8, 4, 0].map(|shift| digit((number >> shift) as u8 & 0xf)));
     }
-    text
 }
 
-/// The first digits of the SHA-256 of `text`; zeros for nothing.
-fn truncated_hash(text: &str) -> String {
+/// The first octets of the SHA-256 of `text`; zeros for nothing.
+fn truncated_hash(text: &[u8]) -> [u8; HASH_OCTETS] {
     if text.is_empty() {
-        return "0".repeat(HASH_DIGITS);
+        return [0; HASH_OCTETS];
     }
     let suite = TLS13_AES_128_GCM_SHA256.tls13().expect("a TLS 1.3 suite is one");
-    let digest = suite.common.hash_provider.hash(text.as_bytes());
-    let mut digits = String::with_capacity(HASH_DIGITS);
-    for byte in digest.as_ref().iter().take(HASH_DIGITS / 2) {
-        let _ = write!(digits, "{byte:02x}");
-    }
-    digits
+    let digest = suite.common.hash_provider.hash(text);
+    let kept = digest.as_ref().first_chunk::<HASH_OCTETS>();
+    *kept.expect("SHA-256 has 32 octets")
 }
