@@ -47,6 +47,23 @@ impl Clock {
         }
     }
 
+    /// The present moment, and a span that begins with it: one reading of the clock.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the one place that reads the monotonic clock"
+    )]
+    pub fn read(&self) -> (Moment, Stopwatch) {
+        match &self.0 {
+            Source::System(origin) => {
+                let now = Instant::now();
+                let passed = now.saturating_duration_since(*origin).as_millis();
+                let moment = Moment::from_millis(u64::try_from(passed).unwrap_or(u64::MAX));
+                (moment, Stopwatch(Begin::System(now)))
+            }
+            Source::Manual(_) => (self.now(), self.stopwatch()),
+        }
+    }
+
     /// The present moment.
     pub fn now(&self) -> Moment {
         match &self.0 {

@@ -10,6 +10,7 @@
 //! through one mutex ([`state`]), which is never held across anything but table work.
 
 mod books;
+mod changes;
 mod claim;
 mod demand;
 mod end;
@@ -45,6 +46,7 @@ use crate::subject::{Network, Subject};
 use shards::Shards;
 use state::State;
 
+pub use changes::{Changes, Lasting};
 pub use link::{MAX_NEIGHBOURS, Neighbour};
 pub use mac::{Mac, MacError};
 pub use pool::MAX_ON_DEMAND;
@@ -197,11 +199,22 @@ impl LeaseTable {
     /// The subject that a source is judged as. Never fails: a source that nothing is known of gets its
     /// network's default policy, one that may not be known a subject that is refused everything.
     pub fn lookup(&self, source: IpAddr, now: Moment) -> Arc<Subject> {
+        self.lookup_lasting(source, now).0
+    }
+
+    /// The same, with how long that holds while [`Self::changes`] does not move; `None`: for this lookup alone. Read the
+    /// counter before the lookup.
+    pub fn lookup_lasting(&self, source: IpAddr, now: Moment) -> (Arc<Subject>, Option<Lasting>) {
         let source = special::canonical(source);
         match self.cache.get(source, now) {
-            Some(subject) => subject,
-            None => self.state.lock().resolve(source, now),
+            Some((subject, lasting)) => (subject, Some(lasting)),
+            None => (self.state.lock().resolve(source, now), None),
         }
+    }
+
+    /// Counters that move when a source has another subject.
+    pub fn changes(&self) -> &Arc<Changes> {
+        &self.cache.changes
     }
 
     /// Grants a lease. Registering again for the same job is granted the lease that it holds.

@@ -75,6 +75,8 @@ pub struct Subject {
 }
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+/// [`Subject::swaps`].
+static SWAPS: AtomicU64 = AtomicU64::new(0);
 
 impl Subject {
     /// A new subject without tickets.
@@ -128,6 +130,12 @@ impl Subject {
     /// Puts another rulebook in place; decisions from now on use it.
     pub fn swap(&self, book: Arc<Rulebook>) {
         self.book.store(book);
+        SWAPS.fetch_add(1, Ordering::Release);
+    }
+
+    /// How often any subject of the process got another rulebook. As long as it stays, each has the one that it had.
+    pub fn swaps() -> u64 {
+        SWAPS.load(Ordering::Acquire)
     }
 
     /// Its tickets.

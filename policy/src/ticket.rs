@@ -39,11 +39,26 @@ pub struct Grant<'a> {
 }
 
 /// The tickets of one subject. Shared by its flows and queries; every call takes `now`.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct TicketTable {
     inner: Mutex<Inner>,
-    /// [`TicketTable::epoch`]; written under the lock only.
-    epoch: AtomicU64,
+    stripe: u16,
+}
+
+/// Counters of [`TicketTable::epoch`], each shared by some tables: 32 KiB that stay in the processor's cache, where those of
+/// ten thousand tables would not.
+const STRIPES: usize = 4_096;
+static EPOCHS: [AtomicU64; STRIPES] = [const { AtomicU64::new(0) }; STRIPES];
+/// Tables made so far.
+static TABLES: AtomicU64 = AtomicU64::new(0);
+
+impl Default for TicketTable {
+    fn default() -> Self {
+        Self {
+            inner: Mutex::default(),
+            stripe: (TABLES.fetch_add(1, Ordering::Relaxed) as usize % STRIPES) as u16,
+        }
+    }
 }
 
 /// What [`TicketTable::renew`] leaves behind.
@@ -57,6 +72,8 @@ pub struct Renewed {
 
 #[derive(Debug)]
 struct Ticket {
+    /// Of the name, so that an address of many names is searched without looking at each.
+    mark: u32,
     name: DnsName,
     expires: Moment,
     holders: u32,
@@ -73,8 +90,8 @@ struct Inner {
     chains: HashMap<DnsName, (DnsName, Moment)>,
     chain_order: VecDeque<DnsName>,
     next_serial: u64,
-    /// How often something changed that [`TicketTable::epoch`] tells of.
-    changes: u64,
+    /// Something changed that [`TicketTable::epoch`] is still to tell of.
+    changed: bool,
 }
 
 impl TicketTable {
@@ -82,7 +99,7 @@ impl TicketTable {
     pub fn grant(&self, grant: &Grant<'_>, hold: Duration, now: Moment) {
         let mut inner = self.inner.lock();
         inner.grant(grant, now.plus(grant.ttl.max(hold)), now);
-        self.epoch.store(inner.changes, Ordering::Release);
+        self.tell(&mut inner);
     }
 
     /// Stores what an answer gives, as [`Self::grant`] does, and tells how long that can be relied on without asking again:
@@ -90,8 +107,7 @@ impl TicketTable {
     pub fn renew(&self, grant: &Grant<'_>, expires: Moment, now: Moment) -> Renewed {
         let mut inner = self.inner.lock();
         inner.grant(grant, expires, now);
-        let epoch = inner.changes;
-        self.epoch.store(epoch, Ordering::Release);
+        let epoch = self.tell(&mut inner);
         let shared = grant.addresses.iter().any(|address| {
             let held = inner.by_address.get(&special::canonical(*address));
             held.is_some_and(|tickets| tickets.len() > 1)
@@ -115,17 +131,54 @@ impl TicketTable {
     }
 
     /// Changes whenever a ticket goes before it has expired, an address comes to have several names, or a name becomes part
-    /// of a chain or of another one. Renewals and new tickets of other addresses don't change it.
+    /// of a chain or of another one. Renewals and new tickets of other addresses don't change it. What another table of the
+    /// same [stripe](Self::stripe) tells of changes it, too.
     pub fn epoch(&self) -> u64 {
-        self.epoch.load(Ordering::Acquire)
+        Self::epoch_of(self.stripe)
+    }
+
+    /// By which counter the epoch goes.
+    pub fn stripe(&self) -> u16 {
+        self.stripe
+    }
+
+    /// The epoch of all tables of a stripe; it only ever grows.
+    pub fn epoch_of(stripe: u16) -> u64 {
+        EPOCHS
+            .get(usize::from(stripe))
+            .map_or(0, |epoch| epoch.load(Ordering::Acquire))
+    }
+
+    /// Moves the epoch if there is something to tell, and gives it back. The lock is held, so that it holds for the table as
+    /// it is now.
+    fn tell(&self, inner: &mut Inner) -> u64 {
+        if std::mem::take(&mut inner.changed)
+            && let Some(epoch) = EPOCHS.get(usize::from(self.stripe))
+        {
+            epoch.fetch_add(1, Ordering::Release);
+        }
+        self.epoch()
     }
 
     /// True when this address was given for `name` and still counts.
     pub fn holds(&self, name: &DnsName, address: IpAddr, now: Moment) -> bool {
+        let mark = mark(name);
         let inner = self.inner.lock();
         inner
             .live(special::canonical(address), now)
-            .any(|ticket| ticket.name == *name)
+            .any(|ticket| ticket.is_of(mark, name))
+    }
+
+    /// The first of [`TicketTable::names_at`].
+    pub fn newest_at(&self, address: IpAddr, now: Moment) -> Option<DnsName> {
+        let inner = self.inner.lock();
+        let mut newest: Option<&Ticket> = None;
+        for ticket in inner.live(special::canonical(address), now) {
+            if newest.is_none_or(|newest| ticket.given > newest.given) {
+                newest = Some(ticket);
+            }
+        }
+        newest.map(|ticket| ticket.name.clone())
     }
 
     /// Every name that the job holds for `address`, newest first.
@@ -162,22 +215,23 @@ impl TicketTable {
     /// Drops every ticket: the lease ended.
     pub fn clear(&self) {
         let mut inner = self.inner.lock();
-        let changes = inner.changes + 1;
+        let changed = !(inner.by_age.is_empty() && inner.chains.is_empty());
         *inner = Inner {
-            changes,
+            changed,
             ..Inner::default()
         };
-        self.epoch.store(changes, Ordering::Release);
+        self.tell(&mut inner);
     }
 
     fn change_holders(&self, name: &DnsName, address: IpAddr, change: impl FnOnce(&mut Ticket)) -> bool {
+        let mark = mark(name);
         let mut inner = self.inner.lock();
         let Some(tickets) = inner.by_address.get_mut(&address) else {
             return false;
         };
         tickets
             .iter_mut()
-            .find(|ticket| ticket.name == *name)
+            .find(|ticket| ticket.is_of(mark, name))
             .map(change)
             .is_some()
     }
@@ -221,8 +275,9 @@ impl Inner {
             let gone = tickets.swap_remove(at);
             self.by_age.remove(&gone.serial);
         }
-        self.changes += u64::from(!tickets.is_empty());
+        self.changed |= !tickets.is_empty();
         tickets.push(Ticket {
+            mark: mark(name),
             name: name.clone(),
             expires,
             holders: 0,
@@ -257,7 +312,7 @@ impl Inner {
                 break;
             }
             tickets.swap_remove(at);
-            self.changes += u64::from(!expired);
+            self.changed |= !expired;
             if tickets.is_empty() {
                 self.by_address.remove(&address);
             }
@@ -265,7 +320,7 @@ impl Inner {
         // Past the bound with only held tickets at the old end: the bound wins, the oldest goes.
         if self.by_age.len() + passed.len() > MAX_TICKETS && !passed.is_empty() {
             let (serial, (address, _)) = passed.remove(0);
-            self.changes += 1;
+            self.changed = true;
             if let Some(tickets) = self.by_address.get_mut(&address) {
                 tickets.retain(|ticket| ticket.serial != serial);
                 if tickets.is_empty() {
@@ -281,7 +336,7 @@ impl Inner {
         let is_renewal = before
             .as_ref()
             .is_some_and(|(known, until)| known == owner && *until > now && *until <= expires);
-        self.changes += u64::from(!is_renewal);
+        self.changed |= !is_renewal;
         if before.is_none() {
             self.chain_order.push_back(name.clone());
             if self.chain_order.len() > MAX_CHAIN_NAMES
@@ -291,6 +346,24 @@ impl Inner {
             }
         }
     }
+}
+
+impl Ticket {
+    fn is_of(&self, mark: u32, name: &DnsName) -> bool {
+        self.mark == mark && self.name == *name
+    }
+}
+
+/// A few bits of a name (FNV-1a, eight octets a step). Whoever chooses names may make them alike, and has then won what
+/// comparing names costs.
+fn mark(name: &DnsName) -> u32 {
+    let (chunks, rest) = name.as_wire().as_chunks::<8>();
+    let step = |mark: u64, part: u64| (mark ^ part).wrapping_mul(0x100_0000_01b3).rotate_left(29);
+    let whole = chunks
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325, |mark, chunk| step(mark, u64::from_le_bytes(*chunk)));
+    let all = rest.iter().fold(whole, |mark, byte| step(mark, u64::from(*byte)));
+    (all >> 32) as u32
 }
 
 fn oldest_of(tickets: &[Ticket]) -> Option<usize> {
@@ -308,6 +381,7 @@ pub struct TicketHold {
     table: Arc<TicketTable>,
     name: DnsName,
     address: IpAddr,
+    held: bool,
 }
 
 impl TicketHold {
@@ -322,19 +396,25 @@ impl TicketHold {
                 table: Arc::clone(table),
                 name: name.clone(),
                 address,
+                held: true,
             })
     }
 
     /// Ends the hold at `now`; the ticket lives on for `hold` from here (renewed by use).
-    pub fn release(self, hold: Duration, now: Moment) {
+    pub fn release(mut self, hold: Duration, now: Moment) {
+        self.held = false;
         self.table.change_holders(&self.name, self.address, |ticket| {
             ticket.expires = ticket.expires.max(now.plus(hold));
+            ticket.holders = ticket.holders.saturating_sub(1);
         });
     }
 }
 
 impl Drop for TicketHold {
     fn drop(&mut self) {
+        if !self.held {
+            return;
+        }
         self.table.change_holders(&self.name, self.address, |ticket| {
             ticket.holders = ticket.holders.saturating_sub(1);
         });

@@ -4,20 +4,22 @@
 //! construction; an answer that it repeats differs from the first in id, RD, casing, TTLs and the id of its event alone.
 //! Never decides: it holds for one rulebook, and [`super::memo`] asks whether what it depends on is still so.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use compact_str::CompactString;
 use smallvec::SmallVec;
 use tidegate_policy::compile::rules::RuleRef;
+use tidegate_policy::ech::EchLedger;
 use tidegate_policy::event::EventId;
 use tidegate_policy::rulebook::Rulebook;
 use tidegate_policy::subject::Subject;
-use tidegate_policy::verdict::{Judgement, Reason};
+use tidegate_policy::verdict::{Judgement, Reason, Verdict};
 use tidegate_policy::{DnsName, Moment};
 
-use super::plain::{Plain, Shape};
+use super::memo::Key;
+use super::plain::Shape;
 use crate::front::budget::Budgets;
 use crate::front::metrics::Source;
 use crate::resolver::answer::Answer;
@@ -112,30 +114,41 @@ pub(crate) struct Given {
     pub(crate) note: Option<CompactString>,
 }
 
+/// What every repeat of a lesson reads, side by side.
+#[derive(Debug)]
+pub(super) struct Said {
+    /// Id, RD, CD and the event's id zero, the name in lower case, TTLs as they came.
+    reply: Box<[u8]>,
+    /// Offsets of TTLs, with what they were.
+    ttls: SmallVec<[(u16, u32); 4]>,
+    /// When the answer began to age.
+    stored: Moment,
+    /// The server that was asked.
+    pub(super) asked: SocketAddr,
+    pub(super) qtype: u16,
+    pub(super) shape: Shape,
+    /// Offset of the event's id.
+    id_at: Option<u16>,
+    pub(super) verdict: Verdict,
+    pub(super) source: Source,
+    /// The rulebook's.
+    pub(super) ech: Arc<EchLedger>,
+}
+
 /// A lesson. Shared by all subjects of one rulebook that were answered alike.
 #[derive(Debug)]
 pub(super) struct Lesson {
+    pub(super) said: Said,
     pub(super) name: DnsName,
-    pub(super) qtype: u16,
-    pub(super) shape: Shape,
     pub(super) book: Arc<Rulebook>,
-    /// Id, RD, CD and the event's id zero, the name in lower case, TTLs as they came.
-    pub(super) reply: Box<[u8]>,
-    /// Offsets of TTLs, with what they were.
-    ttls: Box<[(u16, u32)]>,
-    /// When the answer began to age.
-    stored: Moment,
     /// Until when it may be repeated.
     pub(super) until: Moment,
     /// When the answer's TTL is over.
     pub(super) ends: Moment,
-    /// Offset of the event's id.
-    id_at: Option<u16>,
     pub(super) judgement: Judgement,
     pub(super) chained: bool,
     pub(super) charged: Option<RuleRef>,
     pub(super) rcode: Rcode,
-    pub(super) source: Source,
     pub(super) addresses: Box<[IpAddr]>,
     /// Further names that get tickets.
     pub(super) chain: Box<[DnsName]>,
@@ -145,7 +158,8 @@ pub(super) struct Lesson {
 
 impl Lesson {
     /// Takes a lesson from an answer just given; `None` when it can't be repeated.
-    pub(super) fn new(draft: Draft, plain: &Plain<'_>, reply: &[u8], now: Moment) -> Option<Self> {
+    pub(super) fn new(draft: Draft, key: &Key<'_>, reply: &[u8], now: Moment) -> Option<Self> {
+        let (plain, lower) = (key.plain, key.plain.lower(key.query));
         let mut bytes: Box<[u8]> = reply.into();
         let flags = u16_at(&bytes, 2)?;
         if flags & flag::TC != 0 {
@@ -153,24 +167,29 @@ impl Lesson {
         }
         patch(&mut bytes, 0, &[0, 0]);
         patch(&mut bytes, 2, &(flags & !(flag::RD | flag::CD)).to_be_bytes());
-        patch(&mut bytes, HEADER, plain.name());
+        patch(&mut bytes, HEADER, &lower);
         let longest = now.plus(MAX_AGE);
         let lesson = Self {
-            name: name::canonical(plain.name()).ok()?,
-            qtype: plain.qtype,
-            shape: plain.shape,
+            said: Said {
+                reply: bytes,
+                ttls: SmallVec::new(),
+                stored: now,
+                asked: key.client.asked,
+                qtype: plain.qtype,
+                shape: plain.shape,
+                id_at: None,
+                verdict: draft.judgement.verdict(),
+                source: Source::Local,
+                ech: Arc::clone(&draft.book.world.ech),
+            },
+            name: name::canonical(&lower).ok()?,
             book: draft.book,
-            reply: bytes,
-            ttls: Box::default(),
-            stored: now,
             until: longest,
             ends: longest,
-            id_at: None,
             judgement: draft.judgement,
             chained: draft.ground.chained,
             charged: draft.ground.charged,
             rcode: draft.rcode,
-            source: Source::Local,
             addresses: Box::default(),
             chain: Box::default(),
             listed: SmallVec::new(),
@@ -183,16 +202,17 @@ impl Lesson {
     }
 
     fn refusing(mut self, id: EventId) -> Option<Self> {
-        if self.shape.has_edns() {
+        let said = &mut self.said;
+        if said.shape.has_edns() {
             // The extended error is the last thing in the reply.
             let marked = format!(", event {id}");
-            let at = self
+            let at = said
                 .reply
                 .windows(marked.len())
                 .rposition(|window| window == marked.as_bytes())?;
             let at = at + marked.len() - ID;
-            patch(&mut self.reply, at, &[0; ID]);
-            self.id_at = Some(u16::try_from(at).ok()?);
+            patch(&mut said.reply, at, &[0; ID]);
+            said.id_at = Some(u16::try_from(at).ok()?);
         }
         Some(self)
     }
@@ -200,20 +220,21 @@ impl Lesson {
     fn giving(mut self, given: Given) -> Option<Self> {
         let answer = given.answer;
         let age = answer.age(given.at);
-        let records = index(&self.reply).ok()?.records;
+        let said = &mut self.said;
+        let records = index(&said.reply).ok()?.records;
         // What is zero by now stays zero.
         let then = |ttl: u32| if ttl == 0 { 0 } else { ttl.saturating_add(age) };
-        self.ttls = records
+        said.ttls = records
             .iter()
             .map(|record| (record.ttl_at() as u16, then(record.ttl)))
             .collect();
-        for (at, ttl) in &self.ttls {
-            patch(&mut self.reply, usize::from(*at), &ttl.to_be_bytes());
+        for (at, ttl) in &said.ttls {
+            patch(&mut said.reply, usize::from(*at), &ttl.to_be_bytes());
         }
-        self.stored = answer.stored;
+        said.stored = answer.stored;
+        said.source = Source::Hit;
         self.ends = answer.stored.plus(answer.life);
         self.until = self.until.min(self.ends);
-        self.source = Source::Hit;
         self.addresses = given.addresses.into_vec().into();
         self.chain = answer.aliases.iter().chain(&answer.targets).cloned().collect();
         self.listed = given.listed;
@@ -223,12 +244,13 @@ impl Lesson {
 
     /// True when both say the same of the same question, from the same answer.
     pub(super) fn is_same(&self, other: &Self) -> bool {
+        let (one, two) = (&self.said, &other.said);
         Arc::ptr_eq(&self.book, &other.book)
-            && (self.qtype, self.shape, self.stored, self.ends)
-                == (other.qtype, other.shape, other.stored, other.ends)
+            && (one.qtype, one.shape, one.asked, one.stored) == (two.qtype, two.shape, two.asked, two.stored)
             && self.name == other.name
-            && self.reply == other.reply
-            && self.id_at == other.id_at
+            && self.ends == other.ends
+            && one.reply == two.reply
+            && one.id_at == two.id_at
             && self.judgement.verdict() == other.judgement.verdict()
             && self.addresses == other.addresses
             && self.chain == other.chain
@@ -239,8 +261,8 @@ impl Lesson {
         let chain: usize = self.chain.iter().map(|name| 40 + name.as_wire().len()).sum();
         size_of::<Self>()
             + self.name.as_wire().len()
-            + self.reply.len()
-            + size_of_val(&*self.ttls)
+            + self.said.reply.len()
+            + size_of_val(&*self.said.ttls)
             + size_of_val(&*self.addresses)
             + self.listed.iter().map(|text| 24 + text.len()).sum::<usize>()
             + chain
@@ -248,29 +270,47 @@ impl Lesson {
 
     /// True when it was made here, not by an upstream.
     pub(super) fn is_refusal(&self) -> bool {
-        self.source == Source::Local
+        self.said.source == Source::Local
     }
 
     /// True when answering gives tickets.
     pub(super) fn gives_tickets(&self) -> bool {
         !(self.addresses.is_empty() && self.chain.is_empty())
     }
+}
 
-    /// Writes the answer to `plain`, and gives back its length; `None` when there is no room for it.
-    pub(super) fn write(
-        &self,
-        plain: &Plain<'_>,
-        now: Moment,
-        id: [u8; ID],
-        out: &mut [u8],
-    ) -> Option<usize> {
-        let length = self.reply.len();
-        let out = out.get_mut(..length).filter(|_| length <= plain.limit)?;
+impl Said {
+    /// True when it answers this question, whoever asks.
+    pub(super) fn is(&self, key: &Key<'_>) -> bool {
+        let (plain, name) = (key.plain, key.plain.name(key.query));
+        let end = HEADER + name.len();
+        self.qtype == plain.qtype
+            && self.shape == plain.shape
+            && self.asked == key.client.asked
+            // A name that only begins like this one goes on with a length, which is never zero.
+            && self.reply.get(end) == Some(&0)
+            && self.reply.get(HEADER..end).is_some_and(|known| known.eq_ignore_ascii_case(name))
+    }
+
+    /// Octets of the answer.
+    pub(super) fn len(&self) -> usize {
+        self.reply.len()
+    }
+
+    /// Reads a little of everything that a repeat reads: what is read early is not waited for later.
+    pub(super) fn touch(&self) -> u64 {
+        u64::from(self.qtype) + u64::from(self.reply.get(HEADER).copied().unwrap_or_default())
+    }
+
+    /// Writes the answer to a query, and gives back its length; `None` when there is no room for it.
+    pub(super) fn write(&self, key: &Key<'_>, now: Moment, id: [u8; ID], out: &mut [u8]) -> Option<usize> {
+        let (plain, length) = (key.plain, self.reply.len());
+        let out = out.get_mut(..length).filter(|_| length <= plain.limit())?;
         out.copy_from_slice(&self.reply);
         let flags = u16_at(&self.reply, 2)? | plain.flags & (flag::RD | flag::CD);
         patch(out, 0, &plain.id.to_be_bytes());
         patch(out, 2, &flags.to_be_bytes());
-        patch(out, HEADER, plain.question);
+        patch(out, HEADER, plain.question(key.query));
         let age = u32::try_from(now.since(self.stored).as_secs()).unwrap_or(u32::MAX);
         if age > 0 {
             for (at, ttl) in &self.ttls {

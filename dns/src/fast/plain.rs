@@ -3,6 +3,8 @@
 //! Never decides that a query is malformed: what it does not know by heart is `None`, and [`crate::wire::query`] reads it.
 //! What it does read, that one reads the same way (shown by the property test below). Nothing is allocated.
 
+use std::ops::Deref;
+
 use tidegate_policy::judge::query::rtype;
 
 use crate::wire::{EDNS_UDP, HEADER, IN, PLAIN_UDP, flag, u16_at, u32_at};
@@ -16,24 +18,36 @@ const OPT: usize = 11;
 /// AD in a query: the client understands it in answers (RFC 6840 §5.7); ours never have it.
 const AD: u16 = 0x0020;
 
-/// A query that differs from others of its kind by its id, the case of its letters and RD alone.
+/// A query that differs from others of its kind by its id, the case of its letters and RD alone. Small: what it says of the
+/// name stands in the message, which is asked for along with it.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Plain<'q> {
+pub(super) struct Plain {
     /// Message id.
     pub(super) id: u16,
     /// The second header word.
     pub(super) flags: u16,
-    /// The question section as it came (0x20 casing kept).
-    pub(super) question: &'q [u8],
     /// Asked type.
     pub(super) qtype: u16,
+    /// The longest answer that the client takes.
+    limit: u16,
     /// Whatever else an answer's form depends on.
     pub(super) shape: Shape,
-    /// The longest answer that the client takes.
-    pub(super) limit: usize,
-    lower: [u8; MAX_NAME],
     /// Octets of the name without its final zero.
-    length: usize,
+    length: u8,
+}
+
+/// A name in canonical form (lower case, no final zero), on the stack.
+pub(super) struct Lower {
+    octets: [u8; MAX_NAME],
+    length: u8,
+}
+
+impl Deref for Lower {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        self.octets.get(..usize::from(self.length)).unwrap_or_default()
+    }
 }
 
 /// EDNS, DO and CD, as bits.
@@ -51,15 +65,41 @@ impl Shape {
     }
 }
 
-impl Plain<'_> {
-    /// The name in canonical form: lower case, no final zero.
-    pub(super) fn name(&self) -> &[u8] {
-        self.lower.get(..self.length).unwrap_or_default()
+impl Plain {
+    /// The longest answer that the client takes.
+    pub(super) fn limit(&self) -> usize {
+        usize::from(self.limit)
+    }
+
+    /// The name as it came, without its final zero.
+    pub(super) fn name<'q>(&self, message: &'q [u8]) -> &'q [u8] {
+        message
+            .get(HEADER..HEADER + usize::from(self.length))
+            .unwrap_or_default()
+    }
+
+    /// The question section as it came (0x20 casing kept).
+    pub(super) fn question<'q>(&self, message: &'q [u8]) -> &'q [u8] {
+        message
+            .get(HEADER..HEADER + usize::from(self.length) + 5)
+            .unwrap_or_default()
+    }
+
+    /// The name in canonical form.
+    pub(super) fn lower(&self, message: &[u8]) -> Lower {
+        let mut octets = [0; MAX_NAME];
+        crate::wire::patch(&mut octets, 0, self.name(message));
+        // Length octets are below `A`, so folding all of it folds letters only.
+        octets.make_ascii_lowercase();
+        Lower {
+            octets,
+            length: self.length,
+        }
     }
 }
 
 /// Reads a plain query; `None`: it is another one.
-pub(super) fn read(message: &[u8]) -> Option<Plain<'_>> {
+pub(super) fn read(message: &[u8]) -> Option<Plain> {
     let (id, flags) = (u16_at(message, 0)?, u16_at(message, 2)?);
     let counts: &[u8; 8] = message.get(4..)?.first_chunk()?;
     let [0, 1, 0, 0, 0, 0, 0, additional @ 0..=1] = *counts else {
@@ -77,25 +117,18 @@ pub(super) fn read(message: &[u8]) -> Option<Plain<'_>> {
     }
     let rest = message.get(end + 4..)?;
     let (shape, limit) = match additional {
-        0 if rest.is_empty() => (0, PLAIN_UDP),
+        0 if rest.is_empty() => (0, PLAIN_UDP as u16),
         1 => opt(rest)?,
         _other => return None,
     };
     let cd = if flags & flag::CD == 0 { 0 } else { Shape::CD };
-    let mut lower = [0; MAX_NAME];
-    let name = lower.get_mut(..length)?;
-    name.copy_from_slice(message.get(HEADER..HEADER + length)?);
-    // Length octets are below `A`, so folding all of it folds letters only.
-    name.make_ascii_lowercase();
     Some(Plain {
         id,
         flags,
-        question: message.get(HEADER..end + 4)?,
         qtype,
-        shape: Shape(shape | cd),
         limit,
-        lower,
-        length,
+        shape: Shape(shape | cd),
+        length: u8::try_from(length).ok()?,
     })
 }
 
@@ -115,7 +148,7 @@ fn name_length(bytes: &[u8]) -> Option<usize> {
 }
 
 /// An OPT record that ends the message: its shape and the longest answer. Options are not looked at, as anywhere.
-fn opt(record: &[u8]) -> Option<(u8, usize)> {
+fn opt(record: &[u8]) -> Option<(u8, u16)> {
     let owner = record.first()?;
     let (kind, payload, ttl, length) = (
         u16_at(record, 1)?,
@@ -131,7 +164,7 @@ fn opt(record: &[u8]) -> Option<(u8, usize)> {
     let dnssec = if high & 0x80 == 0 { 0 } else { Shape::DO };
     Some((
         Shape::EDNS | dnssec,
-        usize::from(payload.clamp(PLAIN_UDP as u16, EDNS_UDP)),
+        payload.clamp(PLAIN_UDP as u16, EDNS_UDP),
     ))
 }
 
@@ -154,10 +187,10 @@ mod tests {
             (full.id, full.flags, full.qtype)
         );
         assert_eq!(
-            (plain.question, plain.name()),
+            (plain.question(bytes), &*plain.lower(bytes)),
             (&full.question[..], full.name.as_wire())
         );
-        assert_eq!(plain.limit, full.udp_limit());
+        assert_eq!(plain.limit(), full.udp_limit());
         assert!(full.is_internet() && full.is_standard());
         let bits = [
             (Shape::EDNS, full.edns.is_some()),
@@ -173,12 +206,12 @@ mod tests {
     #[test]
     fn an_everyday_query_is_plain() {
         let plain = read(PLAIN).unwrap();
-        assert_eq!(plain.name(), b"\x03www\x01a\x04test");
-        assert_eq!((plain.shape, plain.limit), (Shape(7), 1232));
+        assert_eq!(&*plain.lower(PLAIN), b"\x03www\x01a\x04test");
+        assert_eq!((plain.shape, plain.limit()), (Shape(7), 1232));
         agrees(PLAIN);
         let mut bare = PLAIN[..PLAIN.len() - 15].to_vec();
         bare[11] = 0;
-        assert_eq!(read(&bare).unwrap().limit, 512);
+        assert_eq!(read(&bare).unwrap().limit(), 512);
         agrees(&bare);
     }
 

@@ -3,6 +3,7 @@
 //! What can be answered without an upstream is answered at once, on the caller's stack (`steps`);
 //! the rest becomes a [`Pending`] that the caller awaits.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -23,6 +24,7 @@ use super::relay::{self, Watch};
 use super::steps::Step;
 use crate::clock::Clock;
 use crate::fast::lesson::{Draft, Epochs};
+use crate::fast::seat::Seats;
 use crate::resolver::Resolver;
 use crate::subjects::Subjects;
 use crate::wire::query::{self, Unreadable};
@@ -63,6 +65,8 @@ pub struct DnsHandler {
     pub(super) connections: Arc<Limit>,
     pub(crate) live: ArcSwap<Live>,
     pub(crate) budgets: Budgets,
+    /// Of the workers of the fast path.
+    pub(crate) seats: Seats,
 }
 
 /// What became of a query at once.
@@ -109,12 +113,20 @@ impl DnsHandler {
             connections: Limit::new(MAX_CONNECTIONS, MAX_CONNECTIONS_A_SOURCE),
             live: ArcSwap::from_pointee(Live::new(config)),
             budgets: Budgets::default(),
+            seats: Seats::default(),
         })
     }
 
     /// Takes another configuration; queries under way keep the old one.
     pub fn reconfigure(&self, config: HandlerConfig) {
         self.live.store(Arc::new(Live::new(config)));
+    }
+
+    /// Has the fast path tell what it has counted of these sources but not made an event of yet. Asked for at once; what
+    /// comes back ends when every worker has told, and need not be waited for. A worker whose thread is held up holds it
+    /// up, too: give it a bound.
+    pub fn tell_repeats(&self, sources: &[IpAddr]) -> impl Future<Output = ()> + Send + 'static {
+        self.seats.close(sources)
     }
 
     /// Charges a name that `rule` permits to a subject's DNS budget: for `proxy`, which resolves names

@@ -126,8 +126,11 @@ impl FrontMetrics {
             udp.increment(count);
         }
         let [hit, _, _, local] = &self.durations;
-        hit.record_many(took.as_secs_f64(), repeats.hits);
-        local.record_many(took.as_secs_f64(), repeats.local);
+        for (handle, count) in [(hit, repeats.hits), (local, repeats.local)] {
+            if count > 0 {
+                handle.record_many(took.as_secs_f64(), count);
+            }
+        }
     }
 
     pub(crate) fn dropped(&self, cause: Dropped, count: usize) {

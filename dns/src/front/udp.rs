@@ -10,6 +10,7 @@
 use std::io::{self, IoSlice};
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,13 +19,13 @@ use nix::libc;
 use nix::sys::socket::{ControlMessage, MsgFlags, SockaddrIn, SockaddrIn6, sendmsg};
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep};
 use tracing::warn;
 
 use super::envelope::{self, Envelope};
 use super::handler::{Begun, DnsHandler, Pending};
 use super::metrics::Dropped;
-use crate::fast::{Served, Worker};
+use crate::fast::{Seen, Served, Worker};
 use crate::sys::Messages;
 use crate::wire::EDNS_UDP;
 
@@ -34,8 +35,11 @@ const BATCH: usize = 64;
 const BUFFER: usize = 2_048;
 /// Octets of an answer that leaves with its batch; longer ones leave alone.
 const REPLY: usize = EDNS_UDP as usize;
-/// Full batches in a row after which the thread's other tasks have their turn.
-const TURN: usize = 8;
+/// Datagrams in a row after which the thread's other tasks have their turn.
+const TURN: usize = 8 * BATCH;
+/// After a batch of at least so many datagrams the socket is read again at once: while they were answered, others have most
+/// likely come, and to ask the kernel whether they have costs as much as to ask for them.
+const BUSY: usize = 2;
 /// How often what was repeated is told, and what is over forgotten, when nobody asks any more.
 const TICK: Duration = Duration::from_secs(1);
 /// Wait after an error of the socket itself, so that a broken one does not spin.
@@ -59,34 +63,27 @@ pub async fn serve_udp(
         socket: Arc::clone(&socket),
         bound,
         spoof_mark,
+        asked: Vec::with_capacity(BATCH),
+        seen: Vec::with_capacity(BATCH),
     };
-    let (mut full, mut due) = (0, Instant::now() + TICK);
+    let seat = Arc::clone(front.worker.seat());
+    let mut rung = pin!(seat.rung());
+    let mut tick = pin!(sleep(TICK));
     loop {
-        if front.worker.is_empty() {
-            socket.readable().await?;
-        } else {
-            tokio::select! {
-                biased;
-                ready = socket.readable() => ready?,
-                () = sleep_until(due) => {
-                    front.worker.tick();
-                    due = Instant::now() + TICK;
-                    continue;
-                }
+        tokio::select! {
+            biased;
+            ready = socket.readable() => {
+                ready?;
+                front.serve_all().await;
             }
-        }
-        match front.batch() {
-            Ok(BATCH) => full += 1,
-            Ok(_) => full = 0,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => full = 0,
-            Err(error) => {
-                warn!(%bound, %error, "cannot receive DNS queries");
-                tokio::time::sleep(ERROR_PAUSE).await;
+            () = &mut rung => {
+                rung.set(seat.rung());
+                front.worker.tick();
             }
-        }
-        if full == TURN {
-            full = 0;
-            tokio::task::yield_now().await;
+            () = &mut tick, if !front.worker.is_empty() => {
+                front.worker.tick();
+                tick.as_mut().reset(Instant::now() + TICK);
+            }
         }
     }
 }
@@ -100,9 +97,33 @@ struct Front {
     replies: Messages,
     bound: SocketAddr,
     spoof_mark: u32,
+    /// The slots of a batch that hold queries, and where these come from.
+    asked: Vec<(usize, Envelope)>,
+    /// The same queries, as the fast path sees them.
+    seen: Vec<Seen>,
 }
 
 impl Front {
+    /// Serves what waits; every now and then the thread's other tasks have their turn.
+    async fn serve_all(&mut self) {
+        let mut served = 0;
+        loop {
+            match self.batch() {
+                Ok(count) if count < BUSY => return,
+                Ok(count) => served += count,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) => {
+                    warn!(bound = %self.bound, %error, "cannot receive DNS queries");
+                    return sleep(ERROR_PAUSE).await;
+                }
+            }
+            if served >= TURN {
+                served = 0;
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+
     /// Serves what waits, at most a batch; gives back how many datagrams that were.
     fn batch(&mut self) -> io::Result<usize> {
         let mut received = Ok(0);
@@ -111,8 +132,8 @@ impl Front {
         let tried = socket.try_io(Interest::READABLE, || {
             received = queries.receive(socket.as_fd());
             match &received {
-                // There is nothing left: whatever comes from now on wakes the task.
-                Ok(count) if *count < BATCH => Err(io::ErrorKind::WouldBlock.into()),
+                // There is nothing left, and it is not tried again: whatever comes from now on wakes the task.
+                Ok(count) if *count < BUSY => Err(io::ErrorKind::WouldBlock.into()),
                 Ok(_) => Ok(()),
                 Err(error) => Err(error.kind().into()),
             }
@@ -123,27 +144,42 @@ impl Front {
             return tried.map(|()| 0);
         }
         self.worker.begin();
+        self.read(count);
+        self.worker.find(&mut self.seen);
         let mut filled = 0;
-        for slot in 0..count {
-            filled += usize::from(self.serve(slot, filled));
+        for number in 0..self.asked.len() {
+            filled += usize::from(self.serve(number, filled));
         }
         self.send(filled);
         self.worker.end();
         Ok(count)
     }
 
-    /// Serves the query in a slot; true when its answer stands in slot `to` of the answers.
-    fn serve(&mut self, slot: usize, to: usize) -> bool {
-        let name = self.queries.name(slot);
-        let Some(envelope) = envelope::read(name, self.queries.control(slot), self.bound, self.spoof_mark)
-        else {
+    /// Reads the queries of a batch.
+    fn read(&mut self, count: usize) {
+        self.asked.clear();
+        self.seen.clear();
+        for slot in 0..count {
+            let (name, control) = (self.queries.name(slot), self.queries.control(slot));
+            let envelope = envelope::read(name, control, self.bound, self.spoof_mark);
+            if let (Some(envelope), Some(query)) = (envelope, self.queries.payload(slot)) {
+                self.seen.push(self.worker.read(query, &envelope.client));
+                self.asked.push((slot, envelope));
+            }
+        }
+    }
+
+    /// Serves a query of the batch; true when its answer stands in slot `to` of the answers.
+    fn serve(&mut self, number: usize, to: usize) -> bool {
+        let (Some((slot, envelope)), Some(seen)) = (self.asked.get(number), self.seen.get(number)) else {
             return false;
         };
-        let Some(query) = self.queries.payload(slot) else {
+        let (slot, envelope) = (*slot, *envelope);
+        let (name, Some(query)) = (self.queries.name(slot), self.queries.payload(slot)) else {
             return false;
         };
         let place = self.replies.place(to);
-        let length = match self.worker.serve(query, &envelope.client, place) {
+        let length = match self.worker.answer(seen, query, &envelope.client, place) {
             Served::Fast(length) => length,
             Served::Slow(Begun::Done(None)) => return false,
             Served::Slow(Begun::Done(Some(reply))) => {

@@ -135,7 +135,7 @@ async fn repeats_of_a_second_are_one_event_with_an_exact_count_whose_id_refusals
         (first.reason, first.name, first.qtype, first.rcode, first.policy)
     );
     assert!(!worker.has_open());
-    ask(&mut worker, "evil.test.", RecordType::A).await;
+    assert_eq!(ask(&mut worker, "evil.test.", RecordType::A).await.0, Path::Fast);
     drop(worker);
     let last = bench.event();
     assert_eq!(last.count, 1, "what is counted is told when the worker ends");
@@ -143,18 +143,117 @@ async fn repeats_of_a_second_are_one_event_with_an_exact_count_whose_id_refusals
 }
 
 #[tokio::test]
-async fn another_second_is_another_event_though_nobody_ticks() {
+async fn another_second_of_refusals_is_another_event_though_nobody_ticks() {
     let (bench, mut worker) = bench(block("a.test:443")).await;
-    bench.upstream.set("a.test", &["A 192.0.2.1"]);
     for _ in 0..50 {
-        ask(&mut worker, "a.test.", RecordType::A).await;
+        ask(&mut worker, "evil.test.", RecordType::A).await;
         bench.pass(Duration::from_millis(100));
     }
     drop(worker);
     let events = bench.events();
     assert_eq!(verdicts(&events), 50);
     let counts: Vec<u64> = events.iter().map(|event| event.count).collect();
-    assert_eq!(counts, [1, 1, 10, 10, 10, 10, 8]);
+    assert_eq!(counts, [1, 10, 10, 10, 10, 9]);
+}
+
+#[tokio::test]
+async fn ten_seconds_of_permits_and_would_be_refusals_are_one_event_with_an_exact_count() {
+    let (bench, mut worker) = bench(audit("a.test:443")).await;
+    for asked in ["a.test", "b.test"] {
+        bench.upstream.set(asked, &["3600 A 192.0.2.1"]);
+        for _ in 0..400 {
+            ask(&mut worker, &format!("{asked}."), RecordType::A).await;
+            bench.pass(Duration::from_millis(100));
+        }
+        bench.pass(Duration::from_secs(10));
+        worker.tick();
+        let events = bench.events();
+        assert_eq!(verdicts(&events), 400);
+        let counts: Vec<u64> = events.iter().map(|event| event.count).collect();
+        // A miss and a hit, each told at once; the first window ends when it is this pair's turn, the others are whole.
+        assert!(counts.starts_with(&[1, 1]), "{counts:?}");
+        let [first, whole @ .., last] = &counts[2..] else {
+            panic!("{counts:?}")
+        };
+        assert!((1..=100).contains(first) && (1..=100).contains(last), "{counts:?}");
+        assert!(whole.len() >= 2 && whole.iter().all(|count| *count == 100), "{counts:?}");
+        assert!(!worker.has_open());
+    }
+}
+
+/// Windows are closed while the future is awaited, as by the socket's task; true when it has ended.
+async fn close(worker: &mut Worker, bench: &Bench, sources: &[&str]) -> bool {
+    let sources: Vec<IpAddr> = sources.iter().map(|source| source.parse().unwrap()).collect();
+    let told = bench.handler.tell_repeats(&sources);
+    worker.tick();
+    tokio::time::timeout(Duration::ZERO, told).await.is_ok()
+}
+
+#[tokio::test]
+async fn whoever_wants_a_count_now_gets_that_of_its_source_and_no_other_windows_close() {
+    let (bench, mut worker) = bench(block("a.test:443")).await;
+    bench.upstream.set("a.test", &["A 192.0.2.1"]);
+    let other = Client {
+        source: "127.0.0.9:4000".parse().unwrap(),
+        ..client(Transport::Udp)
+    };
+    let bytes = query("a.test.", RecordType::A).to_vec().unwrap();
+    for _ in 0..10 {
+        ask(&mut worker, "a.test.", RecordType::A).await;
+        ask(&mut worker, "evil.test.", RecordType::A).await;
+        serve(&mut worker, &bytes, &other).await;
+    }
+    let counted = |events: &[NetworkEvent], source: &str| {
+        let of = events
+            .iter()
+            .filter(|event| event.source == source.parse::<IpAddr>().unwrap());
+        of.map(|event| event.count).sum::<u64>()
+    };
+    let mut events = bench.events();
+    assert!(counted(&events, "127.0.0.1") < 20, "repeats are told later");
+    assert!(close(&mut worker, &bench, &["127.0.0.1", "10.9.9.9"]).await);
+    events.extend(bench.events());
+    assert_eq!(counted(&events, "127.0.0.1"), 20);
+    assert!(counted(&events, "127.0.0.9") < 10 && worker.has_open());
+    // What comes after is counted anew, under another id.
+    for _ in 0..3 {
+        assert_eq!(ask(&mut worker, "evil.test.", RecordType::A).await.0, Path::Fast);
+    }
+    assert!(close(&mut worker, &bench, &["127.0.0.1", "127.0.0.9"]).await);
+    let last = bench.events();
+    assert!(!worker.has_open());
+    assert!(last.iter().all(|event| events.iter().all(|earlier| earlier.id != event.id)));
+    events.extend(last);
+    assert_eq!((counted(&events, "127.0.0.1"), counted(&events, "127.0.0.9")), (23, 10));
+    // Nothing is open: nothing is told, and nobody waits.
+    assert!(close(&mut worker, &bench, &["127.0.0.1"]).await && bench.events().is_empty());
+    let waits = bench.handler.tell_repeats(&["127.0.0.1".parse().unwrap()]);
+    drop(worker);
+    waits.await;
+}
+
+#[tokio::test]
+async fn what_a_job_had_repeated_is_told_as_its_own_when_its_source_is_anothers() {
+    let (bench, mut worker) = bench(block("a.test:443 b.test:443")).await;
+    for asked in ["a.test", "b.test"] {
+        bench.upstream.set(asked, &["A 192.0.2.1"]);
+        teach(&mut worker, &format!("{asked}."), RecordType::A).await;
+        ask(&mut worker, &format!("{asked}."), RecordType::A).await;
+    }
+    bench.events();
+    let next = Subject::new(
+        Arc::clone(&bench.subject.network),
+        None,
+        Standing::Unleased,
+        rulebook(&block("b.test:443"), &bench.world),
+    );
+    bench.subjects.put("127.0.0.1", Arc::new(next));
+    assert_eq!(ask(&mut worker, "b.test.", RecordType::A).await.0, Path::Slow);
+    let events = bench.events();
+    // Of both names, though only one was asked for again; and the new job's own.
+    let told: Vec<u64> = events.iter().map(|event| event.count).collect();
+    assert_eq!((told.len(), verdicts(&events)), (3, 5), "{events:#?}");
+    assert_eq!(worker.len(), 1, "what the old one asked is forgotten");
 }
 
 #[tokio::test]

@@ -20,6 +20,7 @@ use tidegate_policy::document::{ParseOptions, PolicyDocument};
 use tidegate_policy::endpoint::NamePattern;
 use tidegate_policy::event::{EventId, EventIds, EventSink, NetworkEvent};
 use tidegate_policy::job::Scope;
+use tidegate_policy::lease::{Changes, Lasting};
 use tidegate_policy::rulebook::{
     CompiledPolicy, Governing, InternalDomains, PolicyMeta, RuleList, Rulebook, World,
 };
@@ -58,18 +59,29 @@ impl EventSink for Recorder {
 pub(crate) struct Sources {
     default: Arc<Subject>,
     others: Mutex<HashMap<IpAddr, Arc<Subject>>>,
+    changes: Arc<Changes>,
 }
 
 impl Sources {
     /// Another subject at a source: its lease ended, or began.
     pub(crate) fn put(&self, source: &str, subject: Arc<Subject>) {
-        self.others.lock().insert(source.parse().unwrap(), subject);
+        let source = source.parse().unwrap();
+        self.others.lock().insert(source, subject);
+        self.changes.note(source);
     }
 }
 
 impl Subjects for Sources {
     fn subject(&self, source: IpAddr, _now: Moment) -> Arc<Subject> {
         Arc::clone(self.others.lock().get(&source).unwrap_or(&self.default))
+    }
+
+    fn lasting(&self, source: IpAddr, now: Moment) -> (Arc<Subject>, Option<Lasting>) {
+        (self.subject(source, now), Some(Lasting { until: None }))
+    }
+
+    fn changes(&self) -> Option<Arc<Changes>> {
+        Some(Arc::clone(&self.changes))
     }
 }
 
@@ -159,6 +171,7 @@ impl Setup {
         let subjects = Arc::new(Sources {
             default: Arc::clone(&subject),
             others: Mutex::new(others),
+            changes: Arc::default(),
         });
         let parts = Parts {
             resolver: Arc::clone(&resolver),

@@ -7,10 +7,12 @@ use std::hash::BuildHasher;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use hashbrown::{DefaultHashBuilder, HashMap};
 use parking_lot::RwLock;
 
+use super::changes::{Changes, Lasting};
 use crate::Moment;
 use crate::subject::Subject;
 
@@ -38,6 +40,8 @@ pub(super) struct Cached {
 pub(super) struct Shards {
     hasher: DefaultHashBuilder,
     shards: Box<[RwLock<HashMap<IpAddr, Cached>>]>,
+    /// Moved after every change, so that a subject looked up before it is known to be old.
+    pub(super) changes: Arc<Changes>,
 }
 
 impl Shards {
@@ -45,11 +49,12 @@ impl Shards {
         Self {
             hasher: DefaultHashBuilder::default(),
             shards: (0..SHARDS).map(|_| RwLock::default()).collect(),
+            changes: Arc::default(),
         }
     }
 
     /// The cached subject of a source, unless its lease has expired.
-    pub(super) fn get(&self, source: IpAddr, now: Moment) -> Option<Arc<Subject>> {
+    pub(super) fn get(&self, source: IpAddr, now: Moment) -> Option<(Arc<Subject>, Lasting)> {
         let shard = self.shard(source)?.read();
         let cached = shard
             .get(&source)
@@ -60,18 +65,25 @@ impl Shards {
                 last_use.store(now.as_millis(), Ordering::Relaxed);
             }
         }
-        Some(Arc::clone(&cached.subject))
+        // Uses are noted by lookups.
+        let until = match cached.last_use {
+            Some(_) => Some(now.plus(Duration::from_millis(USE_STEP_MS))),
+            None => cached.expires,
+        };
+        Some((Arc::clone(&cached.subject), Lasting { until }))
     }
 
     pub(super) fn put(&self, source: IpAddr, cached: Cached) {
         if let Some(shard) = self.shard(source) {
             shard.write().insert(source, cached);
+            self.changes.note(source);
         }
     }
 
     pub(super) fn remove(&self, source: IpAddr) {
         if let Some(shard) = self.shard(source) {
             shard.write().remove(&source);
+            self.changes.note(source);
         }
     }
 

@@ -4,14 +4,14 @@
 //! A hundred thousand queries each time, and a million when asked for (`--ignored`): unoptimized they take two minutes.
 
 use std::collections::{BTreeMap, HashMap};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use compact_str::CompactString;
 use parking_lot::Mutex;
-use tidegate_dns::fast::{Served, Worker};
+use tidegate_dns::fast::{Seen, Served, Worker};
 use tidegate_dns::front::budget::BudgetConfig;
 use tidegate_dns::front::handler::Begun;
 use tidegate_dns::resolver::DEFAULT_CACHE_BYTES;
@@ -21,6 +21,7 @@ use tidegate_dns::{
 use tidegate_policy::Moment;
 use tidegate_policy::compile::block::{BlockEntry, GlobalBlock, GlobalBlocks};
 use tidegate_policy::event::{EventId, EventIds, EventSink, NetworkEvent};
+use tidegate_policy::lease::{Changes, Lasting};
 use tidegate_policy::rulebook::{Rulebook, World};
 use tidegate_policy::subject::{Network, RunnerKind, Standing, Subject};
 
@@ -123,14 +124,29 @@ impl EventSink for Tally {
 }
 
 /// Subjects by source.
-struct Places(Mutex<Vec<Arc<Subject>>>);
+struct Places {
+    subjects: Mutex<Vec<Arc<Subject>>>,
+    /// `None`: they are looked up for every query.
+    changes: Option<Arc<Changes>>,
+}
 
 impl Subjects for Places {
     fn subject(&self, source: IpAddr, _now: Moment) -> Arc<Subject> {
         let IpAddr::V4(four) = source else {
             panic!("{source}")
         };
-        Arc::clone(&self.0.lock()[usize::from(four.octets()[3])])
+        Arc::clone(&self.subjects.lock()[usize::from(four.octets()[3])])
+    }
+
+    fn lasting(&self, source: IpAddr, now: Moment) -> (Arc<Subject>, Option<Lasting>) {
+        // Now and then a moment ends it, as a lease's expiry does.
+        let until = Some(now.plus(Duration::from_millis(300)));
+        let lasting = self.changes.is_some().then_some(Lasting { until });
+        (self.subject(source, now), lasting)
+    }
+
+    fn changes(&self) -> Option<Arc<Changes>> {
+        self.changes.clone()
     }
 }
 
@@ -232,7 +248,7 @@ fn upstream_records(upstream: &Upstream, change: usize) {
 }
 
 impl Twins {
-    async fn new() -> Self {
+    async fn new(lasts: bool) -> Self {
         let upstream = Upstream::start().await;
         upstream_records(&upstream, 0);
         let (clock, millis) = Clock::manual();
@@ -258,7 +274,10 @@ impl Twins {
         });
         let side = || {
             let places = (0..SUBJECTS).map(|at| lease(&network, &books[at % books.len()]));
-            let places = Arc::new(Places(Mutex::new(places.collect())));
+            let places = Arc::new(Places {
+                subjects: Mutex::new(places.collect()),
+                changes: lasts.then(Arc::default),
+            });
             let tally = Arc::new(Tally::default());
             let parts = Parts {
                 resolver: Arc::clone(&resolver),
@@ -288,18 +307,8 @@ impl Twins {
 
     /// Something changes, on both sides.
     fn change(&mut self, random: &mut Random) {
-        let (at, book) = (random.below(SUBJECTS), random.below(self.books.len()));
         match random.below(4) {
-            0 => {
-                for side in [&self.fast, &self.slow] {
-                    side.places.0.lock()[at].swap(Arc::clone(&self.books[book]));
-                }
-            }
-            1 => {
-                for side in [&self.fast, &self.slow] {
-                    side.places.0.lock()[at] = lease(&self.network, &self.books[book]);
-                }
-            }
+            0 | 1 => self.swap(random),
             2 => {
                 let config = config(random.once_in(2));
                 self.fast.handler.reconfigure(config.clone());
@@ -309,14 +318,50 @@ impl Twins {
         }
     }
 
-    async fn ask(&mut self, bytes: &[u8], client: &Client) {
+    /// A subject has another rulebook, or a source another subject: that counts from the next query on.
+    fn swap(&mut self, random: &mut Random) {
+        let (at, book) = (random.below(SUBJECTS), random.below(self.books.len()));
+        match random.below(2) {
+            0 => {
+                for side in [&self.fast, &self.slow] {
+                    side.places.subjects.lock()[at].swap(Arc::clone(&self.books[book]));
+                }
+            }
+            _subject => {
+                for side in [&self.fast, &self.slow] {
+                    side.places.subjects.lock()[at] = lease(&self.network, &self.books[book]);
+                    if let Some(changes) = &side.places.changes {
+                        changes.note(source(at).into());
+                    }
+                }
+            }
+        }
+    }
+
+    /// A batch, as the UDP front serves one: read, looked for, answered in order. Something may change in its midst.
+    async fn serve(&mut self, batch: &[(Client, Vec<u8>)], random: &mut Random) {
+        self.worker.begin();
+        let read = |(client, bytes): &(Client, Vec<u8>)| self.worker.read(bytes, client);
+        let mut seen: Vec<Seen> = batch.iter().map(read).collect();
+        self.worker.find(&mut seen);
+        let change = random.once_in(200).then(|| random.below(batch.len()));
+        for (number, ((client, bytes), seen)) in batch.iter().zip(&seen).enumerate() {
+            if change == Some(number) {
+                self.swap(random);
+            }
+            self.ask(seen, bytes, client).await;
+        }
+        self.worker.end();
+    }
+
+    async fn ask(&mut self, seen: &Seen, bytes: &[u8], client: &Client) {
         // The slow one first: what it misses, the fast one finds cached.
         let expected = match self.slow.handler.begin(bytes, client) {
             Begun::Done(reply) => reply,
             Begun::Later(pending) => pending.finish().await,
         };
         let mut out = [0; 1232];
-        let got = match self.worker.serve(bytes, client, &mut out) {
+        let got = match self.worker.answer(seen, bytes, client, &mut out) {
             Served::Fast(length) => {
                 self.fast_answers += 1;
                 Some(out[..length].to_vec())
@@ -336,7 +381,7 @@ impl Twins {
     /// Whatever the slow side has a ticket for, the fast one has, too.
     fn compare_tickets(&self) {
         let now = self.clock.now();
-        let (fast, slow) = (self.fast.places.0.lock(), self.slow.places.0.lock());
+        let (fast, slow) = (self.fast.places.subjects.lock(), self.slow.places.subjects.lock());
         for (fast, slow) in fast.iter().zip(slow.iter()) {
             for last in 1..=40 {
                 let address = IpAddr::from([192, 0, 2, last]);
@@ -430,8 +475,13 @@ fn edns(out: &mut Vec<u8>, random: &mut Random, usual: bool) {
     }
 }
 
+/// The address of a subject.
+fn source(at: usize) -> Ipv4Addr {
+    Ipv4Addr::new(10, 0, 0, at as u8)
+}
+
 async fn compare(seed: u64, queries: u32) {
-    let mut twins = Twins::new().await;
+    let mut twins = Twins::new(seed != 4).await;
     let mut random = Random(seed);
     let own: SocketAddr = OWN.parse().unwrap();
     let mut asked = 0;
@@ -441,19 +491,19 @@ async fn compare(seed: u64, queries: u32) {
         }
         let step = [0, 0, 1, 3, 40, 170][random.below(6)];
         twins.millis.fetch_add(step, Ordering::Relaxed);
-        twins.worker.begin();
-        for _ in 0..=random.below(16) {
-            asked += 1;
-            let source = [10, 0, 0, random.below(SUBJECTS) as u8];
-            let client = Client {
-                source: (source, 1024 + random.below(3) as u16).into(),
-                asked: own,
-                transport: Transport::Udp,
-                spoofed: random.once_in(100),
-            };
-            twins.ask(&generate(&mut random), &client).await;
-        }
-        twins.worker.end();
+        let batch: Vec<(Client, Vec<u8>)> = (0..=random.below(16))
+            .map(|_| {
+                let client = Client {
+                    source: (source(random.below(SUBJECTS)), 1024 + random.below(3) as u16).into(),
+                    asked: own,
+                    transport: Transport::Udp,
+                    spoofed: random.once_in(100),
+                };
+                (client, generate(&mut random))
+            })
+            .collect();
+        asked += batch.len() as u32;
+        twins.serve(&batch, &mut random).await;
         if random.once_in(100) {
             twins.compare_tickets();
         }

@@ -285,11 +285,20 @@ proptest! {
         let mut now = 0;
         for (at_step, step) in steps.iter().enumerate() {
             let before: Vec<Arc<Subject>> = SOURCES.iter().map(|one| table.lookup(ip(one), at(now))).collect();
+            let lasting = SOURCES.map(|one| {
+                let moved = table.changes().of(table.changes().stripe(ip(one)));
+                (moved, table.lookup_lasting(ip(one), at(now)).1)
+            });
             let changed = apply(&table, step, &mut now);
             consistent(&table)?;
-            for (source, old) in SOURCES.iter().zip(&before) {
+            // Before anything is looked up, which moves the counters of what was not known.
+            let moved = SOURCES.map(|one| table.changes().of(table.changes().stripe(ip(one))));
+            for ((source, old), (was, moved)) in SOURCES.iter().zip(&before).zip(lasting.iter().zip(moved)) {
                 let found = table.lookup(ip(source), at(now));
                 if found.id != old.id {
+                    let (count, lasting) = was;
+                    let lasted = lasting.is_some_and(|one| one.until.is_none_or(|until| at(now) < until));
+                    prop_assert!(!lasted || moved != *count, "step {at_step}: {source} changed, no counter did");
                     // Who was refused everything has no flow to judge again.
                     let had_flows = matches!(old.standing, Standing::Leased | Standing::Unleased);
                     let told = !had_flows || changed.contains(&ip(source));
