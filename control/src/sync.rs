@@ -9,6 +9,7 @@ mod events;
 mod hub;
 mod leases;
 mod lines;
+mod news;
 mod stream;
 
 use std::sync::Arc;
@@ -34,15 +35,18 @@ const MAX_BODY: usize = 4 << 20;
 pub struct SyncState {
     store: Store,
     hub: Hub,
+    news: news::News,
     keys: Handle,
     wrong: Arc<auth::Wrong>,
     intake: Arc<events::Intake>,
 }
 
 impl SyncState {
-    /// The endpoints' side of a store: who is connected, and the issuers whose keys are followed.
+    /// The endpoints' side of a store: who is connected, and the issuers whose keys are followed. To be called on a
+    /// runtime.
     pub fn new(store: Store, hub: Hub, keys: Handle) -> Self {
         Self {
+            news: news::News::follow(store.clone()),
             store,
             hub,
             keys,

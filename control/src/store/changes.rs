@@ -71,6 +71,37 @@ impl Store {
     }
 }
 
+impl Store {
+    /// Whom what changed after `held` concerns, and which is the newest change of each: the empty group is everybody.
+    pub(crate) async fn changed_groups(
+        &self,
+        held: Generation,
+    ) -> Result<Vec<(CompactString, Generation)>, StoreError> {
+        // By the log's own order, a page at a time: grouped by the database, the whole log would be read.
+        let sql =
+            "SELECT generation, group_name FROM changes WHERE generation > $1 ORDER BY generation LIMIT $2";
+        let (mut held, mut newest) = (held, HashMap::new());
+        loop {
+            let page = sqlx::query(sql).bind(number(held)).bind(i64::from(MAX_PAGE));
+            let rows = page.fetch_all(self.db.read()).await?;
+            for row in &rows {
+                held = generation(get(row, "generation")?);
+                newest.insert(CompactString::from(get::<&str>(row, "group_name")?), held);
+            }
+            if rows.len() < MAX_PAGE as usize {
+                return Ok(newest.into_iter().collect());
+            }
+        }
+    }
+
+    /// The newest change that only the gateways of this group know.
+    pub(crate) async fn newest_of(&self, group: &str) -> Result<Generation, StoreError> {
+        let sql = "SELECT COALESCE(MAX(generation), 0) AS newest FROM changes WHERE group_name = $1";
+        let row = sqlx::query(sql).bind(group).fetch_one(self.db.read()).await?;
+        Ok(generation(get(&row, "newest")?))
+    }
+}
+
 /// The states that were looked up one by one.
 type States = HashMap<(ChangeKind, String), Change>;
 

@@ -3,7 +3,7 @@
 //! Owns the table of living gateways. A registration waits here until the other members of the group have it, so that
 //! a job that was told "registered" is known wherever its packets may go. Bounded by the number of gateways.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -29,10 +29,45 @@ const MAX_REFUSALS: usize = 1_024;
 #[derive(Clone, Debug)]
 pub struct Hub {
     store: Store,
-    members: Arc<Mutex<BTreeMap<CompactString, Seat>>>,
+    members: Arc<Mutex<Members>>,
     /// Seats given so far: no two are of one number.
     seats: Arc<AtomicU64>,
     refusals: Arc<Mutex<Vec<(CompactString, String)>>>,
+}
+
+/// Who is connected, by name, and who that is of each group: a registration looks at its own group only.
+#[derive(Debug, Default)]
+struct Members {
+    seats: BTreeMap<CompactString, Seat>,
+    groups: BTreeMap<CompactString, BTreeSet<CompactString>>,
+}
+
+impl Members {
+    /// Who had the seat before loses it.
+    fn seat(&mut self, gateway: &CompactString, seat: Seat) {
+        self.leave(gateway);
+        let group = self.groups.entry(seat.group.clone()).or_default();
+        group.insert(gateway.clone());
+        self.seats.insert(gateway.clone(), seat);
+    }
+
+    fn leave(&mut self, gateway: &CompactString) {
+        let Some(seat) = self.seats.remove(gateway) else {
+            return;
+        };
+        if let Some(group) = self.groups.get_mut(&seat.group) {
+            group.remove(gateway);
+            if group.is_empty() {
+                self.groups.remove(&seat.group);
+            }
+        }
+    }
+
+    /// The gateways of a group.
+    fn of(&self, group: &str) -> impl Iterator<Item = (&CompactString, &Seat)> {
+        let names = self.groups.get(group).into_iter().flatten();
+        names.filter_map(|name| self.seats.get_key_value(name))
+    }
 }
 
 /// A connected gateway.
@@ -55,11 +90,9 @@ pub(super) struct Presence {
 impl Drop for Presence {
     fn drop(&mut self) {
         let mut members = self.hub.members.lock();
-        if members
-            .get(&self.gateway)
-            .is_some_and(|seat| seat.number == self.number)
-        {
-            members.remove(&self.gateway);
+        let seat = members.seats.get(&self.gateway);
+        if seat.is_some_and(|seat| seat.number == self.number) {
+            members.leave(&self.gateway);
         }
     }
 }
@@ -113,7 +146,7 @@ impl Hub {
             number,
             in_force,
         };
-        members.insert(hello.gateway.clone(), seat);
+        members.seat(&hello.gateway, seat);
         let presence = Presence {
             hub: self.clone(),
             gateway: hello.gateway.clone(),
@@ -124,7 +157,11 @@ impl Hub {
 
     /// The group that a connected gateway said.
     pub(super) fn group(&self, gateway: &str) -> Option<CompactString> {
-        self.members.lock().get(gateway).map(|seat| seat.group.clone())
+        self.members
+            .lock()
+            .seats
+            .get(gateway)
+            .map(|seat| seat.group.clone())
     }
 
     /// A gateway has put something in force.
@@ -141,7 +178,7 @@ impl Hub {
                     .map(|one| (one.id, one.reason)),
             );
         }
-        if let Some(seat) = self.members.lock().get(gateway) {
+        if let Some(seat) = self.members.lock().seats.get(gateway) {
             seat.in_force.send_if_modified(|known| {
                 let newer = ack.generation > *known;
                 *known = ack.generation.max(*known);
@@ -154,9 +191,7 @@ impl Hub {
     async fn in_force(&self, group: &str, except: &str, generation: Generation) -> Vec<Member> {
         let waiting: Vec<(CompactString, watch::Receiver<Generation>)> = {
             let members = self.members.lock();
-            let others = members
-                .iter()
-                .filter(|(name, seat)| seat.group == group && *name != except);
+            let others = members.of(group).filter(|(name, _)| *name != except);
             others
                 .map(|(name, seat)| (name.clone(), seat.in_force.subscribe()))
                 .collect()
@@ -304,7 +339,8 @@ impl Hub {
             ending,
         };
         let ended = self.store.end_job(&job.lease.id, None, &end).await?;
-        let newest = *self.store.db().newest().borrow();
+        // Its group's newest, not the store's: of what concerns others only, a gateway hears nothing.
+        let newest = self.store.newest_of(&job.group).await?;
         self.in_force(&job.group, "", newest).await;
         Ok(ended)
     }
@@ -313,7 +349,7 @@ impl Hub {
     pub fn mark(&self, gateways: &mut [GatewayView]) {
         let members = self.members.lock();
         for gateway in gateways {
-            if let Some(seat) = members.get(gateway.name.as_str()) {
+            if let Some(seat) = members.seats.get(gateway.name.as_str()) {
                 gateway.connected = true;
                 gateway.generation = seat.in_force.borrow().0;
             }

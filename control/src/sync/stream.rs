@@ -1,6 +1,7 @@
 //! The stream of changes: one task a connected gateway, from its position on, as long as it listens.
 //!
-//! A batch is everything from one look at the store: the gateway puts it in force as one. A gateway that reads slowly
+//! A batch is everything from one look at the store, its own or that of [`super::news`] for everybody: the gateway puts it
+//! in force as one. What concerns only other gateways is not said at all; with the next ping the position moves on. A gateway that reads slowly
 //! is waited for, line by line; nothing piles up here but [`LINES`].
 
 use std::time::Duration;
@@ -20,6 +21,7 @@ use tokio::sync::{mpsc, watch};
 use super::SyncState;
 use super::auth::{Caller, problem, unavailable};
 use super::hub::{Hub, Presence};
+use super::news::{Listener, Step};
 use crate::store::{Since, StoreError};
 
 /// Lines that wait for a slow gateway.
@@ -128,7 +130,8 @@ impl Feeder {
     }
 
     async fn feed(&self, hello: &Hello, epoch: String, from: Option<Generation>) -> Result<(), StreamEnd> {
-        let mut newest = self.state.store.db().newest();
+        // Before the first look: what happens after it is heard.
+        let mut news = self.state.news.listen(&self.group);
         let mut from = from;
         // A position that the store does not know how to continue from begins anew.
         if let Some(held) = from
@@ -149,15 +152,45 @@ impl Feeder {
             Some(held) => held,
             None => self.snapshot().await?,
         };
+        at = self.catch_up(at).await?;
         let mut pings = tokio::time::interval(Duration::from_secs(PING_SECONDS));
         loop {
-            newest.borrow_and_update();
-            at = self.catch_up(at).await?;
             tokio::select! {
                 biased;
-                changed = newest.changed() => if changed.is_err() { return Ok(()) },
-                _ = pings.tick() => self.ping(hello, at).await?,
+                changed = news.changed() => {
+                    if changed.is_err() {
+                        return Ok(());
+                    }
+                    at = self.tell(at, &mut news).await?.0;
+                }
+                _ = pings.tick() => {
+                    let (told, seen) = self.tell(at, &mut news).await?;
+                    if seen > told {
+                        self.commit(seen).await?;
+                    }
+                    at = seen;
+                    self.ping(hello, at).await?;
+                }
                 () = self.lines.closed() => return Err(Over.into()),
+            }
+        }
+    }
+
+    /// What is new for this gateway. Gives back up to where it was told, and up to where nothing else concerns it.
+    async fn tell(&self, at: Generation, news: &mut Listener) -> Result<(Generation, Generation), StreamEnd> {
+        match news.after(at) {
+            Step::Nothing(seen) => Ok((at, seen)),
+            Step::Look => {
+                let at = self.catch_up(at).await?;
+                Ok((at, at))
+            }
+            Step::Send(deltas) => {
+                let mut at = at;
+                for delta in deltas {
+                    at = delta.upto;
+                    self.send(delta.lines.clone()).await?;
+                }
+                Ok((at, at))
             }
         }
     }
@@ -223,8 +256,11 @@ impl Feeder {
     }
 
     async fn say(&self, frame: &Frame) -> Result<(), StreamEnd> {
-        let line = Bytes::from(write_line(frame));
-        self.lines.send(line).await.map_err(|_| Over.into())
+        self.send(Bytes::from(write_line(frame))).await
+    }
+
+    async fn send(&self, lines: Bytes) -> Result<(), StreamEnd> {
+        self.lines.send(lines).await.map_err(|_| Over.into())
     }
 }
 

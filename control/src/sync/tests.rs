@@ -111,7 +111,7 @@ impl Bench {
     }
 }
 
-fn hello(gateway: &str, group: &str) -> Hello {
+pub(super) fn hello(gateway: &str, group: &str) -> Hello {
     Hello {
         protocol: PROTOCOL,
         gateway: gateway.into(),
@@ -122,7 +122,7 @@ fn hello(gateway: &str, group: &str) -> Hello {
     }
 }
 
-fn claim(id: &str, gateway: &str) -> Claim {
+pub(super) fn claim(id: &str, gateway: &str) -> Claim {
     Claim {
         lease: LeaseRecord {
             id: id.into(),
