@@ -5,7 +5,7 @@ CARGO ?= cargo
 # The tests drive real clients: no CA bundle, proxy or resolver of this shell may reach them.
 TEST_ENV = env -u SSL_CERT_FILE -u SSL_CERT_DIR -u CURL_CA_BUNDLE -u GIT_SSL_CAINFO
 
-.PHONY: demo test lint unit api e2e bench instructions build deny clean-lab
+.PHONY: demo test lint unit api e2e bench fleet instructions build deny clean-lab
 
 demo:
 	packaging/install-deps.sh build demo
@@ -49,6 +49,11 @@ bench:
 	packaging/install-deps.sh build bench
 	@test "$$(id -u)" = 0 || { echo "make bench: run as root; it makes network namespaces" >&2; exit 1; }
 	$(CARGO) bench --package tidegate-bench --bench gate -- --rounds $(ROUNDS) --results $(CURDIR)/bench/results
+
+# Thousands of simulated gateways against one control plane; five minutes on two quiet cores, no root: bench/README.md.
+fleet:
+	packaging/install-deps.sh build
+	$(CARGO) run --release --quiet --package tidegate-fleet -- --results $(CURDIR)/bench/results
 
 # Licences, sources and duplicates, by cargo-deny where it is installed; its advisory database is a download of
 # its own (`cargo deny check advisories`).

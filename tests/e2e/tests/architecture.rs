@@ -48,6 +48,16 @@ const ARROWS: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "tidegate-fleet",
+        &[
+            "tidegate-bench",
+            "tidegate-policy",
+            "tidegate-control",
+            "tidegate-control-wire",
+            "tidegate-lab",
+        ],
+    ),
+    (
         "tidegate-e2e",
         &[
             "tidegate-policy",
