@@ -12,3 +12,5 @@ pub mod names;
 pub mod nets;
 pub mod rules;
 mod trie;
+
+pub(crate) use trie::{Ends, NameView};

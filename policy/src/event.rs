@@ -14,6 +14,7 @@ use smallvec::SmallVec;
 use crate::compile::rules::{RuleRef, RuleSource};
 use crate::job::{JobIdentity, Scope};
 use crate::name::DnsName;
+use crate::rulebook::Nearest;
 use crate::verdict::{Judgement, Mode, Reason, Verdict};
 
 /// Version of the event's shape.
@@ -204,9 +205,9 @@ pub struct NetworkEvent {
     /// Where that rule stands.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rule_source: Option<RuleSource>,
-    /// For refusals: the allowed endpoint that came nearest.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub nearest: Option<CompactString>,
+    /// For refusals: the allowed endpoint that came nearest, found when the event is written.
+    #[serde(skip_serializing_if = "finds_nothing")]
+    pub nearest: Nearest,
     /// Name of the deciding policy.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub policy: Option<CompactString>,
@@ -285,7 +286,7 @@ impl NetworkEvent {
             reason: None,
             rule: None,
             rule_source: None,
-            nearest: None,
+            nearest: Nearest::NONE,
             policy: None,
             policy_version: None,
             scope: None,
@@ -307,8 +308,7 @@ impl NetworkEvent {
         self.rule_source = judgement.rule().map(RuleRef::source);
         self.nearest = judgement
             .refusal()
-            .and_then(|refusal| refusal.nearest.as_ref())
-            .map(|rule| rule.text().into());
+            .map_or(Nearest::NONE, |refusal| refusal.nearest.clone());
     }
 }
 
@@ -349,6 +349,10 @@ fn is_zero_u64(count: &u64) -> bool {
 )]
 fn is_false(flag: &bool) -> bool {
     !*flag
+}
+
+fn finds_nothing(nearest: &Nearest) -> bool {
+    nearest.find().is_none()
 }
 
 #[cfg(test)]

@@ -153,7 +153,7 @@ fn explanation(book: &Rulebook, target: String, judgement: &Judgement) -> Explan
             .filter(|line| *line > 0),
         rule_source: rule.map(|rule| rule.source().kind().to_owned()),
         nearest: refusal
-            .and_then(|refusal| refusal.nearest.as_ref())
+            .and_then(|refusal| refusal.nearest.find())
             .map(|rule| rule.text().to_owned()),
         policy: book.policy().map(|(policy, _)| policy.meta.name.to_string()),
         policy_version: book.policy().map(|(policy, _)| policy.meta.version),

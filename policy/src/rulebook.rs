@@ -4,6 +4,7 @@
 //! plus what governs this job: a compiled policy, or deny-all with its reason.
 
 mod list;
+mod nearest;
 mod policy;
 
 use std::net::IpAddr;
@@ -19,6 +20,7 @@ use crate::special::NeverDial;
 use crate::verdict::{Mode, Reason, Refusal};
 
 pub use list::RuleList;
+pub use nearest::Nearest;
 pub use policy::{CompileError, CompiledPolicy, PolicyMeta};
 
 /// Domains whose names may resolve to private addresses.
@@ -153,7 +155,7 @@ impl Rulebook {
         &'a self,
         policy: &'a CompiledPolicy,
     ) -> impl Iterator<Item = &'a RuleList> + Clone {
-        std::iter::once(policy.allowed())
+        std::iter::once(&**policy.allowed())
             .chain(policy.platform())
             .chain(self.host.as_deref())
     }

@@ -7,6 +7,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::compile::rules::RuleRef;
+use crate::rulebook::Nearest;
 
 /// Whether a policy's refusals are carried out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -151,8 +152,8 @@ pub struct Refusal {
     pub reason: Reason,
     /// The rule that refuses; none where the absence of a rule does.
     pub rule: Option<RuleRef>,
-    /// The allowed endpoint that a person would have expected to match.
-    pub nearest: Option<RuleRef>,
+    /// Where to look for the allowed endpoint that a person would have expected to match.
+    pub nearest: Nearest,
 }
 
 impl Refusal {
@@ -161,7 +162,7 @@ impl Refusal {
         Self {
             reason,
             rule: None,
-            nearest: None,
+            nearest: Nearest::NONE,
         }
     }
 
@@ -170,7 +171,7 @@ impl Refusal {
         Self {
             reason,
             rule: Some(rule),
-            nearest: None,
+            nearest: Nearest::NONE,
         }
     }
 }

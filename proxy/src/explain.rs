@@ -4,6 +4,7 @@
 use std::fmt::Write as _;
 
 use tidegate_policy::event::NetworkEvent;
+use tidegate_policy::rulebook::Nearest;
 use tidegate_policy::verdict::{Judgement, Reason};
 
 /// AlertDescription `access_denied` (RFC 8446 §6.2): "a valid certificate or PSK was received, but when
@@ -22,7 +23,7 @@ pub(crate) struct Explanation {
     id: String,
     target: String,
     rule: Option<String>,
-    nearest: Option<String>,
+    nearest: Nearest,
     policy: Option<String>,
     scope: Option<String>,
     note: Option<String>,
@@ -72,7 +73,7 @@ impl Explanation {
             id: event.id.to_string(),
             target: format!("{host}:{}", event.port),
             rule: event.rule.as_ref().map(ToString::to_string),
-            nearest: event.nearest.as_ref().map(ToString::to_string),
+            nearest: event.nearest.clone(),
             policy: event.policy.as_ref().map(version),
             scope: event.scope.as_ref().map(ToString::to_string),
             note: event.note.as_ref().map(ToString::to_string),
@@ -160,9 +161,10 @@ impl Explanation {
             (Some(policy), None) => line("Policy:", policy),
             (None, _) => line("Policy:", "none"),
         }
+        let nearest = self.nearest.find().map(|rule| rule.text().to_owned());
         let optional = [
             ("Rule:", &self.rule),
-            ("Nearest:", &self.nearest),
+            ("Nearest:", &nearest),
             ("Note:", &self.note),
         ];
         for (what, value) in optional {

@@ -138,7 +138,7 @@ impl List {
             reason: refusal.map(|refusal| refusal.reason.as_str()),
             rule: foreseen.rule().map(|rule| (rule.text().into(), rule.line())),
             nearest: refusal
-                .and_then(|refusal| refusal.nearest.as_ref())
+                .and_then(|refusal| refusal.nearest.find())
                 .map(|rule| rule.text().into()),
             why: match foreseen {
                 Foreseen::Undecided(why) => Some(why.trim()),

@@ -30,10 +30,10 @@ pub(crate) fn blocked(book: &Rulebook, refusal: &Refusal, event: EventId, why: O
         None => text.push_str("policy none"),
     }
     _ = write!(text, ": {}", refusal.reason.as_str());
-    match (&refusal.rule, &refusal.nearest) {
-        (Some(rule), _) => _ = write!(text, ", rule {}", rule.text()),
-        (None, Some(nearest)) => _ = write!(text, ", nearest rule {}", nearest.text()),
-        (None, None) => {}
+    if let Some(rule) = &refusal.rule {
+        _ = write!(text, ", rule {}", rule.text());
+    } else if let Some(nearest) = refusal.nearest.find() {
+        _ = write!(text, ", nearest rule {}", nearest.text());
     }
     _ = write!(text, ", event {event}");
     if let Some(name) = why.filter(|name| !name.is_root()) {

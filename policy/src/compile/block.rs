@@ -165,8 +165,12 @@ impl GlobalBlocks {
         if self.0.is_empty() {
             return None;
         }
-        let view = NameView::new(name);
-        self.0.iter().find_map(|layer| layer.find_view(name, &view))
+        self.find_view(name, &NameView::new(name))
+    }
+
+    /// [`Self::find_name`] for a name laid out already.
+    pub(crate) fn find_view(&self, name: &DnsName, view: &NameView<'_>) -> Option<BlockHit> {
+        self.0.iter().find_map(|layer| layer.find_view(name, view))
     }
 
     /// The entry of the first layer that covers this address, not unwrapped ([`GlobalBlock::find_address`]).
@@ -192,12 +196,13 @@ impl GlobalBlocks {
 
 /// The entry that covered `name` when `left` of its labels stand before it.
 fn entry_text(name: &DnsName, left: usize) -> String {
+    let mut text = name.text_from(left);
     if left == 0 {
-        return name.to_string();
+        return text;
     }
-    let labels = name.labels();
-    match DnsName::from_labels(labels.into_iter().skip(left)) {
-        Ok(base) if !base.is_root() => format!("*.{base}"),
-        Ok(_) | Err(_) => "*".to_owned(),
+    if text == "." {
+        return "*".to_owned();
     }
+    text.insert_str(0, "*.");
+    text
 }

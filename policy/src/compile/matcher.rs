@@ -10,11 +10,21 @@ use std::net::IpAddr;
 
 use smallvec::SmallVec;
 
+use crate::compile::NameView;
 use crate::compile::names::{NameTrie, Rank};
 use crate::compile::nets::NetTrie;
 use crate::compile::rules::RuleId;
 use crate::endpoint::{Endpoint, Host, Ports, Protocols, Transport};
 use crate::name::DnsName;
+
+/// What an allow list says of a name.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Offer<R> {
+    /// The most specific rule by which some port and transport of it is left.
+    pub(crate) rule: Option<R>,
+    /// The name is a proper ancestor of a pattern ([`NameTrie::has_descendant`]).
+    pub(crate) above: bool,
+}
 
 /// Immutable matcher of endpoints.
 #[derive(Debug, Default)]
@@ -58,20 +68,24 @@ impl Matcher {
     /// The most specific rule by which some port and transport is allowed for this name and not denied by
     /// `denied`; `None` when nothing is left (policy-semantics.md, DNS: the first row).
     pub fn any_port_permitted(&self, name: &DnsName, denied: &Self) -> Option<RuleId> {
+        self.offer(&NameView::new(name), denied).rule
+    }
+
+    /// What is said of a name by its own patterns and by those below it, in one walk.
+    pub(crate) fn offer(&self, name: &NameView<'_>, denied: &Self) -> Offer<RuleId> {
+        let mut best = None;
         if denied.names.is_empty() {
-            let mut best = None;
-            self.names
-                .for_each_ranked(name, |rank, _, _| best = best.max(Some(rank)));
-            return best.map(Rank::rule);
+            let above = self.names.survey(name, |rank, _, _| best = best.max(Some(rank)));
+            let rule = best.map(Rank::rule);
+            return Offer { rule, above };
         }
         let mut refused: SmallVec<[(Ports, Protocols); 8]> = SmallVec::new();
         denied
             .names
-            .for_each_match(name, |_, ports, protocols| refused.push((ports, protocols)));
+            .for_each_ranked(name, |_, ports, protocols| refused.push((ports, protocols)));
         let refused = [Transport::Tcp, Transport::Udp, Transport::Quic]
             .map(|transport| Refused::of(transport, &refused));
-        let mut best = None;
-        self.names.for_each_ranked(name, |rank, ports, protocols| {
+        let above = self.names.survey(name, |rank, ports, protocols| {
             if best < Some(rank)
                 && refused
                     .iter()
@@ -80,7 +94,8 @@ impl Matcher {
                 best = Some(rank);
             }
         });
-        best.map(Rank::rule)
+        let rule = best.map(Rank::rule);
+        Offer { rule, above }
     }
 
     /// Heap memory in bytes.

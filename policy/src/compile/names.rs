@@ -12,8 +12,9 @@ use std::cmp::Reverse;
 
 use foldhash::HashMap;
 
+use crate::compile::Ends;
 use crate::compile::rules::RuleId;
-use crate::compile::trie::{Builder, Element, LabelTrie, NameView, NodeId, Place};
+use crate::compile::trie::{Builder, Element, End, LabelTrie, NameView, NodeId, Place};
 use crate::endpoint::{LabelPattern, NamePattern, Ports, Protocols, Transport};
 use crate::name::DnsName;
 
@@ -81,7 +82,7 @@ impl NameTrie {
     /// Compiles the patterns. A pattern that can match no name (a label over 63 octets, say, which the grammar
     /// refuses) is left out.
     pub fn build(rules: impl IntoIterator<Item = (NamePattern, Ports, Protocols, RuleId)>) -> Self {
-        let mut builder = Builder::new();
+        let mut builder = Builder::with_ancestors();
         let mut numbers: HashMap<Grant, u32> = HashMap::default();
         let mut listed: Vec<Vec<(DnsName, RuleId)>> = Vec::new();
         for (pattern, ports, protocols, rule) in rules {
@@ -118,6 +119,11 @@ impl NameTrie {
     /// The rule that covers this name on this port: an exact name before wildcards, a pattern with more labels
     /// before one with fewer, then the lowest id.
     pub fn find(&self, name: &DnsName, port: u16, transport: Transport) -> Option<RuleId> {
+        self.find_view(&NameView::new(name), port, transport)
+    }
+
+    /// [`Self::find`] for a name laid out already.
+    pub(crate) fn find_view(&self, name: &NameView<'_>, port: u16, transport: Transport) -> Option<RuleId> {
         let mut best = None;
         self.for_each_ranked(name, |rank, ports, protocols| {
             if ports.contain(port) && protocols.cover(transport) {
@@ -129,33 +135,49 @@ impl NameTrie {
 
     /// Calls `seen` for every rule whose pattern matches the name, in no particular order.
     pub fn for_each_match(&self, name: &DnsName, mut seen: impl FnMut(RuleId, Ports, Protocols)) {
-        self.for_each_ranked(name, |rank, ports, protocols| seen(rank.rule(), ports, protocols));
+        let view = NameView::new(name);
+        self.for_each_ranked(&view, |rank, ports, protocols| {
+            seen(rank.rule(), ports, protocols)
+        });
     }
 
     /// Calls `seen` for every rule whose pattern matches the name, with how specific that is.
-    pub(super) fn for_each_ranked(&self, name: &DnsName, mut seen: impl FnMut(Rank, Ports, Protocols)) {
-        if self.is_empty() {
+    pub(super) fn for_each_ranked(&self, name: &NameView<'_>, mut seen: impl FnMut(Rank, Ports, Protocols)) {
+        if !self.is_empty() {
+            self.trie
+                .walk(name, |place| self.arrive(place, name, &mut seen), |_| ());
+        }
+    }
+
+    /// [`Self::for_each_ranked`] and [`Self::has_descendant`] in one walk.
+    pub(super) fn survey(&self, name: &NameView<'_>, mut seen: impl FnMut(Rank, Ports, Protocols)) -> bool {
+        let mut above = false;
+        if !self.is_empty() {
+            self.trie.walk(
+                name,
+                |place| self.arrive(place, name, &mut seen),
+                |end| above = above || self.lies_above(end, name),
+            );
+        }
+        above
+    }
+
+    /// Shows the rules that match a name at a place that it reached.
+    fn arrive(&self, place: Place, name: &NameView<'_>, seen: &mut impl FnMut(Rank, Ports, Protocols)) {
+        let whole = place.left == 0;
+        if !(whole && self.trie.is_exact(place.node) || !whole && self.trie.is_below(place.node)) {
             return;
         }
-        let view = NameView::new(name);
-        let arrive = |place: Place| {
-            let whole = place.left == 0;
-            if !(whole && self.trie.is_exact(place.node) || !whole && self.trie.is_below(place.node)) {
-                return;
+        self.for_each_rule(place.node, |below, rule, (ports, protocols)| {
+            if below != whole {
+                let rank = Rank {
+                    exact: whole && place.plain,
+                    labels: name.len() - place.left,
+                    rule: Reverse(rule),
+                };
+                seen(rank, ports, protocols);
             }
-            self.for_each_rule(place.node, |below, rule, (ports, protocols)| {
-                if below != whole {
-                    let labels = view.len() - place.left;
-                    let rank = Rank {
-                        exact: whole && place.plain,
-                        labels,
-                        rule: Reverse(rule),
-                    };
-                    seen(rank, ports, protocols);
-                }
-            });
-        };
-        self.trie.walk(&view, arrive, |_| ());
+        });
     }
 
     /// The rules that end at a node, exact ones first, then by id.
@@ -179,23 +201,20 @@ impl NameTrie {
     /// True when the name is a proper ancestor of a pattern: `*.example.com` has `example.com`, `com` and the
     /// root; `ec2.*.amazonaws.com` has any `x.amazonaws.com` too; `*` has the root only.
     pub fn has_descendant(&self, name: &DnsName) -> bool {
-        if self.is_empty() {
-            return false;
+        self.survey(&NameView::new(name), |_, _, _| ())
+    }
+
+    /// True when patterns lie below the name by the path that ends here.
+    fn lies_above(&self, end: End, name: &NameView<'_>) -> bool {
+        let place = end.place;
+        if place.left == 0 {
+            let (first, end) = self.trie.children(place.node);
+            return first < end || self.trie.is_below(place.node);
         }
-        let view = NameView::new(name);
-        let mut found = false;
-        let stuck = |place: Place| {
-            found = found
-                || if place.left == 0 {
-                    let (first, end) = self.trie.children(place.node);
-                    first < end || self.trie.is_below(place.node)
-                } else {
-                    self.inside_edge(place, &view)
-                        .is_some_and(|(_, shared)| shared == place.left)
-                };
-        };
-        self.trie.walk(&view, |_| (), stuck);
-        found
+        self.trie.may_end_inside(end)
+            && self
+                .inside_edge(place, name)
+                .is_some_and(|(_, shared)| shared == place.left)
     }
 
     /// The child of a place where a name got stuck whose edge begins like the rest of the name, and how many
@@ -234,7 +253,12 @@ impl NameTrie {
 
     /// False when no pattern matches a name whose last label is this one; true when one may.
     pub fn may_end_in(&self, label: &[u8]) -> bool {
-        self.trie.may_end_in(label)
+        self.may_end_in_any(&Ends::of(std::iter::once(label)))
+    }
+
+    /// The same for some labels at once.
+    pub(crate) fn may_end_in_any(&self, labels: &Ends) -> bool {
+        self.trie.may_end_in(labels)
     }
 
     /// Number of trie nodes, the root included.

@@ -149,70 +149,68 @@ impl RuleTable {
     }
 }
 
-/// One rule of a shared table. Cloning counts a reference and allocates nothing.
+/// One rule of a shared table, or an entry of the global block list. Cloning counts a reference and allocates nothing.
 #[derive(Clone)]
-pub struct RuleRef {
-    table: Arc<RuleTable>,
-    id: RuleId,
+pub struct RuleRef(Place);
+
+#[derive(Clone)]
+enum Place {
+    Listed(Arc<RuleTable>, RuleId),
+    Global(Arc<str>),
 }
 
 impl RuleRef {
     /// One rule of a table; `id` must come from that table's builder. An id of another table gives an
     /// empty rule.
     pub fn new(table: &Arc<RuleTable>, id: RuleId) -> Self {
-        Self {
-            table: Arc::clone(table),
-            id,
-        }
+        Self(Place::Listed(Arc::clone(table), id))
     }
 
-    /// A rule of the global block list, which is too large to keep its lines: a table of its own, made
-    /// for one refusal.
-    pub fn global(text: impl Into<String>) -> Self {
-        let texts = text.into();
-        let ends = vec![u32::try_from(texts.len()).expect("an entry is a name or an address")];
-        let table = RuleTable {
-            texts,
-            ends,
-            // It stands in no file, which is what a missing line means.
-            lines: Vec::new(),
-            sources: vec![(0, RuleSource::Global)],
-        };
-        Self {
-            table: Arc::new(table),
-            id: RuleId(0),
-        }
+    /// A rule of the global block list, which is too large to keep its texts and lines: made for one refusal.
+    pub fn global(text: impl Into<Arc<str>>) -> Self {
+        Self(Place::Global(text.into()))
     }
 
-    /// Its number within its table.
+    /// Its number within its table; 0 of the global block list.
     pub fn id(&self) -> RuleId {
-        self.id
+        match &self.0 {
+            Place::Listed(_, id) => *id,
+            Place::Global(_) => RuleId(0),
+        }
     }
 
     /// The rule as it was written.
     pub fn text(&self) -> &str {
-        self.table.text(self.id).unwrap_or_default()
+        match &self.0 {
+            Place::Listed(table, id) => table.text(*id).unwrap_or_default(),
+            Place::Global(text) => text,
+        }
     }
 
     /// Line it was written on, from 1; 0 when it stands in no file.
     pub fn line(&self) -> u32 {
-        self.table
-            .lines
-            .get(self.id.0 as usize)
-            .copied()
-            .unwrap_or_default()
+        match &self.0 {
+            Place::Listed(table, id) => table.lines.get(id.0 as usize).copied().unwrap_or_default(),
+            Place::Global(_) => 0,
+        }
     }
 
     /// Where it was written.
     pub fn source(&self) -> RuleSource {
-        self.table.source(self.id)
+        match &self.0 {
+            Place::Listed(table, id) => table.source(*id),
+            Place::Global(_) => RuleSource::Global,
+        }
     }
 }
 
 impl PartialEq for RuleRef {
     /// Equal when text, line and source are; two compilations of one document give equal rules.
     fn eq(&self, other: &Self) -> bool {
-        let same = Arc::ptr_eq(&self.table, &other.table) && self.id == other.id;
+        let same = match (&self.0, &other.0) {
+            (Place::Listed(one, id), Place::Listed(two, other)) => Arc::ptr_eq(one, two) && id == other,
+            (Place::Listed(..), Place::Global(_)) | (Place::Global(_), _) => false,
+        };
         same || (self.text() == other.text()
             && self.line() == other.line()
             && self.source() == other.source())

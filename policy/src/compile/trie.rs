@@ -13,6 +13,7 @@
 //! trie: who writes a policy can't choose names that collide.
 
 mod build;
+mod inner;
 mod probe;
 #[cfg(test)]
 mod tests;
@@ -20,7 +21,7 @@ mod view;
 mod wild;
 
 pub(super) use build::{Builder, Element};
-pub(super) use view::NameView;
+pub(crate) use view::NameView;
 
 use std::fmt;
 
@@ -28,6 +29,7 @@ use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 use smallvec::SmallVec;
 
+use inner::Inner;
 use probe::{Hashing, Slots};
 use wild::WildEdges;
 
@@ -70,8 +72,10 @@ pub(super) struct LabelTrie<V, const N: usize> {
     long_edges: Box<[u8]>,
     wild: HashMap<NodeId, WildEdges, RandomState>,
     hashing: Hashing,
+    /// Suffixes that end inside of edges; none where nobody asks for them.
+    inner: Inner,
     /// Bits of the labels in which its patterns end; all of them when some end in a wildcard.
-    tops: [u64; 4],
+    tops: Ends,
 }
 
 /// A node that a name reaches, and how much of the name is left.
@@ -85,14 +89,23 @@ pub(super) struct Place {
     pub(super) plain: bool,
 }
 
+/// Where a literal path of a name ends: nothing leads on.
+#[derive(Clone, Copy)]
+pub(super) struct End {
+    /// The last node reached.
+    pub(super) place: Place,
+    /// The hash of the whole name on this path; `None` when the path ends at a node without children.
+    whole: Option<u64>,
+}
+
 impl<V: Copy, const N: usize> LabelTrie<V, N> {
     /// Follows a name through every path that matches it. `arrive` sees each node reached, ancestors before
-    /// what lies below them; `stuck` sees the last node of each literal path.
+    /// what lies below them; `stuck` sees where each literal path ends.
     pub(super) fn walk(
         &self,
         name: &NameView<'_>,
         mut arrive: impl FnMut(Place),
-        mut stuck: impl FnMut(Place),
+        mut stuck: impl FnMut(End),
     ) {
         let mut pending: SmallVec<[Place; 4]> = SmallVec::new();
         let mut next = Some(Place {
@@ -103,11 +116,11 @@ impl<V: Copy, const N: usize> LabelTrie<V, N> {
         while let Some(start) = next {
             arrive(start);
             self.enter_wild(start, name, &mut pending);
-            let last = self.follow_literals(start, name, |place| {
+            let end = self.follow_literals(start, name, |place| {
                 arrive(place);
                 self.enter_wild(place, name, &mut pending);
             });
-            stuck(last);
+            stuck(end);
             next = pending.pop();
         }
     }
@@ -125,6 +138,12 @@ impl<V: Copy, const N: usize> LabelTrie<V, N> {
             };
             edges.for_each_match(self, name.label(left), |node| pending.push(enter(node)));
         }
+    }
+
+    /// False when the name, of which labels are left at the end of a path, ends inside of no edge; true when it may.
+    /// Tries that were built without ancestors say false.
+    pub(super) fn may_end_inside(&self, end: End) -> bool {
+        end.whole.is_some_and(|hash| self.inner.may_hold(hash))
     }
 
     /// Numbers of a node's children: first, and one after the last; literal edges before wild ones, each
@@ -148,23 +167,19 @@ impl<V: Copy, const N: usize> LabelTrie<V, N> {
         size
     }
 
-    /// False when no pattern matches a name with this label rightmost; true when one may.
-    pub(super) fn may_end_in(&self, label: &[u8]) -> bool {
-        let (word, bit) = top(label);
-        self.tops[word] & bit != 0
+    /// False when no pattern matches a name with one of these labels rightmost; true when one may.
+    pub(super) fn may_end_in(&self, labels: &Ends) -> bool {
+        let mut words = self.tops.0.iter().zip(&labels.0);
+        words.any(|(ours, theirs)| ours & theirs != 0)
     }
 
     /// The bits of all rightmost labels.
-    fn tops(&self) -> [u64; 4] {
+    fn tops(&self) -> Ends {
         if self.is_below(0) || self.nodes[0].head & WILD != 0 {
-            return [u64::MAX; 4];
+            return Ends([u64::MAX; 4]);
         }
         let (first, end) = self.children(0);
-        (first..end).fold([0; 4], |mut tops, child| {
-            let (word, bit) = top(self.rightmost(child).1);
-            tops[word] |= bit;
-            tops
-        })
+        Ends::of((first..end).map(|child| self.rightmost(child).1))
     }
 
     /// True when no pattern is in it.
@@ -262,6 +277,7 @@ impl<V: Copy, const N: usize> LabelTrie<V, N> {
         size_of_val(&*self.nodes)
             + self.slots.heap_bytes()
             + self.long_edges.len()
+            + self.inner.heap_bytes()
             + self.wild.allocation_size()
             + self.wild.values().map(WildEdges::heap_bytes).sum::<usize>()
     }
@@ -270,6 +286,21 @@ impl<V: Copy, const N: usize> LabelTrie<V, N> {
 impl<V, const N: usize> fmt::Debug for LabelTrie<V, N> {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(out, "LabelTrie({} nodes)", self.nodes.len() - 1)
+    }
+}
+
+/// A set of labels in which names end, a bit each: another label may have the same.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Ends([u64; 4]);
+
+impl Ends {
+    /// The set of some labels.
+    pub(crate) fn of<'a>(labels: impl Iterator<Item = &'a [u8]>) -> Self {
+        labels.fold(Self::default(), |mut all, label| {
+            let (word, bit) = top(label);
+            all.0[word] |= bit;
+            all
+        })
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use crate::compile::NameView;
 use crate::compile::rules::RuleRef;
 use crate::name::DnsName;
 use crate::rulebook::Rulebook;
@@ -60,6 +61,12 @@ pub(super) fn global_name(book: &Rulebook, name: &DnsName) -> Option<RuleRef> {
         .global
         .find_name(name)
         .map(|hit| RuleRef::global(hit.text))
+}
+
+/// The same for a name laid out already.
+pub(super) fn global_view(book: &Rulebook, name: &DnsName, view: &NameView<'_>) -> Option<RuleRef> {
+    let hit = book.world.global.find_view(name, view);
+    hit.map(|hit| RuleRef::global(hit.text))
 }
 
 /// The global block list's entry for an address, in any of its spellings.

@@ -2,12 +2,14 @@
 
 use std::net::IpAddr;
 
-use super::answer::{global_address, global_name};
+use super::answer::{global_address, global_name, global_view};
 use super::permit::{Filtering, QueryPermit};
 use crate::Moment;
+use crate::compile::matcher::Offer;
 use crate::compile::rules::RuleRef;
+use crate::compile::{Ends, NameView};
 use crate::name::DnsName;
-use crate::rulebook::{CompiledPolicy, Rulebook};
+use crate::rulebook::{CompiledPolicy, Nearest, Rulebook};
 use crate::special;
 use crate::ticket::TicketTable;
 use crate::verdict::{Judgement, Mode, Reason, Refusal};
@@ -114,24 +116,23 @@ pub fn judge_query(
     tickets: &TicketTable,
     now: Moment,
 ) -> QueryRuling {
-    let strips = TypeClass::strips_service_labels(qtype);
-    let host = if strips {
-        name.without_service_labels()
-    } else {
-        name.clone()
-    };
+    let strips = TypeClass::strips_service_labels(qtype) && name.has_service_labels();
+    let stripped = strips.then(|| name.without_service_labels());
+    let asked = NameView::new(name);
+    let without = stripped.as_ref().map(NameView::new);
     let question = Question {
         book,
         name,
-        host: &host,
+        host: stripped.as_ref().unwrap_or(name),
+        view: without.as_ref().unwrap_or(&asked),
         class: TypeClass::of(qtype),
     };
-    let host_rule = || question.is_stripped().then(|| global_name(book, &host))?;
-    if let Some(rule) = global_name(book, name).or_else(host_rule) {
+    let host_rule = || question.is_stripped().then(|| global_name(book, question.host))?;
+    if let Some(rule) = global_view(book, name, &asked).or_else(host_rule) {
         let refusal = Refusal::by(Reason::GlobalBlock, rule);
         return QueryRuling {
             judgement: Judgement::Refuse(refusal),
-            action: question.refused(),
+            action: question.refused(None),
         };
     }
     let enforced = question.enforce(tickets, now);
@@ -148,6 +149,8 @@ struct Question<'a> {
     name: &'a DnsName,
     /// Without the service labels of types that have them.
     host: &'a DnsName,
+    /// The host, laid out for lookups.
+    view: &'a NameView<'a>,
     class: TypeClass,
 }
 
@@ -178,9 +181,9 @@ impl Question<'_> {
     fn enforce(self, tickets: &TicketTable, now: Moment) -> QueryRuling {
         match self.permit(tickets, now) {
             Ok(allowed) => self.allowed(allowed),
-            Err(refusal) => QueryRuling {
+            Err((refusal, above)) => QueryRuling {
                 judgement: Judgement::Refuse(refusal),
-                action: self.refused(),
+                action: self.refused(above),
             },
         }
     }
@@ -212,26 +215,50 @@ impl Question<'_> {
     }
 
     /// How a refusal is answered: a name above an allowed pattern must exist (RFC 8020), whyever it is
-    /// refused itself.
-    fn refused(self) -> QueryAction {
-        match self.book.policy() {
-            Some((policy, _)) if self.is_ancestor(policy) => QueryAction::NoData,
-            Some(_) | None => QueryAction::Refuse,
+    /// refused itself. `above`: whether it is, if that is known already.
+    fn refused(self, above: Option<bool>) -> QueryAction {
+        let Some((policy, _)) = self.book.policy() else {
+            return QueryAction::Refuse;
+        };
+        let above = above.unwrap_or_else(|| self.offer(policy).above);
+        if above || self.is_above_services(policy) {
+            QueryAction::NoData
+        } else {
+            QueryAction::Refuse
         }
     }
 
-    /// Steps 3 to 6 of the order of decision for a name.
-    fn permit(self, tickets: &TicketTable, now: Moment) -> Result<Allowed, Refusal> {
+    /// What the first list that allows some (port, transport) of the host says of it; else whether one has a pattern
+    /// below it.
+    fn offer(self, policy: &CompiledPolicy) -> Offer<RuleRef> {
+        let mut all = Offer {
+            rule: None,
+            above: false,
+        };
+        for list in self.book.permitting(policy) {
+            let Offer { rule, above } = list.offer(self.view, policy.denied());
+            all.above |= above;
+            if rule.is_some() {
+                return Offer { rule, ..all };
+            }
+        }
+        all
+    }
+
+    /// Steps 3 to 6 of the order of decision for a name. With a refusal goes whether a pattern of an allow list lies below
+    /// the host, where that came to be known.
+    fn permit(self, tickets: &TicketTable, now: Moment) -> Result<Allowed, (Refusal, Option<bool>)> {
         let Self { book, host, .. } = self;
-        let policy = book.governed()?;
-        if let Some(rule) = some_port(book, policy, host) {
+        let policy = book.governed().map_err(|refusal| (refusal, None))?;
+        let Offer { rule, above } = self.offer(policy);
+        if let Some(rule) = rule {
             return Ok(Allowed {
                 rule: Some(rule),
                 owner: host.clone(),
             });
         }
         if let Some(rule) = denial(book, policy, host) {
-            return Err(Refusal::by(Reason::Denied, rule));
+            return Err((Refusal::by(Reason::Denied, rule), Some(above)));
         }
         let owner = tickets
             .chain_owner(self.name, now)
@@ -244,27 +271,26 @@ impl Question<'_> {
                 owner,
             });
         }
-        if self.class == TypeClass::Validation && self.is_ancestor(policy) {
+        if self.class == TypeClass::Validation && (above || self.is_above_services(policy)) {
             return Ok(Allowed {
                 rule: None,
                 owner: host.clone(),
             });
         }
         let refusal = not_allowed(policy, host);
-        let reason = if is_search_suffix(book, policy, host) {
+        let reason = if is_search_suffix(book, policy, self.view) {
             Reason::SearchSuffix
         } else {
             refusal.reason
         };
-        Err(Refusal { reason, ..refusal })
+        Err((Refusal { reason, ..refusal }, Some(above)))
     }
 
-    /// True when a name below this one may be answered: an allowed pattern lies there, or the service
-    /// names of an allowed host do (`_tcp.db.example` stands above `_mongodb._tcp.db.example`).
-    fn is_ancestor(self, policy: &CompiledPolicy) -> bool {
-        let bare = self.name.without_service_labels();
-        self.book.permitting(policy).any(|list| list.has_below(self.host))
-            || (bare != *self.name && some_port(self.book, policy, &bare).is_some())
+    /// True when the service names of an allowed host lie below this one: `_tcp.db.example` stands above
+    /// `_mongodb._tcp.db.example`.
+    fn is_above_services(self, policy: &CompiledPolicy) -> bool {
+        self.name.has_service_labels()
+            && some_port(self.book, policy, &self.name.without_service_labels()).is_some()
     }
 }
 
@@ -283,6 +309,9 @@ pub(super) fn some_port(book: &Rulebook, policy: &CompiledPolicy, name: &DnsName
 /// The denied endpoint to blame for a name of which nothing is permitted: one that leaves nothing of it,
 /// or one that took away what an allowed endpoint gives.
 fn denial(book: &Rulebook, policy: &CompiledPolicy, name: &DnsName) -> Option<RuleRef> {
+    if !policy.denied().has_names() {
+        return None;
+    }
     let given = || book.permitting(policy).any(|list| list.any_rule(name).is_some());
     policy
         .denied()
@@ -290,27 +319,28 @@ fn denial(book: &Rulebook, policy: &CompiledPolicy, name: &DnsName) -> Option<Ru
         .or_else(|| policy.denied().any_rule(name).filter(|_| given()))
 }
 
-/// The refusal of a name that no rule matched, with the nearest one.
+/// The refusal of a name that no rule matched, with where the nearest one is.
 pub(super) fn not_allowed(policy: &CompiledPolicy, name: &DnsName) -> Refusal {
     Refusal {
         reason: Reason::NotAllowed,
         rule: None,
-        nearest: policy.allowed().nearest(name),
+        nearest: Nearest::among(policy.allowed(), name),
     }
 }
 
 /// True when the labels before some suffix are an allowed name: `registry.example.corp.example` after an
 /// allowed `registry.example`. Resolvers ask that by themselves.
-fn is_search_suffix(book: &Rulebook, policy: &CompiledPolicy, name: &DnsName) -> bool {
-    let labels = name.labels();
-    let lists = book.permitting(policy);
-    (1..labels.len()).rev().any(|keep| {
-        // Nearly always told by the label alone: few names begin with what ends an allowed one.
-        let ends = labels.get(keep - 1).copied().unwrap_or_default();
-        lists.clone().any(|list| list.may_end_in(ends))
-            && DnsName::from_labels(labels.iter().take(keep).copied())
-                .is_ok_and(|prefix| some_port(book, policy, &prefix).is_some())
-    })
+fn is_search_suffix(book: &Rulebook, policy: &CompiledPolicy, name: &NameView<'_>) -> bool {
+    let before = name.len().saturating_sub(1);
+    let ends = |labels: std::ops::Range<usize>| Ends::of(labels.map(|at| name.label(at)));
+    let may_end = |ends: &Ends| book.permitting(policy).any(|list| list.may_end_in(ends));
+    // Nearly always told by the labels alone: few names begin with what ends an allowed one.
+    may_end(&ends(0..before))
+        && (0..before).any(|last| {
+            may_end(&ends(last..last + 1))
+                && DnsName::from_labels((0..=last).map(|at| name.label(at)))
+                    .is_ok_and(|prefix| some_port(book, policy, &prefix).is_some())
+        })
 }
 
 /// A judged PTR question for `address`.

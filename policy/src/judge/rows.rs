@@ -13,7 +13,7 @@ use crate::compile::rules::RuleRef;
 use crate::detection::{Authority, Detection, Ech, Hello, HttpHost, OpaqueReason, Prefix, Sni};
 use crate::endpoint::Transport;
 use crate::name::DnsName;
-use crate::rulebook::{CompiledPolicy, Destination, Rulebook};
+use crate::rulebook::{CompiledPolicy, Destination, Nearest, Rulebook};
 use crate::special;
 use crate::verdict::{Reason, Refusal};
 
@@ -180,7 +180,7 @@ impl Case<'_> {
             }
             let Some(rule) = self.rule_unless_denied(&name) else {
                 return Err(Refusal {
-                    nearest: self.policy.allowed().nearest(&name),
+                    nearest: Nearest::among(self.policy.allowed(), &name),
                     ..NO_NAME
                 });
             };
@@ -205,14 +205,24 @@ impl Case<'_> {
         {
             return Err(Refusal::because(Reason::UnknownProtocol));
         }
+        let grant = |name: &DnsName| {
+            let rule = self.rule_unless_denied(name)?;
+            Some(Granted {
+                rule,
+                name: Some(name.clone()),
+                way: Way::Dial,
+            })
+        };
+        // Mostly the newest one grants, and an address may have hundreds.
+        let newest = self.evidence.newest_at(self.flow.address);
+        let newest = newest.filter(|name| global_name(self.book, name).is_none());
+        if let Some(granted) = newest.and_then(|name| grant(&name)) {
+            return Ok(granted);
+        }
         let names = self.evidence.names_at(self.flow.address);
         for name in names.iter().filter(|name| global_name(self.book, name).is_none()) {
-            if let Some(rule) = self.rule_unless_denied(name) {
-                return Ok(Granted {
-                    rule,
-                    name: Some(name.clone()),
-                    way: Way::Dial,
-                });
+            if let Some(granted) = grant(name) {
+                return Ok(granted);
             }
         }
         self.confirm(

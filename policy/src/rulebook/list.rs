@@ -6,8 +6,9 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::compile::matcher::Matcher;
+use crate::compile::matcher::{Matcher, Offer};
 use crate::compile::rules::{RuleId, RuleRef, RuleSource, RuleTable};
+use crate::compile::{Ends, NameView};
 use crate::document::SourcedEndpoint;
 use crate::endpoint::{Host, Ports, Protocols, Transport};
 use crate::name::DnsName;
@@ -58,6 +59,13 @@ impl RuleList {
             .map(|id| self.rule(id))
     }
 
+    /// [`Self::any_port`], and whether a pattern lies below the name (RFC 8020: such a name must exist), at once.
+    pub(crate) fn offer(&self, name: &NameView<'_>, denied: &Self) -> Offer<RuleRef> {
+        let Offer { rule, above } = self.matcher.offer(name, &denied.matcher);
+        let rule = rule.map(|id| self.rule(id));
+        Offer { rule, above }
+    }
+
     /// The earliest rule that matches a name, whatever its ports.
     pub fn any_rule(&self, name: &DnsName) -> Option<RuleRef> {
         let mut first: Option<RuleId> = None;
@@ -87,14 +95,9 @@ impl RuleList {
         whole.rule().map(|id| self.rule(id))
     }
 
-    /// True when a pattern of this list lies below a name (RFC 8020: such a name must exist).
-    pub fn has_below(&self, name: &DnsName) -> bool {
-        self.matcher.names.has_descendant(name)
-    }
-
-    /// False when no name of this list ends in this label; true when one may.
-    pub fn may_end_in(&self, label: &[u8]) -> bool {
-        self.matcher.names.may_end_in(label)
+    /// False when no name of this list ends in one of these labels; true when one may.
+    pub(crate) fn may_end_in(&self, labels: &Ends) -> bool {
+        self.matcher.names.may_end_in_any(labels)
     }
 
     /// The rule that covers an address on some port.

@@ -37,7 +37,7 @@ pub struct CompiledPolicy {
     /// What it says to agents on the runner; nothing that is decided here.
     pub host: HostSettings,
     denied: RuleList,
-    allowed: RuleList,
+    allowed: Arc<RuleList>,
     platform: Option<Arc<RuleList>>,
 }
 
@@ -104,7 +104,7 @@ impl CompiledPolicy {
             icmp: document.icmp,
             host: document.host,
             denied: RuleList::compile(denied),
-            allowed: RuleList::compile(allowed),
+            allowed: Arc::new(RuleList::compile(allowed)),
             platform: match document.platform {
                 Platform::GithubActions => Some(Arc::clone(pack)),
                 Platform::None => None,
@@ -120,7 +120,7 @@ impl CompiledPolicy {
     }
 
     /// The allowed endpoints, those of used sets included.
-    pub fn allowed(&self) -> &RuleList {
+    pub fn allowed(&self) -> &Arc<RuleList> {
         &self.allowed
     }
 

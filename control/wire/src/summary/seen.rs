@@ -2,12 +2,12 @@
 //!
 //! Owns borrowing and nothing else: an event is looked at millions of times and kept rarely.
 
-use std::borrow::Cow;
-
-use compact_str::{CompactString, format_compact};
+use compact_str::{CompactString, ToCompactString as _, format_compact};
 use jiff::Timestamp;
 use tidegate_policy::compile::rules::RuleSource;
 use tidegate_policy::event::{JobRecord, Kind, NetworkEvent};
+use tidegate_policy::rulebook::Nearest;
+use tidegate_policy::name::MAX_WIRE;
 use tidegate_policy::verdict::{Mode, Reason, Verdict};
 
 use crate::event::{EventJob, EventRecord};
@@ -19,13 +19,13 @@ pub struct Seen<'a> {
     pub(super) id: CompactString,
     pub(super) time: Timestamp,
     pub(super) kind: Kind,
-    pub(super) endpoint: Cow<'a, str>,
+    pub(super) endpoint: CompactString,
     pub(super) port: u16,
     pub(super) verdict: Verdict,
     pub(super) reason: Option<&'a str>,
     pub(super) rule: Option<&'a str>,
     pub(super) rule_source: Option<&'a str>,
-    pub(super) nearest: Option<&'a str>,
+    pub(super) nearest: Near<'a>,
     pub(super) policy: Option<&'a str>,
     pub(super) policy_version: u32,
     pub(super) mode: Mode,
@@ -34,6 +34,23 @@ pub struct Seen<'a> {
     pub(super) bytes_down: u64,
     pub(super) count: u64,
     pub(super) process: Option<&'a str>,
+}
+
+/// The allowed endpoint that came nearest to what was refused: to be found only where it is kept.
+#[derive(Clone, Debug)]
+pub(super) enum Near<'a> {
+    Live(&'a Nearest),
+    Recorded(Option<&'a str>),
+}
+
+impl Near<'_> {
+    /// Its text, by way of `short`.
+    pub(super) fn text(&self, short: impl Fn(&str) -> CompactString) -> Option<CompactString> {
+        match self {
+            Self::Live(nearest) => nearest.find().map(|rule| short(rule.text())),
+            Self::Recorded(text) => text.map(short),
+        }
+    }
 }
 
 /// A scope as it is written: `repo:acme/web`. Borrowed in two parts where it was never put together.
@@ -65,15 +82,12 @@ impl ScopeText<'_> {
 impl<'a> From<&'a NetworkEvent> for Seen<'a> {
     fn from(event: &'a NetworkEvent) -> Self {
         let endpoint = match (&event.name, event.address) {
-            (Some(name), _) => {
-                let text = name.to_string();
-                match printable(&text) {
-                    Cow::Borrowed(_) => Cow::Owned(text),
-                    Cow::Owned(escaped) => Cow::Owned(escaped),
-                }
-            }
-            (None, Some(address)) => Cow::Owned(address.to_string()),
-            (None, None) => Cow::Borrowed(""),
+            (Some(name), _) => match name.plain(&mut [0; MAX_WIRE]) {
+                Some(plain) => plain.into(),
+                None => printable(&name.to_string()).into(),
+            },
+            (None, Some(address)) => address.to_compact_string(),
+            (None, None) => CompactString::default(),
         };
         Self {
             id: CompactString::from_utf8(event.id.text()).unwrap_or_default(),
@@ -85,7 +99,7 @@ impl<'a> From<&'a NetworkEvent> for Seen<'a> {
             reason: event.reason.map(Reason::as_str),
             rule: event.rule.as_deref(),
             rule_source: event.rule_source.as_ref().map(RuleSource::kind),
-            nearest: event.nearest.as_deref(),
+            nearest: Near::Live(&event.nearest),
             policy: event.policy.as_deref(),
             policy_version: event.policy_version.unwrap_or_default(),
             mode: event.mode,
@@ -107,9 +121,9 @@ impl<'a> From<&'a NetworkEvent> for Seen<'a> {
 impl<'a> From<&'a EventRecord> for Seen<'a> {
     fn from(event: &'a EventRecord) -> Self {
         let endpoint = match (&event.name, event.address) {
-            (Some(name), _) => printable(name),
-            (None, Some(address)) => Cow::Owned(address.to_string()),
-            (None, None) => Cow::Borrowed(""),
+            (Some(name), _) => printable(name).into(),
+            (None, Some(address)) => address.to_compact_string(),
+            (None, None) => CompactString::default(),
         };
         Self {
             id: event.id.clone(),
@@ -121,7 +135,7 @@ impl<'a> From<&'a EventRecord> for Seen<'a> {
             reason: event.reason.as_deref(),
             rule: event.rule.as_deref(),
             rule_source: event.rule_source.as_deref(),
-            nearest: event.nearest.as_deref(),
+            nearest: Near::Recorded(event.nearest.as_deref()),
             policy: event.policy.as_deref(),
             policy_version: event.policy_version.unwrap_or_default(),
             mode: event.mode,

@@ -246,7 +246,7 @@ impl Entry {
         Self {
             rule: seen.rule.map(short),
             rule_source: seen.rule_source.map(short),
-            nearest: seen.nearest.map(short),
+            nearest: seen.nearest.text(short),
             policy: seen.policy.map(short),
             count: 0,
             bytes_up: 0,

@@ -10,8 +10,11 @@ use proptest::option;
 use proptest::prelude::*;
 use tidegate_policy::DnsName;
 use tidegate_policy::compile::rules::RuleSource;
+use tidegate_policy::document::SourcedEndpoint;
+use tidegate_policy::endpoint::parse::{Role, parse_endpoint};
 use tidegate_policy::event::{EventIds, JobRecord, Kind, NameSource, NetworkEvent};
 use tidegate_policy::job::{Assurance, JobIdentity, Scope};
+use tidegate_policy::rulebook::{Nearest, RuleList};
 use tidegate_policy::verdict::{Mode, Reason, Verdict};
 
 use super::Encoder;
@@ -33,6 +36,23 @@ fn name() -> impl Strategy<Value = DnsName> {
     ];
     vec(label, 0..5).prop_map(|labels| {
         DnsName::from_labels(labels.iter().map(Vec::as_slice)).expect("labels of bounded length")
+    })
+}
+
+/// A rule of any text, and a name that is near to it.
+fn nearest() -> impl Strategy<Value = Nearest> {
+    option::of(text()).prop_map(|text| {
+        let Some(text) = text else { return Nearest::NONE };
+        let (endpoint, _) = parse_endpoint("near.example", Role::Allowed).expect("an endpoint");
+        let written = SourcedEndpoint {
+            endpoint,
+            text: text.into(),
+            line: 1,
+            column: 1,
+        };
+        let list = RuleList::compile([(&written, RuleSource::Policy)]);
+        let name = DnsName::parse("naer.example").expect("a name");
+        Nearest::among(&Arc::new(list), &name)
     })
 }
 
@@ -144,7 +164,7 @@ prop_compose! {
         mut event in asked(),
         (mode, verdict) in (prop_oneof![Just(Mode::Audit), Just(Mode::Block)], prop::sample::select(&VERDICTS[..])),
         reason in option::of(prop::sample::select(Reason::ALL)),
-        (rule, rule_source, nearest) in (option::of(text()), option::of(rule_source()), option::of(text())),
+        (rule, rule_source, nearest) in (option::of(text()), option::of(rule_source()), nearest()),
         (policy, version, scope) in (option::of(text()), option::of(any::<u32>()), option::of(scope())),
         (ech, note, ja4) in (any::<bool>(), option::of(text()), option::of(text())),
         numbers in any::<[u64; 4]>(),

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use tidegate_policy::compile::rules::RuleSource;
+use tidegate_policy::compile::rules::{RuleRef, RuleSource};
 use tidegate_policy::event::{JobRecord, NetworkEvent};
 use tidegate_policy::verdict::Reason;
 
@@ -147,7 +147,8 @@ fn judged(out: &mut Vec<u8>, event: &NetworkEvent) {
         b",\"rule_source\":",
         event.rule_source.as_ref().map(RuleSource::kind),
     );
-    text(out, b",\"nearest\":", event.nearest.as_deref());
+    let nearest = event.nearest.find();
+    text(out, b",\"nearest\":", nearest.as_ref().map(RuleRef::text));
     text(out, b",\"policy\":", event.policy.as_deref());
     if let Some(version) = event.policy_version {
         out.extend_from_slice(b",\"policy_version\":");

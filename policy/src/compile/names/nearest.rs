@@ -51,8 +51,8 @@ impl NameTrie {
         self.trie.walk(
             &view,
             |_| (),
-            |place| {
-                let region = self.region(place, &view);
+            |end| {
+                let region = self.region(end.place, &view);
                 if best.is_none_or(|best| best.shared < region.shared) {
                     best = Some(region);
                 }

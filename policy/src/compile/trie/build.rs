@@ -7,9 +7,12 @@
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 
+use super::inner::Inner;
 use super::probe::{Hashing, Slots};
 use super::wild::WildEdges;
-use super::{BELOW, EXACT, FLAG_BITS, GLOB, LabelTrie, Node, NodeId, ONE, OUT_OF_LINE, WILD, element_len};
+use super::{
+    BELOW, EXACT, Ends, FLAG_BITS, GLOB, LabelTrie, Node, NodeId, ONE, OUT_OF_LINE, WILD, element_len,
+};
 use crate::name::{MAX_LABEL, MAX_WIRE};
 
 /// Nodes that a trie can number beside its flags.
@@ -77,6 +80,8 @@ struct Item<P> {
 pub(in crate::compile) struct Builder<P> {
     keys: Vec<u8>,
     items: Vec<Item<P>>,
+    /// Whether it will be asked which names lie above its patterns.
+    ancestors: bool,
 }
 
 /// What the patterns that end at one node say: whether it is a `*.` pattern, and their payload; exact ones
@@ -89,6 +94,15 @@ impl<P: Copy + Ord> Builder<P> {
         Self {
             keys: Vec::new(),
             items: Vec::new(),
+            ancestors: false,
+        }
+    }
+
+    /// An empty builder of a trie that will be asked which names lie above its patterns.
+    pub(in crate::compile) fn with_ancestors() -> Self {
+        Self {
+            ancestors: true,
+            ..Self::new()
         }
     }
 
@@ -130,7 +144,7 @@ impl<P: Copy + Ord> Builder<P> {
         mut value: impl FnMut(&mut dyn Iterator<Item = Ending<P>>) -> V,
     ) -> LabelTrie<V, N> {
         self.sort();
-        let mut layout = Layout::<V, N>::new(self.items.len());
+        let mut layout = Layout::<V, N>::new(self.items.len(), self.ancestors);
         let mut at = 0;
         while let Some(span) = layout.spans.get(at).copied() {
             let mut low = span.low;
@@ -251,10 +265,12 @@ struct Layout<V, const N: usize> {
     /// Nodes with wildcard children, and the first of them.
     wild: Vec<(NodeId, NodeId)>,
     hashing: Hashing,
+    /// Hashes of the suffixes that end inside of edges, if somebody will ask.
+    inner: Option<Vec<u64>>,
 }
 
 impl<V: Copy + Default, const N: usize> Layout<V, N> {
-    fn new(items: usize) -> Self {
+    fn new(items: usize, ancestors: bool) -> Self {
         let hashing = Hashing::random();
         let root = Span {
             low: 0,
@@ -273,6 +289,7 @@ impl<V: Copy + Default, const N: usize> Layout<V, N> {
             long_edges: Vec::new(),
             wild: Vec::new(),
             hashing,
+            inner: ancestors.then(Vec::new),
         }
     }
 
@@ -290,6 +307,9 @@ impl<V: Copy + Default, const N: usize> Layout<V, N> {
                 let (label, tail) = rest.split_at(element_len(*kind));
                 span.hash = self.hashing.extend_by(span.hash, label);
                 rest = tail;
+                if let Some(inner) = self.inner.as_mut().filter(|_| !rest.is_empty()) {
+                    inner.push(span.hash);
+                }
             }
         } else {
             span.hash = self.hashing.context(child);
@@ -359,7 +379,8 @@ impl<V: Copy + Default, const N: usize> Layout<V, N> {
             long_edges: self.long_edges.into(),
             wild: HashMap::with_hasher(RandomState::default()),
             hashing: self.hashing,
-            tops: [0; 4],
+            inner: Inner::of(&self.inner.unwrap_or_default()),
+            tops: Ends::default(),
         };
         trie.tops = trie.tops();
         trie.wild.reserve(self.wild.len());

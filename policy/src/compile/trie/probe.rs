@@ -11,7 +11,7 @@ use foldhash::SharedSeed;
 use foldhash::fast::{FoldHasher, RandomState};
 
 use super::view::{NameView, WORD};
-use super::{FLAG_BITS, LabelTrie, NodeId, OUT_OF_LINE, Place};
+use super::{End, FLAG_BITS, LabelTrie, NodeId, OUT_OF_LINE, Place};
 
 /// Slots that are examined together: half of a cache line.
 const LANES: usize = 8;
@@ -152,14 +152,13 @@ struct Probe {
 }
 
 impl<V: Copy, const N: usize> LabelTrie<V, N> {
-    /// Follows a name along literal edges from `start` as far as they go; `arrive` sees each node reached, the
-    /// last one is returned.
+    /// Follows a name along literal edges from `start` as far as they go; `arrive` sees each node reached.
     pub(super) fn follow_literals(
         &self,
         start: Place,
         name: &NameView<'_>,
         mut arrive: impl FnMut(Place),
-    ) -> Place {
+    ) -> End {
         let (mut at, mut left) = (start, start.left);
         let mut hash = self.hashing.context(start.node);
         let mut children = self.children(start.node);
@@ -180,7 +179,10 @@ impl<V: Copy, const N: usize> LabelTrie<V, N> {
                 }
             }
         }
-        at
+        End {
+            place: at,
+            whole: (left == 0 && children.0 < children.1).then_some(hash),
+        }
     }
 
     /// Reads slots, then nodes, of the next suffixes.

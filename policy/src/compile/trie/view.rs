@@ -9,7 +9,7 @@ use crate::name::DnsName;
 pub(super) const WORD: usize = 16;
 
 /// A name cut into labels.
-pub(in crate::compile) struct NameView<'a> {
+pub(crate) struct NameView<'a> {
     wire: &'a [u8],
     /// The wire form of a name shorter than a word, and zeros.
     short: [u8; WORD],
@@ -20,7 +20,7 @@ pub(in crate::compile) struct NameView<'a> {
 
 impl<'a> NameView<'a> {
     /// Cuts the name; it has at most 127 labels and 254 octets ([`DnsName`] holds that).
-    pub(in crate::compile) fn new(name: &'a DnsName) -> Self {
+    pub(crate) fn new(name: &'a DnsName) -> Self {
         let wire = name.as_wire();
         let mut view = Self {
             wire,
@@ -43,12 +43,12 @@ impl<'a> NameView<'a> {
     }
 
     /// Number of labels.
-    pub(in crate::compile) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.count
     }
 
     /// The label at `index`, counted from the left.
-    pub(in crate::compile) fn label(&self, index: usize) -> &'a [u8] {
+    pub(crate) fn label(&self, index: usize) -> &'a [u8] {
         self.octets(self.start(index) + 1, self.start(index + 1))
     }
 

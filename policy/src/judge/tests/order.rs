@@ -262,7 +262,7 @@ fn order_step_6_nothing_matched_refuses_in_block_and_would_refuse_in_audit() {
     let block = Scene::block("allowed-endpoints: api.github.com:443");
     let ruling = block.tcp("192.0.2.1:443", tls("gist.github.com"));
     assert_eq!(does(&ruling), Does::Closes(Reason::NotAllowed));
-    let nearest = ruling.judgement.refusal().unwrap().nearest.as_ref().unwrap();
+    let nearest = ruling.judgement.refusal().unwrap().nearest.find().unwrap();
     assert_eq!(nearest.text(), "api.github.com:443");
     let audit = Scene::block("egress-policy: audit\nallowed-endpoints: api.github.com:443");
     let ruling = audit.tcp("192.0.2.1:443", tls("gist.github.com"));
