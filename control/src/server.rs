@@ -100,13 +100,14 @@ impl Listener {
                 continue;
             };
             let (router, tls, watcher) = (router.clone(), self.tls.clone(), graceful.watcher());
+            let from = Some(peer);
             tokio::spawn(async move {
                 match tls {
-                    None => serve_one(stream, with_peer(router, peer), watcher).await,
+                    None => serve_one(stream, (router, from), watcher).await,
                     Some(config) => {
                         let handshake = TlsAcceptor::from(config).accept(stream);
                         match tokio::time::timeout(GREETING, handshake).await {
-                            Ok(Ok(stream)) => serve_one(stream, with_peer(router, peer), watcher).await,
+                            Ok(Ok(stream)) => serve_one(stream, (router, from), watcher).await,
                             Ok(Err(error)) => tracing::debug!(%peer, %error, "a TLS handshake failed"),
                             Err(_) => tracing::debug!(%peer, "a TLS handshake took too long"),
                         }
@@ -165,16 +166,18 @@ fn server_config(chain: &Path, key: &Path) -> Result<Arc<ServerConfig>, ServeErr
     Ok(Arc::new(config))
 }
 
-fn with_peer(router: Router, peer: SocketAddr) -> Router {
-    router.layer(axum::Extension(ConnectInfo(peer)))
-}
-
-async fn serve_one<S>(stream: S, router: Router, watcher: Watcher)
+/// Serves a connection. Who is at its other end is said with each request: a layer around the router would be a copy of
+/// every route for each connection, some hundred KiB.
+async fn serve_one<S>(stream: S, (router, from): (Router, Option<SocketAddr>), watcher: Watcher)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let service = hyper::service::service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
-        router.clone().oneshot(request.map(axum::body::Body::new))
+        let mut request = request.map(axum::body::Body::new);
+        if let Some(peer) = from {
+            request.extensions_mut().insert(ConnectInfo(peer));
+        }
+        router.clone().oneshot(request)
     });
     let mut builder = Builder::new(TokioExecutor::new());
     builder
@@ -219,7 +222,7 @@ impl Link {
         let router = self.router.clone();
         tokio::spawn(async move {
             let graceful = GracefulShutdown::new();
-            serve_one(far, router, graceful.watcher()).await;
+            serve_one(far, (router, None), graceful.watcher()).await;
         });
         near
     }
