@@ -50,9 +50,11 @@ pub async fn deliver(fleet: &Fleet, lasting: Duration) -> Result<Delivered> {
             let mut waits = Vec::new();
             let mut stored = 0;
             // Gateways of its own: each has one batch of a lane under way, as in the gateway.
-            let own = || members.iter().skip(sender).step_by(at_once);
-            let turns = (0_u64..).flat_map(|round| own().map(move |member| (round, member)));
-            for (round, member) in turns.take_while(|_| begun.elapsed() < lasting) {
+            let own: Vec<_> = members.iter().skip(sender).step_by(at_once).collect();
+            let mut turn = 0;
+            while begun.elapsed() < lasting {
+                let (round, member) = (turn / own.len() as u64, own[turn as usize % own.len()]);
+                turn += 1;
                 let Some(calls) = member.calls() else {
                     tokio::task::yield_now().await;
                     continue;
