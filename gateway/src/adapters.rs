@@ -11,7 +11,7 @@ use tidegate_dns::resolver::Resolver;
 use tidegate_dns::subjects::Subjects;
 use tidegate_policy::compile::rules::RuleRef;
 use tidegate_policy::judge::permit::QueryPermit;
-use tidegate_policy::lease::LeaseTable;
+use tidegate_policy::lease::{Changes, Lasting, LeaseTable};
 use tidegate_policy::rulebook::Rulebook;
 use tidegate_policy::subject::{Standing, Subject};
 use tidegate_policy::{DnsName, Moment};
@@ -43,6 +43,18 @@ impl Subjects for Leases {
                 self.table.lookup(source, now)
             }
         }
+    }
+
+    fn lasting(&self, source: IpAddr, now: Moment) -> (Arc<Subject>, Option<Lasting>) {
+        match self.table.lookup_lasting(source, now) {
+            (subject, lasting @ Some(_)) => (subject, lasting),
+            // Refused, perhaps only because its machine was not seen yet.
+            (_, None) => (self.subject(source, now), None),
+        }
+    }
+
+    fn changes(&self) -> Option<Arc<Changes>> {
+        Some(Arc::clone(self.table.changes()))
     }
 }
 

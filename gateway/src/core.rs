@@ -205,7 +205,7 @@ impl Core {
 
     /// What follows when these sources have another subject.
     pub(crate) fn rejudge_sources(&self, sources: &[IpAddr]) {
-        rejudge(&self.proxy, &self.rebind, sources);
+        rejudge((&self.proxy, &self.dns), &self.rebind, sources);
     }
 }
 
@@ -216,10 +216,15 @@ enum Files {
     Kept,
 }
 
-/// Re-judges every open flow of these sources, and has the kernel told which machines they are.
-pub(crate) fn rejudge(proxy: &Proxy, rebind: &Rebind, sources: &[IpAddr]) {
+/// Re-judges every open flow of these sources, has the events of what they asked until now told, and the kernel which
+/// machines they are.
+pub(crate) fn rejudge((proxy, dns): (&Proxy, &DnsHandler), rebind: &Rebind, sources: &[IpAddr]) {
     for source in sources {
         proxy.registry().rejudge_source(*source);
+    }
+    if !sources.is_empty() {
+        // It is done soon; nobody waits for it.
+        drop(dns.tell_repeats(sources));
     }
     rebind.add(sources);
 }

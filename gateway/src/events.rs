@@ -10,7 +10,9 @@ pub mod log;
 pub mod queue;
 pub mod spool;
 
+use std::net::IpAddr;
 use std::ops::Deref;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
@@ -54,12 +56,16 @@ pub trait Witness: Send + Sync {
     fn lost(&self, _verdicts: u64) {}
 }
 
+/// Has those who count before they make an event of it tell what they have counted of these sources, and waits for them.
+pub type Tell = Box<dyn Fn(&[IpAddr]) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
+
 /// The sink that the data plane writes to.
 pub struct EventPipeline {
     gateway: CompactString,
     ids: EventIds,
     queue: EventQueue,
     witness: OnceLock<Arc<dyn Witness>>,
+    tell: OnceLock<Tell>,
     spool: OnceLock<Arc<Spool>>,
     /// False where events go nowhere: no file, no control plane, nobody who asks for summaries.
     wanted: AtomicBool,
@@ -77,6 +83,7 @@ impl EventPipeline {
             ids: EventIds::new(seed),
             queue: EventQueue::new(QUEUE_EVENTS),
             witness: OnceLock::new(),
+            tell: OnceLock::new(),
             spool: OnceLock::new(),
             wanted: AtomicBool::new(true),
             taken: watch::Sender::new(0),
@@ -92,14 +99,29 @@ impl EventPipeline {
         }
     }
 
-    /// Waits until everything that was queued before the call was seen by the witness and is on its way to disk; no longer
-    /// than half a second. What was dropped at a bound is not waited for.
-    pub async fn settled(&self) {
-        let upto = self.queue.next();
-        self.queue.hurry();
+    /// Lets [`Self::settled`] have `tell` told first. There is one, set at start; another one is not heeded.
+    pub fn tells(&self, tell: Tell) {
+        if self.tell.set(tell).is_err() {
+            tracing::error!("events have somebody who tells already");
+        }
+    }
+
+    /// Waits until everything that these sources did, and whatever else was queued before the call, was seen by the witness
+    /// and is on its way to disk; no longer than half a second. What was dropped at a bound is not waited for.
+    pub async fn settled(&self, sources: &[IpAddr]) {
+        let told = self.tell.get().map(|tell| tell(sources));
         let mut taken = self.taken.subscribe();
+        let settled = async {
+            if let Some(told) = told {
+                told.await;
+            }
+            let upto = self.queue.next();
+            self.queue.hurry();
+            // The sender is ours: it stands.
+            drop(taken.wait_for(|taken| *taken >= upto).await);
+        };
         // Too late is an answer too: the summary then lacks the last events, and nobody waits for ever.
-        drop(tokio::time::timeout(SETTLE, taken.wait_for(|taken| *taken >= upto)).await);
+        drop(tokio::time::timeout(SETTLE, settled).await);
     }
 
     /// Takes an agent's report, on its way to the control plane. It waits for nothing. Without a control plane nobody asks

@@ -222,6 +222,15 @@ pub(crate) async fn assemble(
     };
     let pages = own_pages(&config, served);
     let dns = DnsHandler::new(front, handler_config(&config, &monitor.snapshot(), &pages));
+    let teller = Arc::downgrade(&dns);
+    events.tells(Box::new(move |sources| {
+        let told = teller.upgrade().map(|dns| dns.tell_repeats(sources));
+        Box::pin(async move {
+            if let Some(told) = told {
+                told.await;
+            }
+        })
+    }));
     let sender = RawSender::open().map_err(|source| ApplianceError::System {
         what: "can't open the raw sockets".into(),
         source,
@@ -244,7 +253,7 @@ pub(crate) async fn assemble(
         },
     );
     let rebind = Arc::new(Rebind::default());
-    let jobs = registrar(&config, &leases, &control, (&proxy, &rebind))?;
+    let jobs = registrar(&config, &leases, &control, (&proxy, &dns, &rebind))?;
     let now = Now {
         moment: clock.now(),
         wall: Timestamp::now(),
@@ -289,14 +298,14 @@ fn registrar(
     config: &GatewayConfig,
     leases: &Arc<LeaseTable>,
     control: &Arc<Control>,
-    (proxy, rebind): (&Arc<Proxy>, &Arc<Rebind>),
+    (proxy, dns, rebind): (&Arc<Proxy>, &Arc<DnsHandler>, &Arc<Rebind>),
 ) -> Result<Arc<Registrar>, ApplianceError> {
-    let (proxy, rebind) = (Arc::clone(proxy), Arc::clone(rebind));
+    let (proxy, dns, rebind) = (Arc::clone(proxy), Arc::clone(dns), Arc::clone(rebind));
     let parts = RegistrarParts {
         gateway: config.name.clone(),
         leases: Arc::clone(leases),
         control: Arc::clone(control) as Arc<dyn Authority>,
-        changed: Arc::new(move |sources| rejudge(&proxy, &rebind, sources)),
+        changed: Arc::new(move |sources| rejudge((&proxy, &dns), &rebind, sources)),
     };
     let opened = Registrar::open(parts, &config.state_dir);
     let opened = opened.map_err(|source| ApplianceError::System {

@@ -95,7 +95,7 @@ impl Seats {
 
     /// Asks every worker to close the windows of these sources now. What comes back waits until each has, and need not be
     /// waited for.
-    pub(crate) fn close(&self, sources: &[IpAddr]) -> impl Future<Output = ()> + Send + 'static {
+    pub(crate) fn close(&self, sources: &[IpAddr]) -> impl Future<Output = ()> + Send + use<> {
         let asked: Vec<(u64, Arc<Seat>)> = self
             .0
             .lock()

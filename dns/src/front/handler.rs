@@ -125,7 +125,7 @@ impl DnsHandler {
     /// Has the fast path tell what it has counted of these sources but not made an event of yet. Asked for at once; what
     /// comes back ends when every worker has told, and need not be waited for. A worker whose thread is held up holds it
     /// up, too: give it a bound.
-    pub fn tell_repeats(&self, sources: &[IpAddr]) -> impl Future<Output = ()> + Send + 'static {
+    pub fn tell_repeats(&self, sources: &[IpAddr]) -> impl Future<Output = ()> + Send + use<> {
         self.seats.close(sources)
     }
 

@@ -58,18 +58,54 @@ async fn a_witness_has_seen_every_event_of_a_flood_once_it_is_settled() {
         for _ in 0..u64::from(VERBATIM) / 10 {
             pipeline.emit(event(1, Verdict::Refuse));
         }
-        pipeline.settled().await;
+        pipeline.settled(&[]).await;
         assert_eq!(*count.0.lock(), round * u64::from(VERBATIM) / 10);
     }
     pipeline.close();
     writer.join().expect("the writer ended");
 }
 
+#[tokio::test]
+async fn what_is_counted_elsewhere_is_told_before_it_is_settled() {
+    let pipeline = EventPipeline::new("gw-1", 1);
+    let count = Arc::new(Count::default());
+    pipeline.witness(count.clone());
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let (weak, heard) = (Arc::downgrade(&pipeline), Arc::clone(&asked));
+    pipeline.tells(Box::new(move |sources| {
+        heard.lock().extend_from_slice(sources);
+        let pipeline = weak.upgrade().expect("it stands");
+        Box::pin(async move {
+            // Not with the first poll, as a worker on another thread.
+            tokio::task::yield_now().await;
+            pipeline.emit(NetworkEvent {
+                count: 41,
+                ..event(1, Verdict::Permit)
+            });
+        })
+    }));
+    let writer = pipeline
+        .write_to(Sinks::default(), Clock::system())
+        .expect("a thread");
+    let source = [10, 77, 1, 1].into();
+    pipeline.settled(&[source]).await;
+    assert_eq!((*count.0.lock(), asked.lock().clone()), (41, vec![source]));
+    pipeline.close();
+    writer.join().expect("the writer ended");
+}
+
+#[tokio::test(start_paused = true)]
+async fn waiting_for_who_never_tells_has_an_end() {
+    let pipeline = EventPipeline::new("gw-1", 1);
+    pipeline.tells(Box::new(|_| Box::pin(std::future::pending())));
+    pipeline.settled(&[]).await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn waiting_for_a_writer_that_takes_nothing_has_an_end() {
     let pipeline = EventPipeline::new("gw-1", 1);
     pipeline.emit(event(1, Verdict::Refuse));
-    pipeline.settled().await;
+    pipeline.settled(&[]).await;
     assert_eq!(pipeline.backlog(), 1);
 }
 

@@ -22,7 +22,7 @@ impl RunnerApi {
     /// The summary of the job that holds the source; of the one that held it last, for ten minutes, as long as its
     /// machine is there. Everything that was judged before the question is in it.
     pub(crate) async fn summary(&self, source: IpAddr) -> Result<JobSummary, Problem> {
-        self.events.settled().await;
+        self.settled(source).await;
         let now = self.clock.now();
         let subject = self.subject(source).await;
         if let Some(job) = subject.job() {
@@ -96,11 +96,22 @@ impl RunnerApi {
         subject
     }
 
+    /// Everything that the job at a source did until now is counted, whichever of its sources it did it from.
+    async fn settled(&self, source: IpAddr) {
+        let view = self.leases.lease_at(source).and_then(|lease| self.leases.view(&lease.id));
+        let mut sources = vec![source];
+        if let Some(view) = view {
+            let others = view.sources.iter().map(|one| one.address);
+            sources.extend(others.filter(|one| *one != source));
+        }
+        self.events.settled(&sources).await;
+    }
+
     async fn explained(&self, subject: &Subject, target: &Target, caller: &Caller) -> Told {
         let explanation = explain(&subject.rulebook(), target);
         let seen = match &caller.job {
             Some(job) => {
-                self.events.settled().await;
+                self.settled(caller.source).await;
                 self.tallies.seen_of(job, caller.source, &why::host(target))
             }
             None => Vec::new(),

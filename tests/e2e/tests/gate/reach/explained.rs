@@ -4,7 +4,7 @@
 //! itself and of nobody else; what hostile text does to it is in here, too.
 
 use serde_json::Value;
-use tidegate_e2e::dns::{message, name, over_udp, question};
+use tidegate_e2e::dns::{message, name, over_udp, query, question};
 use tidegate_e2e::store::Fleet;
 use tidegate_e2e::{PATIENCE, audit, block, event, gateway, run, run_on, start};
 use tidegate_lab::{Answer, GatewayBuilder, Lab, plan, wait_until};
@@ -259,6 +259,32 @@ async fn a_summary_right_after_the_last_refusal_has_it_first_with_ids_of_the_log
         (&"deploy".into(), &0.into()),
         "{other}"
     );
+}
+
+#[tokio::test]
+async fn a_summary_right_after_repeated_questions_counts_each_of_them() {
+    let lab = Lab::builder().runners(2).build().unwrap();
+    let _gateway = start(two_jobs(&lab)).await;
+    let server = format!("{}:53", plan::gateway_v4(0));
+    run(&lab, &["dig", "+short", "allowed.test"]).await.expect_success();
+    let before = summary(&lab, 0).await;
+    let counted = |told: &Value, verdict: &str| told["counts"][verdict].as_u64().unwrap();
+    // The first of each goes the slow way; repeats are told seconds later, unless somebody wants to know.
+    let mut turns = 0;
+    for more in [40, 1, 25] {
+        for _ in 0..more {
+            let asked = [query(7, "allowed.test", 1), query(8, "evil.test", 1)];
+            let replies = over_udp(lab.runner(0), &server, &asked);
+            assert_eq!(replies.len(), 2, "cached or refused: answered at once");
+            turns += 1;
+        }
+        let told = summary(&lab, 0).await;
+        assert_eq!(counted(&told, "refuse"), turns, "{told}");
+        // With the query by which `over_udp` knows that there are no more answers.
+        let permits = counted(&told, "permit") - counted(&before, "permit");
+        assert_eq!(permits, 2 * turns, "{told}");
+    }
+    assert_eq!(counted(&summary(&lab, 1).await, "refuse"), 0, "another job's");
 }
 
 #[tokio::test]
