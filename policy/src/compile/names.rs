@@ -82,7 +82,7 @@ impl NameTrie {
     /// Compiles the patterns. A pattern that can match no name (a label over 63 octets, say, which the grammar
     /// refuses) is left out.
     pub fn build(rules: impl IntoIterator<Item = (NamePattern, Ports, Protocols, RuleId)>) -> Self {
-        let mut builder = Builder::with_ancestors();
+        let mut builder = Builder::new();
         let mut numbers: HashMap<Grant, u32> = HashMap::default();
         let mut listed: Vec<Vec<(DnsName, RuleId)>> = Vec::new();
         for (pattern, ports, protocols, rule) in rules {
@@ -211,7 +211,7 @@ impl NameTrie {
             let (first, end) = self.trie.children(place.node);
             return first < end || self.trie.is_below(place.node);
         }
-        self.trie.may_end_inside(end)
+        end.is_inside
             && self
                 .inside_edge(place, name)
                 .is_some_and(|(_, shared)| shared == place.left)

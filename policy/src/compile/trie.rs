@@ -72,7 +72,7 @@ pub(super) struct LabelTrie<V, const N: usize> {
     long_edges: Box<[u8]>,
     wild: HashMap<NodeId, WildEdges, RandomState>,
     hashing: Hashing,
-    /// Suffixes that end inside of edges; none where nobody asks for them.
+    /// Suffixes that end inside of edges.
     inner: Inner,
     /// Bits of the labels in which its patterns end; all of them when some end in a wildcard.
     tops: Ends,
@@ -94,8 +94,8 @@ pub(super) struct Place {
 pub(super) struct End {
     /// The last node reached.
     pub(super) place: Place,
-    /// The hash of the whole name on this path; `None` when the path ends at a node without children.
-    whole: Option<u64>,
+    /// All of the name that is left may lie inside of an edge from there.
+    pub(super) is_inside: bool,
 }
 
 impl<V: Copy, const N: usize> LabelTrie<V, N> {
@@ -125,10 +125,15 @@ impl<V: Copy, const N: usize> LabelTrie<V, N> {
         }
     }
 
+    #[inline]
     fn enter_wild(&self, at: Place, name: &NameView<'_>, pending: &mut SmallVec<[Place; 4]>) {
-        if self.nodes[at.node as usize].head & WILD == 0 || at.left == 0 {
-            return;
+        if self.nodes[at.node as usize].head & WILD != 0 && at.left > 0 {
+            self.enter_wild_edges(at, name, pending);
         }
+    }
+
+    #[inline(never)]
+    fn enter_wild_edges(&self, at: Place, name: &NameView<'_>, pending: &mut SmallVec<[Place; 4]>) {
         if let Some(edges) = self.wild.get(&at.node) {
             let left = at.left - 1;
             let enter = |node| Place {
@@ -138,12 +143,6 @@ impl<V: Copy, const N: usize> LabelTrie<V, N> {
             };
             edges.for_each_match(self, name.label(left), |node| pending.push(enter(node)));
         }
-    }
-
-    /// False when the name, of which labels are left at the end of a path, ends inside of no edge; true when it may.
-    /// Tries that were built without ancestors say false.
-    pub(super) fn may_end_inside(&self, end: End) -> bool {
-        end.whole.is_some_and(|hash| self.inner.may_hold(hash))
     }
 
     /// Numbers of a node's children: first, and one after the last; literal edges before wild ones, each

@@ -80,8 +80,6 @@ struct Item<P> {
 pub(in crate::compile) struct Builder<P> {
     keys: Vec<u8>,
     items: Vec<Item<P>>,
-    /// Whether it will be asked which names lie above its patterns.
-    ancestors: bool,
 }
 
 /// What the patterns that end at one node say: whether it is a `*.` pattern, and their payload; exact ones
@@ -94,15 +92,6 @@ impl<P: Copy + Ord> Builder<P> {
         Self {
             keys: Vec::new(),
             items: Vec::new(),
-            ancestors: false,
-        }
-    }
-
-    /// An empty builder of a trie that will be asked which names lie above its patterns.
-    pub(in crate::compile) fn with_ancestors() -> Self {
-        Self {
-            ancestors: true,
-            ..Self::new()
         }
     }
 
@@ -144,7 +133,7 @@ impl<P: Copy + Ord> Builder<P> {
         mut value: impl FnMut(&mut dyn Iterator<Item = Ending<P>>) -> V,
     ) -> LabelTrie<V, N> {
         self.sort();
-        let mut layout = Layout::<V, N>::new(self.items.len(), self.ancestors);
+        let mut layout = Layout::<V, N>::new(self.items.len());
         let mut at = 0;
         while let Some(span) = layout.spans.get(at).copied() {
             let mut low = span.low;
@@ -265,12 +254,12 @@ struct Layout<V, const N: usize> {
     /// Nodes with wildcard children, and the first of them.
     wild: Vec<(NodeId, NodeId)>,
     hashing: Hashing,
-    /// Hashes of the suffixes that end inside of edges, if somebody will ask.
-    inner: Option<Vec<u64>>,
+    /// Hashes of the suffixes that end inside of edges.
+    inner: Vec<u64>,
 }
 
 impl<V: Copy + Default, const N: usize> Layout<V, N> {
-    fn new(items: usize, ancestors: bool) -> Self {
+    fn new(items: usize) -> Self {
         let hashing = Hashing::random();
         let root = Span {
             low: 0,
@@ -289,7 +278,7 @@ impl<V: Copy + Default, const N: usize> Layout<V, N> {
             long_edges: Vec::new(),
             wild: Vec::new(),
             hashing,
-            inner: ancestors.then(Vec::new),
+            inner: Vec::new(),
         }
     }
 
@@ -307,8 +296,8 @@ impl<V: Copy + Default, const N: usize> Layout<V, N> {
                 let (label, tail) = rest.split_at(element_len(*kind));
                 span.hash = self.hashing.extend_by(span.hash, label);
                 rest = tail;
-                if let Some(inner) = self.inner.as_mut().filter(|_| !rest.is_empty()) {
-                    inner.push(span.hash);
+                if !rest.is_empty() {
+                    self.inner.push(span.hash);
                 }
             }
         } else {
@@ -379,7 +368,7 @@ impl<V: Copy + Default, const N: usize> Layout<V, N> {
             long_edges: self.long_edges.into(),
             wild: HashMap::with_hasher(RandomState::default()),
             hashing: self.hashing,
-            inner: Inner::of(&self.inner.unwrap_or_default()),
+            inner: Inner::of(&self.inner),
             tops: Ends::default(),
         };
         trie.tops = trie.tops();

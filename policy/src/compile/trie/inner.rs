@@ -1,8 +1,8 @@
-//! Which suffixes end inside of an edge: below such a name a pattern lies, though no node stands there.
+//! Which suffixes end inside of an edge: a pattern goes on there, though no node stands at that place.
 //!
-//! Owns a Bloom filter of their hashes. Nearly every name that is refused lies above nothing, and is told so by one word of
-//! memory; a search among the children of the last node, as binary as it is, waits for memory again and again. What the
-//! filter lets pass is compared label by label ([`crate::compile::names`]), so that it never decides.
+//! Owns a Bloom filter of their hashes. A suffix that is neither a node nor in here ends a lookup, however many labels the
+//! name has to its left; and a name that is wholly in here may lie above a pattern, which nearly no refused one does. What
+//! the filter lets pass is compared label by label, so that it never decides.
 
 /// Entries a word: with two bits each, one suffix in fifty that isn't there passes.
 const A_WORD: usize = 5;

@@ -176,12 +176,18 @@ impl<V: Copy, const N: usize> LabelTrie<V, N> {
                     };
                     arrive(at);
                     children = (probe.head >> FLAG_BITS, probe.end >> FLAG_BITS);
+                } else if !self.inner.may_hold(probe.hash) {
+                    // Neither a node nor inside of an edge: no pattern goes on like this, however long the name is.
+                    return End {
+                        place: at,
+                        is_inside: false,
+                    };
                 }
             }
         }
         End {
             place: at,
-            whole: (left == 0 && children.0 < children.1).then_some(hash),
+            is_inside: left == 0,
         }
     }
 
