@@ -49,12 +49,12 @@ pub(crate) fn blocked(book: &Rulebook, refusal: &Refusal, event: EventId, why: O
 }
 
 /// NXDOMAIN for a refused name.
-pub(crate) fn refused(query: &Query, ede: &Ede) -> Vec<u8> {
+pub(crate) fn refused(query: &Query, ede: Option<&Ede>) -> Vec<u8> {
     with_soa(query, Rcode::NXDOMAIN, ede)
 }
 
 /// An empty NOERROR: the name may exist, but nothing of it is given.
-pub(crate) fn no_data(query: &Query, ede: &Ede) -> Vec<u8> {
+pub(crate) fn no_data(query: &Query, ede: Option<&Ede>) -> Vec<u8> {
     with_soa(query, Rcode::NOERROR, ede)
 }
 
@@ -72,10 +72,10 @@ pub(crate) fn minimal_any(query: &Query) -> Vec<u8> {
     reply.finish(query, Rcode::NOERROR, None)
 }
 
-fn with_soa(query: &Query, rcode: Rcode, ede: &Ede) -> Vec<u8> {
+fn with_soa(query: &Query, rcode: Rcode, ede: Option<&Ede>) -> Vec<u8> {
     let mut reply = Reply::to(query, rcode);
     soa(&mut reply);
-    reply.finish(query, rcode, Some(ede))
+    reply.finish(query, rcode, ede)
 }
 
 /// RFC 2308 §3: the SOA gives a negative answer its life; its owner is the asked name itself, so that

@@ -34,11 +34,12 @@ impl DnsHandler {
     /// for the caller to know.
     pub(super) fn explain(&self, ask: &Ask, refusal: Refusal, rcode: Rcode) -> Told {
         let id = self.sink.mint();
-        let ede = self.blocked(ask, &refusal, id);
+        // Without EDNS there is nowhere to say it (RFC 6891 §7), and the nearest rule needn't be looked for.
+        let ede = ask.query.edns.map(|_| self.blocked(ask, &refusal, id));
         let reply = if rcode == Rcode::NXDOMAIN {
-            explain::refused(&ask.query, &ede)
+            explain::refused(&ask.query, ede.as_ref())
         } else {
-            explain::no_data(&ask.query, &ede)
+            explain::no_data(&ask.query, ede.as_ref())
         };
         let judgement = Judgement::Refuse(refusal);
         ask.end(self, End::new(id, &judgement, rcode));
