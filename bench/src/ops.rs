@@ -40,7 +40,7 @@ pub type Step = Box<dyn FnMut()>;
 pub type Prepare = fn() -> Result<Step>;
 
 /// Every step by its name.
-pub const OPS: [(&str, Prepare); 16] = [
+pub const OPS: [(&str, Prepare); 17] = [
     ("read a DNS query", dns_query),
     ("read a ClientHello", || hello(false)),
     ("read a post-quantum ClientHello", || hello(true)),
@@ -49,11 +49,12 @@ pub const OPS: [(&str, Prepare); 16] = [
     ("miss a name of 1 000", || find(false)),
     ("find a globally blocked name of 10 000", || blocked(true)),
     ("miss a globally blocked name of 10 000", || blocked(false)),
-    ("judge a query: permitted", || query(Asked::Allowed)),
+    ("judge a query: permitted", || query(Asked::Allowed, false)),
+    ("judge a query: refused", || query(Asked::Unlisted, false)),
     ("judge a query: refused, nearest rule named", || {
-        query(Asked::Unlisted)
+        query(Asked::Unlisted, true)
     }),
-    ("judge a query: globally blocked", || query(Asked::Blocked)),
+    ("judge a query: globally blocked", || query(Asked::Blocked, false)),
     ("judge a TLS flow: permitted by ticket", || flow(true)),
     ("judge a TLS flow: refused", || flow(false)),
     ("grant a ticket again", || ticket(true)),
@@ -213,12 +214,17 @@ fn blocked(listed: bool) -> Result<Step> {
     })
 }
 
-fn query(asked: Asked) -> Result<Step> {
+/// `named`: and find the nearest rule, as whoever writes the event does.
+fn query(asked: Asked, named: bool) -> Result<Step> {
     let (book, tickets) = (book()?, TicketTable::default());
     let permitted = matches!(asked, Asked::Allowed);
     in_turn(asked.names(), move |name| {
         let ruling = black_box(judge_query(&book, name, rtype::A, &tickets, world::START));
-        assert!(ruling.judgement.refusal().is_none() == permitted);
+        let refusal = ruling.judgement.refusal();
+        assert!(refusal.is_none() == permitted);
+        if named {
+            black_box(refusal.map(|refusal| refusal.nearest.find()));
+        }
     })
 }
 

@@ -45,7 +45,11 @@ impl Report {
                 ("lookup, cold", Cell::Time("cold")),
                 ("miss", Cell::Time("miss")),
                 ("query permitted", Cell::Time("query permitted")),
-                ("query refused, nearest rule named", Cell::Time("query refused")),
+                ("query refused", Cell::Time("query refused")),
+                (
+                    "nearest rule found, where a refusal is read",
+                    Cell::Time("nearest rule found"),
+                ),
                 ("bytes a rule", Cell::Each("heap")),
                 ("compile, ns a rule", Cell::EachMs("compile ms")),
             ],

@@ -79,6 +79,12 @@ pub(super) fn allow(size: usize) -> Result<Figures> {
         || names.missing(),
         |name| assert!(!judged(name)),
     );
+    time(
+        &mut figures,
+        "nearest rule found",
+        || names.missing(),
+        |name| drop(black_box(list.nearest(name))),
+    );
     Ok(figures)
 }
 
