@@ -246,6 +246,9 @@ impl Db {
             AnyPoolOptions::new()
                 .max_connections(most)
                 .acquire_timeout(CONNECT)
+                // A file in this process does not go away between two queries; asking its thread each time whether it is
+                // there costs a small read as much again.
+                .test_before_acquire(backend == Backend::Postgres)
                 .after_connect(move |connection, _| {
                     Box::pin(async move {
                         connection.execute(backend.settings(half)).await?;
