@@ -166,7 +166,12 @@ impl Search<'_> {
         let near = if first == end && self.is_too_long_or_short(node, row, edge) {
             None
         } else if let Some(label) = Element::single(edge) {
-            row.label(self.asked, label, self.within)
+            let unlike = row.fed == 0 && self.within <= MISTYPED && self.asked.begins_unlike(label);
+            if unlike {
+                None
+            } else {
+                row.label(self.asked, label, self.within)
+            }
         } else {
             let mut labels = trie.edge_labels(node).into_iter();
             labels.try_for_each(|label| row.label(self.asked, label, self.within))
@@ -280,6 +285,21 @@ impl Asked {
             beyond: len - compared,
         }
     }
+
+    /// True when no text that begins with this label, read backwards, is within [`MISTYPED`] edits: of one more octets than
+    /// that, one is left as it is, and stands no further from where it stood.
+    fn begins_unlike(&self, label: Element<'_>) -> bool {
+        const NEAR: u64 = (1 << (2 * MISTYPED + 1)) - 1;
+        let Element::Literal(octets) = label else {
+            return false;
+        };
+        let first = octets.len().checked_sub(MISTYPED + 1);
+        first.is_some_and(|first| {
+            octets[first..]
+                .iter()
+                .all(|octet| self.places[usize::from(*octet)] & NEAR == 0)
+        })
+    }
 }
 
 /// The state of Myers' bit-parallel edit distance (J. ACM 46(3), 1999) after some octets of a pattern: one step an octet
@@ -366,7 +386,7 @@ impl Row {
 mod tests {
     use proptest::prelude::*;
 
-    use super::{Asked, Element, Row};
+    use super::{Asked, Element, MISTYPED, Row};
 
     /// The textbook matrix.
     fn levenshtein(one: &[u8], other: &[u8]) -> usize {
@@ -389,6 +409,15 @@ mod tests {
             let mut row = Row::new(&asked);
             prop_assert!(row.label(&asked, Element::Literal(other.as_bytes()), usize::MAX).is_some());
             prop_assert_eq!(row.distance(&asked), levenshtein(one.as_bytes(), other.as_bytes()));
+        }
+
+        #[test]
+        fn what_begins_unlike_is_too_far(one in "[a-f]{0,8}", left in "([a-f]{1,4}\\.)?", other in "[a-f]{0,8}") {
+            let asked = Asked::new(std::iter::once(one.as_bytes()));
+            if asked.begins_unlike(Element::Literal(other.as_bytes())) {
+                let text = left + &other;
+                prop_assert!(levenshtein(one.as_bytes(), text.as_bytes()) > MISTYPED);
+            }
         }
 
         #[test]
