@@ -264,6 +264,8 @@ impl Inner {
         if let Some(known) = tickets.iter_mut().find(|ticket| ticket.name == *name) {
             let old = std::mem::replace(&mut known.serial, serial);
             known.given = serial;
+            // Who grants again shares the name with other tables: one text, for all of them.
+            known.name = name.clone();
             known.expires = known.expires.max(expires);
             self.by_age.remove(&old);
             self.by_age.insert(serial, (address, name.clone()));
@@ -359,9 +361,9 @@ impl Ticket {
 fn mark(name: &DnsName) -> u32 {
     let (chunks, rest) = name.as_wire().as_chunks::<8>();
     let step = |mark: u64, part: u64| (mark ^ part).wrapping_mul(0x100_0000_01b3).rotate_left(29);
-    let whole = chunks
-        .iter()
-        .fold(0xcbf2_9ce4_8422_2325, |mark, chunk| step(mark, u64::from_le_bytes(*chunk)));
+    let whole = chunks.iter().fold(0xcbf2_9ce4_8422_2325, |mark, chunk| {
+        step(mark, u64::from_le_bytes(*chunk))
+    });
     let all = rest.iter().fold(whole, |mark, byte| step(mark, u64::from(*byte)));
     (all >> 32) as u32
 }

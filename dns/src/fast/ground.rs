@@ -66,10 +66,6 @@ pub(super) fn has_tickets(pair: &mut Pair<'_>, hold: Duration, now: Moment) -> b
         .tickets
         .is_some_and(|(epoch, until)| epoch == tickets.epoch() && least <= until);
     if is_known {
-        if cold.shared && now >= cold.touched.plus(TOUCH) {
-            tickets.touch(&lesson.name, &lesson.addresses);
-            cold.touched = now;
-        }
         return true;
     }
     let epoch = if lesson.gives_tickets() {
@@ -101,13 +97,24 @@ pub(super) fn has_tickets(pair: &mut Pair<'_>, hold: Duration, now: Moment) -> b
 /// The moment at which [`holds`] must be asked again though nothing else changes.
 pub(super) fn holds_until(pair: &Pair<'_>, hold: Duration) -> Moment {
     let (lesson, cold) = (&pair.hot.lesson, &*pair.cold);
-    let mut until = lesson.until;
-    if let (true, Some((_, live))) = (lesson.gives_tickets(), cold.tickets) {
-        let left = live.since(Moment::default()).saturating_sub(hold);
-        until = until.min(Moment::default().plus(left));
+    match cold.tickets {
+        Some((_, live)) if lesson.gives_tickets() => {
+            let left = live.since(Moment::default()).saturating_sub(hold);
+            lesson.until.min(Moment::default().plus(left))
+        }
+        Some(_) | None => lesson.until,
     }
-    if cold.shared {
-        until = until.min(cold.touched.plus(TOUCH));
+}
+
+/// Notes that tickets are given again whose addresses other names have, too; gives back when that is to be noted next.
+pub(super) fn touch(pair: &mut Pair<'_>, now: Moment) -> Option<Moment> {
+    let (lesson, cold) = (&pair.hot.lesson, &mut *pair.cold);
+    if !cold.shared {
+        return None;
     }
-    until
+    if now >= cold.touched.plus(TOUCH) {
+        cold.subject.tickets().touch(&lesson.name, &lesson.addresses);
+        cold.touched = now;
+    }
+    Some(cold.touched.plus(TOUCH))
 }

@@ -126,9 +126,7 @@ impl Memo {
     /// Where the pair of a key is.
     pub(super) fn find(&self, key: &Key<'_>, hash: u64) -> Option<u32> {
         let tag = Place::tag(hash);
-        let is = |place: &Place| {
-            place.tag == tag && self.peek(place.at).is_some_and(|hot| hot.is(key))
-        };
+        let is = |place: &Place| place.tag == tag && self.peek(place.at).is_some_and(|hot| hot.is(key));
         self.table.find(hash, is).map(|place| place.at)
     }
 
@@ -155,15 +153,15 @@ impl Memo {
         std::iter::successors(first, |at| self.cold.get(*at as usize)?.as_ref()?.next).collect()
     }
 
-    /// Puts a pair in place; gives back those that had to go for it. One with a lesson larger than the whole memo is not
-    /// taken.
-    pub(super) fn put(&mut self, key: &Key<'_>, hash: u64, mut pair: Gone) -> Vec<Gone> {
+    /// Puts a pair in place; gives back which, and those that had to go for it. One with a lesson larger than the whole memo
+    /// is not taken.
+    pub(super) fn put(&mut self, key: &Key<'_>, hash: u64, mut pair: Gone) -> (Option<u32>, Vec<Gone>) {
         let mut gone = Vec::new();
         gone.extend(self.find(key, hash).and_then(|at| self.remove(at)));
         pair.cold.hash = hash;
         let cost = PAIR + pair.hot.lesson.heap_bytes();
         if cost > self.bound {
-            return gone;
+            return (None, gone);
         }
         while self.bytes + cost > self.bound
             && let Some(victim) = self.victim()
@@ -181,10 +179,16 @@ impl Memo {
         if let (Some(hot), Some(cold)) = (self.hot.get_mut(at as usize), self.cold.get_mut(at as usize)) {
             (*hot, *cold) = (Some(pair.hot), Some(pair.cold));
         }
-        let (place, cold) = (Place { tag: Place::tag(hash), at }, &self.cold);
+        let (place, cold) = (
+            Place {
+                tag: Place::tag(hash),
+                at,
+            },
+            &self.cold,
+        );
         self.table
             .insert_unique(hash, place, |other| hash_of(cold, other.at));
-        gone
+        (Some(at), gone)
     }
 
     /// Makes a pair the first of its source.
@@ -245,9 +249,11 @@ impl Memo {
         // The pair's own and the table's.
         let lesson = &pair.hot.lesson;
         if Arc::strong_count(lesson) == 2
-            && let Ok(entry) = self.lessons.find_entry(lesson_hash(&self.hasher, lesson), |known| {
-                Arc::ptr_eq(known, lesson)
-            })
+            && let Ok(entry) = self
+                .lessons
+                .find_entry(lesson_hash(&self.hasher, lesson), |known| {
+                    Arc::ptr_eq(known, lesson)
+                })
         {
             entry.remove();
             self.bytes -= lesson.heap_bytes();
@@ -299,7 +305,12 @@ impl Memo {
         self.bytes = 0;
         let pairs = self.hot.drain(..).zip(self.cold.drain(..));
         pairs
-            .filter_map(|(hot, cold)| Some(Gone { hot: hot?, cold: cold? }))
+            .filter_map(|(hot, cold)| {
+                Some(Gone {
+                    hot: hot?,
+                    cold: cold?,
+                })
+            })
             .collect()
     }
 

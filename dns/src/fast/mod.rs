@@ -140,9 +140,7 @@ impl Worker {
         for seen in batch.iter_mut().filter(|seen| seen.plain.is_some()) {
             seen.spot = self.memo.spot(seen.hash);
         }
-        let pairs = batch
-            .iter()
-            .filter_map(|seen| self.memo.peek(seen.spot?));
+        let pairs = batch.iter().filter_map(|seen| self.memo.peek(seen.spot?));
         black_box(pairs.clone().map(|hot| hot.count).sum::<u64>());
         black_box(pairs.map(|hot| hot.lesson.said.touch()).sum::<u64>());
     }
@@ -227,7 +225,9 @@ impl Worker {
             ..
         } = self;
         // What was answered in between may have moved it, or taught it.
-        let known = seen.spot.filter(|at| memo.peek(*at).is_some_and(|hot| hot.is(key)));
+        let known = seen
+            .spot
+            .filter(|at| memo.peek(*at).is_some_and(|hot| hot.is(key)));
         let at = known.or_else(|| memo.find(key, seen.hash))?;
         let hot = memo.hot(at)?;
         if hot.lesson.said.len() > key.plain.limit().min(out.len()) {
@@ -245,39 +245,49 @@ impl Worker {
         said.write(key, self.now, hot.text, out)
     }
 
-    /// Looks into everything on which a pair's answer depends; `None` when it can't be repeated. `stamp` is from before.
+    /// Does what is due before a pair's answer is repeated, because a counter moved or a moment passed; `None` when it can't be
+    /// repeated. `stamp` is from before.
     fn look_again(&mut self, at: u32, stamp: u64, client: &Client) -> Option<()> {
+        let now = self.now;
+        let (pair, _) = self.memo.get(at)?;
+        if stamp != pair.hot.stamp || now >= pair.cold.sound {
+            self.verify(at, stamp, client)?;
+        }
+        let (mut pair, wheel) = self.memo.get(at)?;
+        let touched = ground::touch(&mut pair, now);
+        let open = pair.cold.window.as_ref().map(|window| window.ends);
+        let ends = if let Some(ends) = open.filter(|ends| now < *ends) {
+            ends
+        } else {
+            window::close(&mut pair, (wheel, at), &*self.handler.sink);
+            let id = self.handler.sink.mint();
+            window::open(&mut pair, (wheel, at), (id, client.source.port()), now)
+        };
+        let until = pair.cold.sound.min(ends);
+        pair.hot.until = touched.map_or(until, |touched| until.min(touched));
+        Some(())
+    }
+
+    /// Looks into everything on which a pair's answer depends; `None` when it is not as it was.
+    fn verify(&mut self, at: u32, stamp: u64, client: &Client) -> Option<()> {
         let (hold, now) = (self.live.config.ticket_hold, self.now);
         let (subject, lasting) = self.handler.subjects.lasting(client.source.ip(), now);
-        let (pair, _) = self.memo.get(at)?;
+        let (mut pair, _) = self.memo.get(at)?;
         if pair.cold.subject.id != subject.id {
             self.forget_others(client, &subject);
             return None;
         }
-        let (mut pair, wheel) = self.memo.get(at)?;
         let is_taught = now < pair.hot.lesson.until && subject.is_judged_by(&pair.hot.lesson.book);
         if !is_taught || !ground::holds(&mut pair, &self.handler, hold, now) {
             return None;
         }
-        if pair.cold.window.as_ref().is_some_and(|window| window.ends <= now) {
-            window::close(&mut pair, (wheel, at), &*self.handler.sink);
-        }
-        let ends = match &pair.cold.window {
-            Some(window) => window.ends,
-            None => {
-                let id = self.handler.sink.mint();
-                window::open(&mut pair, (wheel, at), (id, client.source.port()), now)
-            }
-        };
-        pair.hot.stamp = stamp;
-        pair.hot.until = match lasting {
+        let until = ground::holds_until(&pair, hold);
+        pair.cold.sound = match lasting {
             // Whoever gave the subject can't say when it has changed: it is looked up for every query.
             None => now,
-            Some(lasting) => {
-                let until = ground::holds_until(&pair, hold).min(ends);
-                lasting.until.map_or(until, |last| until.min(last))
-            }
+            Some(lasting) => lasting.until.map_or(until, |last| until.min(last)),
         };
+        pair.hot.stamp = stamp;
         Some(())
     }
 
@@ -301,13 +311,16 @@ impl Worker {
             return;
         };
         let lesson = (subject, Arc::new(lesson));
-        let mut pair = Gone::new(key, lesson, epochs, self.changes.as_deref());
-        // Now rather than with the first repeat, which may have to be quick.
-        if !ground::has_tickets(&mut pair.pair(), self.live.config.ticket_hold, self.now) {
-            return;
-        }
-        let gone = self.memo.put(key, hash, pair);
+        let pair = Gone::new(key, lesson, epochs, self.changes.as_deref());
+        let (at, gone) = self.memo.put(key, hash, pair);
         self.let_go(gone);
+        let Some((at, (mut pair, _))) = at.and_then(|at| Some((at, self.memo.get(at)?))) else {
+            return;
+        };
+        // Now rather than with the first repeat, which may have to be quick.
+        if !ground::has_tickets(&mut pair, self.live.config.ticket_hold, self.now) {
+            self.memo.remove(at);
+        }
     }
 
     /// Closes the windows that have ended by now.

@@ -52,6 +52,8 @@ pub(super) struct Cold {
     /// When it was last noted that these tickets were given.
     pub(super) touched: Moment,
     pub(super) epochs: Epochs,
+    /// Up to here nothing on which the answer depends changes by time alone.
+    pub(super) sound: Moment,
     pub(super) window: Option<Window>,
     /// The pairs of the same source.
     pub(super) next: Option<u32>,
@@ -99,6 +101,7 @@ impl Gone {
                 shared: false,
                 touched: Moment::default(),
                 epochs,
+                sound: Moment::default(),
                 window: None,
                 next: None,
                 previous: None,

@@ -162,10 +162,7 @@ fn opt(record: &[u8]) -> Option<(u8, u16)> {
         return None;
     }
     let dnssec = if high & 0x80 == 0 { 0 } else { Shape::DO };
-    Some((
-        Shape::EDNS | dnssec,
-        payload.clamp(PLAIN_UDP as u16, EDNS_UDP),
-    ))
+    Some((Shape::EDNS | dnssec, payload.clamp(PLAIN_UDP as u16, EDNS_UDP)))
 }
 
 #[cfg(test)]

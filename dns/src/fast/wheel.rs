@@ -60,7 +60,10 @@ impl Wheel {
         self.hand = self.hand.max(step.saturating_sub(SPOKES as u64));
         while self.hand < step {
             self.hand += 1;
-            let ended = self.spokes.get_mut(self.hand as usize % SPOKES).map(std::mem::take);
+            let ended = self
+                .spokes
+                .get_mut(self.hand as usize % SPOKES)
+                .map(std::mem::take);
             if let Some(ended) = ended.filter(|ended| !ended.is_empty()) {
                 self.open -= ended.len();
                 return Some(ended);

@@ -175,8 +175,14 @@ async fn ten_seconds_of_permits_and_would_be_refusals_are_one_event_with_an_exac
         let [first, whole @ .., last] = &counts[2..] else {
             panic!("{counts:?}")
         };
-        assert!((1..=100).contains(first) && (1..=100).contains(last), "{counts:?}");
-        assert!(whole.len() >= 2 && whole.iter().all(|count| *count == 100), "{counts:?}");
+        assert!(
+            (1..=100).contains(first) && (1..=100).contains(last),
+            "{counts:?}"
+        );
+        assert!(
+            whole.len() >= 2 && whole.iter().all(|count| *count == 100),
+            "{counts:?}"
+        );
         assert!(!worker.has_open());
     }
 }
@@ -222,9 +228,15 @@ async fn whoever_wants_a_count_now_gets_that_of_its_source_and_no_other_windows_
     assert!(close(&mut worker, &bench, &["127.0.0.1", "127.0.0.9"]).await);
     let last = bench.events();
     assert!(!worker.has_open());
-    assert!(last.iter().all(|event| events.iter().all(|earlier| earlier.id != event.id)));
+    assert!(
+        last.iter()
+            .all(|event| events.iter().all(|earlier| earlier.id != event.id))
+    );
     events.extend(last);
-    assert_eq!((counted(&events, "127.0.0.1"), counted(&events, "127.0.0.9")), (23, 10));
+    assert_eq!(
+        (counted(&events, "127.0.0.1"), counted(&events, "127.0.0.9")),
+        (23, 10)
+    );
     // Nothing is open: nothing is told, and nobody waits.
     assert!(close(&mut worker, &bench, &["127.0.0.1"]).await && bench.events().is_empty());
     let waits = bench.handler.tell_repeats(&["127.0.0.1".parse().unwrap()]);

@@ -39,7 +39,7 @@ pub(super) struct Cached {
 #[derive(Debug)]
 pub(super) struct Shards {
     hasher: DefaultHashBuilder,
-    shards: Box<[RwLock<HashMap<IpAddr, Cached>>]>,
+    parts: Box<[RwLock<HashMap<IpAddr, Cached>>]>,
     /// Moved after every change, so that a subject looked up before it is known to be old.
     pub(super) changes: Arc<Changes>,
 }
@@ -48,7 +48,7 @@ impl Shards {
     pub(super) fn new() -> Self {
         Self {
             hasher: DefaultHashBuilder::default(),
-            shards: (0..SHARDS).map(|_| RwLock::default()).collect(),
+            parts: (0..SHARDS).map(|_| RwLock::default()).collect(),
             changes: Arc::default(),
         }
     }
@@ -89,10 +89,10 @@ impl Shards {
 
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
-        self.shards.iter().map(|shard| shard.read().len()).sum()
+        self.parts.iter().map(|shard| shard.read().len()).sum()
     }
 
     fn shard(&self, source: IpAddr) -> Option<&RwLock<HashMap<IpAddr, Cached>>> {
-        self.shards.get((self.hasher.hash_one(source) as usize) % SHARDS)
+        self.parts.get((self.hasher.hash_one(source) as usize) % SHARDS)
     }
 }
