@@ -185,11 +185,12 @@ impl Member {
         for change in batch.changes {
             match change {
                 Change::Policy(record) => {
-                    if self.watch.is_marker(&record) {
+                    let newest = record.versions.last().map_or(0, |one| one.version);
+                    // A record may come twice; it is there since the first time.
+                    if held.policies.get(&record.id) != Some(&newest) && self.watch.is_marker(&record) {
                         marked = true;
                         self.watch.arrived();
                     }
-                    let newest = record.versions.last().map_or(0, |one| one.version);
                     held.policies.insert(record.id, newest);
                 }
                 Change::PolicyGone { id } => drop(held.policies.remove(&id)),

@@ -39,7 +39,7 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// The default: five minutes at most on two quiet cores.
+    /// The default: two to three minutes on two quiet cores.
     pub fn full() -> Self {
         let step = |gateways, leases| Step { gateways, leases };
         Self {
@@ -58,7 +58,7 @@ impl Plan {
             idle: Duration::from_secs(6),
             events: Duration::from_secs(5),
             cold: 16,
-            patience: Duration::from_secs(75),
+            patience: Duration::from_secs(120),
         }
     }
 

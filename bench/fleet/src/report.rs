@@ -27,6 +27,11 @@ fn mib(bytes: u64) -> f64 {
     bytes as f64 / f64::from(1 << 20)
 }
 
+/// By how much memory grew with each of some things, KiB.
+fn each(before: u64, after: u64, things: usize) -> f64 {
+    after.saturating_sub(before) as f64 / 1024.0 / things.max(1) as f64
+}
+
 /// Of several publications the median of a share of the gateways, in ms; of those that reached anybody.
 fn reached(publishing: &Publishing, share: f64) -> Option<f64> {
     let heard = publishing.all.iter().map(|one| &one.reached.acknowledged);
@@ -64,10 +69,11 @@ fn cell(publishing: &Publishing, want: usize) -> String {
 pub fn line(one: &Figures) -> String {
     let want = one.step.gateways;
     format!(
-        "{} gateways, {} leases: idle {:.3} cores, publish {} ms quiet, {} ms busy; {:.0} registrations/s full \
+        "{} gateways, {} leases: {:.0} KiB a new gateway, idle {:.3} cores, publish {} ms quiet, {} ms busy; {:.0} registrations/s full \
          (p50 {:.1}, p99 {:.1} ms), paced p50 {:.1}, p99 {:.1} ms; again/failed/unseen/late {:?}; lost {}; wrong {}; {:?}",
         one.connected.0,
         one.living,
+        each(one.memory[0], one.memory[1], one.added.0),
         one.idle.share(),
         cell(&one.quiet, want),
         cell(&one.busy, want),
@@ -225,12 +231,10 @@ fn sizes(page: &mut String, outcome: &Outcome) {
         format!("{:.0}", mib(one.memory[2]))
     });
     row(page, "… for a new gateway, KiB", &|one| {
-        let grown = one.memory[1].saturating_sub(one.memory[0]);
-        format!("{:.1}", grown as f64 / 1024.0 / one.added.0.max(1) as f64)
+        format!("{:.1}", each(one.memory[0], one.memory[1], one.added.0))
     });
     row(page, "… for a new lease, KiB", &|one| {
-        let grown = one.memory[2].saturating_sub(one.memory[1]);
-        format!("{:.2}", grown as f64 / 1024.0 / one.added.1.max(1) as f64)
+        format!("{:.2}", each(one.memory[1], one.memory[2], one.added.1))
     });
 }
 

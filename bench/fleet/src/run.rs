@@ -327,7 +327,7 @@ impl Run<'_> {
                 let mut all = Vec::new();
                 for _ in 0..plan.publishes {
                     let which = (run.turn % plan.policies, plan.endpoints);
-                    let all_of_them = (run.fleet.members.len(), plan.patience / 5);
+                    let all_of_them = (run.fleet.members.len(), plan.patience / 10);
                     all.push(publish::publish(&run.fleet, &run.admin, which, all_of_them).await?);
                     run.turn += 1;
                     sleep(BETWEEN).await;
@@ -405,7 +405,7 @@ impl Run<'_> {
         let living = self.book.by_group(self.plan.group);
         let all = self.fleet.members.len();
         let right = || all - self.fleet.wrong_leases(&living).1;
-        all - wait(self.plan.patience / 5, right, all).await
+        all - wait(self.plan.patience / 10, right, all).await
     }
 
     /// Gateways that control says are as far as they are, once what is under way has arrived.
@@ -413,7 +413,7 @@ impl Run<'_> {
         let begun = instant();
         loop {
             let agreed = self.fleet.agreed(&self.admin).await?;
-            if agreed == self.fleet.members.len() || begun.elapsed() > self.plan.patience / 5 {
+            if agreed == self.fleet.members.len() || begun.elapsed() > self.plan.patience / 10 {
                 return Ok(agreed);
             }
             sleep(BETWEEN).await;
