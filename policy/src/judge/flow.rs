@@ -87,6 +87,12 @@ impl Evidence<'_> {
         self.proven == Some(name) || self.tickets.holds(name, address, self.now)
     }
 
+    /// The first of [`Evidence::names_at`].
+    pub(super) fn newest_at(self, address: IpAddr) -> Option<DnsName> {
+        let newest = self.tickets.newest_at(address, self.now);
+        newest.or_else(|| self.proven.cloned())
+    }
+
     /// The names that the job holds for an address, newest first.
     pub(super) fn names_at(self, address: IpAddr) -> SmallVec<[DnsName; 4]> {
         let mut names = self.tickets.names_at(address, self.now);
@@ -183,7 +189,7 @@ impl<'a> Carried<'a> {
         if let Self::Name(name, source) = self {
             return (Some((*name).clone()), *source);
         }
-        match decider.or_else(|| evidence.names_at(flow.address).into_iter().next()) {
+        match decider.or_else(|| evidence.newest_at(flow.address)) {
             Some(name) => (Some(name), NameSource::Ticket),
             None => (None, NameSource::None),
         }
@@ -201,6 +207,14 @@ pub(super) fn judge_carried(
     let hit = match carried {
         Carried::Name(name, _) => global_name(book, name),
         Carried::Address(address) => global_address(book, *address),
+        // Most jobs hold no name that is blocked; one that isn't says enough.
+        Carried::Nobody
+            if evidence
+                .newest_at(flow.address)
+                .is_none_or(|newest| global_name(book, &newest).is_none()) =>
+        {
+            None
+        }
         Carried::Nobody => {
             let names = evidence.names_at(flow.address);
             let mut hits = names.iter().map(|name| global_name(book, name));
