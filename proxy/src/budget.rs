@@ -1,9 +1,9 @@
 //! The memory that flows hold before their verdict. Owns one counter with a bound for all of them and a smaller
 //! one for each job; never allocates the bytes itself. Driven by the readers of first bytes.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
+use hashbrown::HashMap;
 use metrics::Gauge;
 use parking_lot::Mutex;
 

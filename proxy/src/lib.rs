@@ -26,6 +26,7 @@ mod http;
 pub mod http1;
 mod leg;
 mod metrics;
+mod places;
 mod proxy;
 mod reactor;
 mod record;

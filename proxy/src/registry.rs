@@ -2,13 +2,17 @@
 //! many there are and the re-judging of all of them after a change of policy or lease; never touches a
 //! socket (it cancels the flow's task, which does). Driven by the flows themselves and by `gateway`.
 
-use std::collections::{HashMap, HashSet};
+use std::future::poll_fn;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
+use futures_util::task::AtomicWaker;
 use metrics::Gauge;
 use parking_lot::Mutex;
+use smallvec::SmallVec;
 use tidegate_dns::{Clock, Subjects};
 use tidegate_policy::DnsName;
 use tidegate_policy::detection::Detection;
@@ -20,9 +24,9 @@ use tidegate_policy::subject::Subject;
 use tidegate_policy::ticket::TicketHold;
 use tidegate_policy::verdict::{Reason, Refusal};
 use tokio::sync::Notify;
-use tokio_util::sync::CancellationToken;
 
 use crate::address::ClientAddr;
+use crate::places::Places;
 use crate::relay::Traffic;
 
 /// Tickets that one flow holds at most: all names of an ordinary address.
@@ -59,11 +63,11 @@ pub enum Closing {
 
 /// All open flows. Shared by every core.
 pub struct FlowRegistry {
-    inner: Mutex<Inner>,
+    open: Mutex<Places<Arc<Entry>>>,
     subjects: Arc<dyn Subjects>,
     clock: Clock,
     bounds: Bounds,
-    open: Gauge,
+    gauge: Gauge,
     emptied: Notify,
 }
 
@@ -78,26 +82,23 @@ pub struct Bounds {
     pub ticket_hold: Duration,
 }
 
-#[derive(Default)]
-struct Inner {
-    next: u64,
-    flows: HashMap<u64, Arc<Entry>>,
-    by_subject: HashMap<u64, HashSet<u64>>,
-    by_source: HashMap<IpAddr, HashSet<u64>>,
-}
-
 struct Entry {
     source: IpAddr,
     traffic: Arc<Traffic>,
-    closing: CancellationToken,
+    closing: AtomicBool,
+    /// The flow's task, which waits for `closing`.
+    task: AtomicWaker,
     state: Mutex<State>,
 }
+
+/// Mostly one name is proven.
+type Holds = SmallVec<[TicketHold; 1]>;
 
 struct State {
     subject: Arc<Subject>,
     admission: Option<Admission>,
-    holds: Vec<TicketHold>,
-    cause: Option<Closing>,
+    holds: Holds,
+    cause: Option<Box<Closing>>,
 }
 
 impl std::fmt::Debug for FlowRegistry {
@@ -112,18 +113,18 @@ impl FlowRegistry {
     /// A registry without flows.
     pub fn new(subjects: Arc<dyn Subjects>, clock: Clock, bounds: Bounds) -> Arc<Self> {
         Arc::new(Self {
-            inner: Mutex::default(),
+            open: Mutex::default(),
             subjects,
             clock,
             bounds,
-            open: metrics::gauge!("tidegate_flows_open"),
+            gauge: metrics::gauge!("tidegate_flows_open"),
             emptied: Notify::new(),
         })
     }
 
     /// Open flows.
     pub fn len(&self) -> usize {
-        self.inner.lock().flows.len()
+        self.open.lock().len()
     }
 
     /// True when no flow is open.
@@ -133,72 +134,56 @@ impl FlowRegistry {
 
     /// Enters a new flow of `client`, undecided yet. Refused at the bounds, with reason `limit`.
     pub fn enter(self: &Arc<Self>, subject: Arc<Subject>, client: ClientAddr) -> Result<FlowHandle, Refusal> {
-        let mut inner = self.inner.lock();
-        let of_job = inner.by_subject.get(&subject.id).map_or(0, HashSet::len);
-        if inner.flows.len() >= self.bounds.flows || of_job >= self.bounds.per_job {
+        let mut open = self.open.lock();
+        if open.len() >= self.bounds.flows || open.of_subject(subject.id) >= self.bounds.per_job {
             return Err(Refusal::because(Reason::Limit));
         }
-        let id = inner.next;
-        inner.next += 1;
-        inner.by_subject.entry(subject.id).or_default().insert(id);
-        inner.by_source.entry(client.ip()).or_default().insert(id);
-        let state = State {
-            subject,
-            admission: None,
-            holds: Vec::new(),
-            cause: None,
-        };
+        let (id, source) = (subject.id, client.ip());
         let entry = Arc::new(Entry {
-            source: client.ip(),
+            source,
             traffic: Arc::default(),
-            closing: CancellationToken::new(),
-            state: Mutex::new(state),
+            closing: AtomicBool::new(false),
+            task: AtomicWaker::new(),
+            state: Mutex::new(State {
+                subject,
+                admission: None,
+                holds: Holds::new(),
+                cause: None,
+            }),
         });
-        inner.flows.insert(id, Arc::clone(&entry));
-        self.open.set(inner.flows.len() as f64);
-        drop(inner);
+        let place = open.take(Arc::clone(&entry), id, source);
+        self.gauge.set(open.len() as f64);
+        drop(open);
         // A lease that changed since the subject was looked up re-judged a flow that was not here yet.
-        self.rejudge_one(id, &entry);
+        self.rejudge_one(place, &entry);
         Ok(FlowHandle {
             registry: Arc::clone(self),
-            id,
+            place,
             entry,
         })
     }
 
     /// Judges every flow of a subject again, after its rulebook was swapped. Returns how many were closed.
     pub fn rejudge_subject(&self, id: u64) -> usize {
-        let flows = {
-            let inner = self.inner.lock();
-            inner.pick(inner.by_subject.get(&id))
-        };
+        let flows: Vec<_> = self.open.lock().subject(id).collect();
         self.rejudge(&flows)
     }
 
     /// Judges every flow of a source again, after a lease of it began, changed or ended.
     pub fn rejudge_source(&self, source: IpAddr) -> usize {
-        let flows = {
-            let inner = self.inner.lock();
-            inner.pick(inner.by_source.get(&source.to_canonical()))
-        };
+        let flows: Vec<_> = self.open.lock().source(source.to_canonical()).collect();
         self.rejudge(&flows)
     }
 
     /// Judges every flow again, after something changed that all jobs share.
     pub fn rejudge_all(&self) -> usize {
-        let flows: Vec<_> = self
-            .inner
-            .lock()
-            .flows
-            .iter()
-            .map(|(id, entry)| (*id, Arc::clone(entry)))
-            .collect();
+        let flows: Vec<_> = self.open.lock().all().collect();
         self.rejudge(&flows)
     }
 
     /// Ends every flow: the gateway stops.
     pub fn close_all(&self) {
-        for entry in self.inner.lock().flows.values() {
+        for (_, entry) in self.open.lock().all() {
             entry.close(Closing::Drained);
         }
     }
@@ -214,21 +199,20 @@ impl FlowRegistry {
         }
     }
 
-    fn rejudge(&self, flows: &[(u64, Arc<Entry>)]) -> usize {
+    fn rejudge(&self, flows: &[(u32, Arc<Entry>)]) -> usize {
         flows
             .iter()
-            .filter(|(id, entry)| self.rejudge_one(*id, entry))
+            .filter(|(place, entry)| self.rejudge_one(*place, entry))
             .count()
     }
 
     /// True when the flow had to be closed.
-    fn rejudge_one(&self, id: u64, entry: &Arc<Entry>) -> bool {
+    fn rejudge_one(&self, place: u32, entry: &Arc<Entry>) -> bool {
         let now = self.clock.now();
         let subject = self.subjects.subject(entry.source, now);
-        let before = entry.subject();
-        let changed = before.id != subject.id;
+        let changed = entry.state.lock().subject.id != subject.id;
         if changed {
-            self.move_to(id, entry, &subject);
+            self.move_to(place, entry, &subject);
         }
         let Some(admission) = entry.state.lock().admission.clone() else {
             // Undecided: it will be judged by its new subject when it is.
@@ -251,44 +235,27 @@ impl FlowRegistry {
         true
     }
 
-    fn move_to(&self, id: u64, entry: &Entry, subject: &Arc<Subject>) {
-        let mut inner = self.inner.lock();
-        if inner.flows.contains_key(&id) {
-            remove_from(&mut inner.by_subject, entry.subject().id, id);
-            inner.by_subject.entry(subject.id).or_default().insert(id);
+    fn move_to(&self, place: u32, entry: &Arc<Entry>, subject: &Arc<Subject>) {
+        let mut open = self.open.lock();
+        // It may have left meanwhile, and another one have come.
+        if open.get(place).is_some_and(|there| Arc::ptr_eq(there, entry)) {
+            open.change_subject(place, subject.id);
         }
         entry.change_subject(subject);
     }
 
-    fn leave(&self, id: u64, entry: &Entry) {
-        let mut inner = self.inner.lock();
-        inner.flows.remove(&id);
-        remove_from(&mut inner.by_subject, entry.subject().id, id);
-        remove_from(&mut inner.by_source, entry.source, id);
-        self.open.set(inner.flows.len() as f64);
-        if inner.flows.is_empty() {
+    fn leave(&self, place: u32, entry: &Entry) {
+        let mut open = self.open.lock();
+        open.leave(place);
+        let left = open.len();
+        self.gauge.set(left as f64);
+        if left == 0 {
             self.emptied.notify_waiters();
         }
-        drop(inner);
+        drop(open);
         let holds = std::mem::take(&mut entry.state.lock().holds);
         for hold in holds {
             hold.release(self.bounds.ticket_hold, self.clock.now());
-        }
-    }
-}
-
-impl Inner {
-    fn pick(&self, ids: Option<&HashSet<u64>>) -> Vec<(u64, Arc<Entry>)> {
-        let found = |id: &u64| self.flows.get(id).map(|entry| (*id, Arc::clone(entry)));
-        ids.into_iter().flatten().filter_map(found).collect()
-    }
-}
-
-fn remove_from<K: std::hash::Hash + Eq>(map: &mut HashMap<K, HashSet<u64>>, key: K, id: u64) {
-    if let Some(ids) = map.get_mut(&key) {
-        ids.remove(&id);
-        if ids.is_empty() {
-            map.remove(&key);
         }
     }
 }
@@ -317,11 +284,12 @@ impl Admission {
     }
 
     /// The tickets that this flow counts on.
-    fn holds(&self, subject: &Subject, now: tidegate_policy::Moment) -> Vec<TicketHold> {
-        let names = match &self.proven {
-            Some(name) => std::iter::once(name.clone()).collect(),
-            None => subject.tickets().names_at(self.flow.address, now),
-        };
+    fn holds(&self, subject: &Subject, now: tidegate_policy::Moment) -> Holds {
+        if let Some(name) = &self.proven {
+            let held = TicketHold::take(subject.tickets(), name, self.flow.address);
+            return held.into_iter().collect();
+        }
+        let names = subject.tickets().names_at(self.flow.address, now);
         names
             .iter()
             .take(MOST_HELD)
@@ -343,15 +311,16 @@ impl Entry {
     }
 
     fn close(&self, cause: Closing) {
-        self.state.lock().cause.get_or_insert(cause);
-        self.closing.cancel();
+        self.state.lock().cause.get_or_insert_with(|| Box::new(cause));
+        self.closing.store(true, Ordering::Release);
+        self.task.wake();
     }
 }
 
 /// A flow's place in the registry; dropping it leaves.
 pub struct FlowHandle {
     registry: Arc<FlowRegistry>,
-    id: u64,
+    place: u32,
     entry: Arc<Entry>,
 }
 
@@ -379,9 +348,8 @@ impl FlowHandle {
         for hold in holds {
             hold.release(self.registry.bounds.ticket_hold, now);
         }
-        let current = self.subject().rulebook();
-        if !Arc::ptr_eq(&current, book) {
-            self.registry.rejudge_one(self.id, &self.entry);
+        if !self.entry.state.lock().subject.is_judged_by(book) {
+            self.registry.rejudge_one(self.place, &self.entry);
         }
     }
 
@@ -392,18 +360,29 @@ impl FlowHandle {
 
     /// True when the registry ends the flow.
     pub fn is_closing(&self) -> bool {
-        self.entry.closing.is_cancelled()
+        self.entry.closing.load(Ordering::Acquire)
     }
 
-    /// Returns when the registry ends the flow.
+    /// Returns when the registry ends the flow. For one task: who waits last is told.
     pub async fn closed(&self) -> Closing {
-        self.entry.closing.cancelled().await;
-        self.entry.state.lock().cause.clone().unwrap_or(Closing::Drained)
+        poll_fn(|cx| {
+            if !self.is_closing() {
+                self.entry.task.register(cx.waker());
+                // Ended before it was known whom to tell.
+                if !self.is_closing() {
+                    return Poll::Pending;
+                }
+            }
+            Poll::Ready(())
+        })
+        .await;
+        let cause = self.entry.state.lock().cause.clone();
+        cause.map_or(Closing::Drained, |cause| *cause)
     }
 }
 
 impl Drop for FlowHandle {
     fn drop(&mut self) {
-        self.registry.leave(self.id, &self.entry);
+        self.registry.leave(self.place, &self.entry);
     }
 }
