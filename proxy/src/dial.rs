@@ -1,10 +1,13 @@
 //! Dialling: one connection to one permitted address. Owns the egress socket and the classes of failure;
 //! never chooses an address (a [`DialPermit`] is one, and only `policy` makes it). Driven by `route`.
 
+use std::future::poll_fn;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
 use nix::sys::socket::{setsockopt, sockopt};
@@ -17,6 +20,7 @@ use crate::address::{ClientAddr, UpstreamAddr};
 use crate::config::Egress;
 use crate::leg::Leg;
 use crate::metrics::FlowMetrics;
+use crate::reactor::Alarm;
 use crate::stream::Stream;
 
 /// Why a permitted address could not be reached.
@@ -127,9 +131,7 @@ impl Dialer {
                 Ok(()) | Err(_) => {}
             }
             let stream = Stream::connecting(socket.into())?;
-            tokio::time::timeout(self.timeout, stream.connected())
-                .await
-                .map_err(|_| io::ErrorKind::TimedOut)??;
+            connected(&stream, self.timeout).await?;
             Ok(stream)
         };
         match connected.await {
@@ -201,6 +203,16 @@ impl Dialer {
             }
         }
     }
+}
+
+/// Waits for a connection to be made, but only so long.
+async fn connected(stream: &Stream, patience: Duration) -> io::Result<()> {
+    let (mut connected, mut patience) = (pin!(stream.connected()), Alarm::after(patience));
+    poll_fn(|cx| match connected.as_mut().poll(cx) {
+        Poll::Ready(connected) => Poll::Ready(connected),
+        Poll::Pending => patience.poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into())),
+    })
+    .await
 }
 
 /// A dialled connection.

@@ -2,45 +2,54 @@
 //! first is permitted. Owns the dial while it is under way: a verdict that comes meanwhile goes on over it, so
 //! that one flow is one connection towards its server. Never decides. Begun by `flow`, used up by `route`.
 
-use std::io;
 use std::net::IpAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 
+use futures_util::stream::FuturesUnordered;
+use parking_lot::Mutex;
 use tidegate_policy::DnsName;
 use tidegate_policy::judge::permit::DialPermit;
-use tokio::task::JoinSet;
 
 use crate::address::UpstreamAddr;
 use crate::context::FlowContext;
 use crate::dial::{DialError, Upstream};
 
-/// Dials under way; dropping them ends them.
-pub(crate) type Tries = JoinSet<Result<Upstream, DialError>>;
+/// A dial under way, in the flow's own task; dropping it ends it.
+pub(crate) type Dial = Pin<Box<dyn Future<Output = Result<Upstream, DialError>> + Send>>;
+
+/// Several of them.
+pub(crate) type Tries = FuturesUnordered<Dial>;
 
 /// A connection to the flow's own address, or one in the making.
-#[derive(Debug)]
 pub(crate) struct Early {
     to: UpstreamAddr,
     confirmed: Option<DnsName>,
     state: State,
 }
 
-#[derive(Debug)]
 enum State {
-    UnderWay(Tries),
+    /// Never locked: flows that hold one are shared between threads by reference, as futures are not.
+    UnderWay(Mutex<Dial>),
     Connected(Upstream),
 }
 
+impl std::fmt::Debug for Early {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("Early")
+            .field("to", &self.to)
+            .finish_non_exhaustive()
+    }
+}
+
 impl Early {
-    /// Begins to dial. `confirmed` is the exact name that was found to have the address.
+    /// A dial to be begun by waiting for it. `confirmed` is the exact name that was found to have the address.
     pub(crate) fn begin(context: &FlowContext, permit: DialPermit, confirmed: Option<DnsName>) -> Self {
         let to = UpstreamAddr::new((permit.address(), context.flow.port).into());
-        let mut tries = Tries::new();
-        begin(&mut tries, context, permit);
         Self {
             to,
             confirmed,
-            state: State::UnderWay(tries),
+            state: State::UnderWay(Mutex::new(dial(context, permit))),
         }
     }
 
@@ -64,25 +73,23 @@ impl Early {
 
     /// Waits until the connection is there; may be dropped and called again.
     pub(crate) async fn connected(&mut self) -> Result<(), DialError> {
-        if let State::UnderWay(tries) = &mut self.state {
-            let lost = || DialError::new(self.to, io::ErrorKind::Other.into());
-            let upstream = tries.join_next().await.and_then(Result::ok).ok_or_else(lost)??;
-            self.state = State::Connected(upstream);
+        if let State::UnderWay(dial) = &mut self.state {
+            self.state = State::Connected(dial.get_mut().await?);
         }
         Ok(())
     }
 
     /// The connection, or the dial to wait for.
-    pub(crate) fn finish(self) -> Result<Upstream, Tries> {
+    pub(crate) fn finish(self) -> Result<Upstream, Dial> {
         match self.state {
             State::Connected(upstream) => Ok(upstream),
-            State::UnderWay(tries) => Err(tries),
+            State::UnderWay(dial) => Err(dial.into_inner()),
         }
     }
 }
 
-/// Adds a dial to those under way.
-pub(crate) fn begin(tries: &mut Tries, context: &FlowContext, permit: DialPermit) {
+/// A dial, begun when it is first waited for.
+pub(crate) fn dial(context: &FlowContext, permit: DialPermit) -> Dial {
     let (proxy, client) = (Arc::clone(&context.proxy), context.client);
-    tries.spawn(async move { proxy.dialer.dial(&permit, client).await });
+    Box::pin(async move { proxy.dialer.dial(&permit, client).await })
 }

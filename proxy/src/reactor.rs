@@ -6,10 +6,13 @@
 //! is closed anyway), would tell nobody that a socket has urgent bytes, and would not say that an end has
 //! come along with the last bytes before it.
 
+mod alarm;
+
 use std::cell::RefCell;
+use std::future::poll_fn;
 use std::io;
 use std::os::fd::AsFd;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Waker};
@@ -18,15 +21,18 @@ use std::time::Duration;
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use parking_lot::Mutex;
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep};
 
 use crate::sys;
+pub(crate) use alarm::Alarm;
+use alarm::Alarms;
 
 /// Events fetched at once.
 const EVENTS: usize = 256;
 
 /// While there are events, the thread's timer is due this often. The runtime wakes itself by a system call for
-/// every timer that is due before all others, as one of a new flow is; none of a flow's is due before this.
+/// every timer that is due before all others, as one of a new flow is; none of a flow's is due before this. Alarms are
+/// late by so much at most.
 const TICK: Duration = Duration::from_millis(40);
 
 /// What is known of a source. Bits of one octet, because there are two sources a flow.
@@ -82,6 +88,7 @@ impl std::ops::BitOr for Ready {
 struct Reactor {
     epoll: Epoll,
     table: Mutex<Table>,
+    alarms: Mutex<Alarms>,
     /// False once the task that fetches events is gone, with its runtime.
     alive: AtomicBool,
 }
@@ -116,6 +123,7 @@ impl Reactor {
             let reactor = Arc::new(Self {
                 epoll: Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?,
                 table: Mutex::default(),
+                alarms: Mutex::default(),
                 alive: AtomicBool::new(true),
             });
             let ready = sys::async_fd(reactor.epoll.0.try_clone()?)?;
@@ -156,24 +164,28 @@ impl Driver {
         let mut events = vec![EpollEvent::empty(); EVENTS];
         let mut wakers = Vec::with_capacity(EVENTS);
         let mut tick = pin!(tokio::time::sleep(TICK));
-        let (mut ticking, mut busy) = (true, false);
+        self.0.alarms.lock().looks(Some(tick.deadline()));
+        // There were events since the last tick; the next one is within `TICK`.
+        let (mut busy, mut soon) = (false, true);
         loop {
             let guard = tokio::select! {
                 biased;
-                () = &mut tick, if ticking => {
-                    ticking = std::mem::take(&mut busy);
-                    if ticking {
-                        tick.as_mut().reset(Instant::now() + TICK);
-                    }
+                () = &mut tick, if self.0.alarms.lock().is_to_be_looked_at() => {
+                    soon = std::mem::take(&mut busy);
+                    self.look(tick.as_mut(), soon, &mut wakers);
+                    continue;
+                }
+                next = poll_fn(|cx| self.0.alarms.lock().poll_earlier(cx.waker())) => {
+                    self.look_at(tick.as_mut(), Some(next));
                     continue;
                 }
                 guard = ready.readable() => guard,
             };
             let Ok(mut guard) = guard else { return };
-            if !ticking {
-                tick.as_mut().reset(Instant::now() + TICK);
+            if !soon {
+                self.look_at(tick.as_mut(), Some(Instant::now() + TICK));
             }
-            (ticking, busy) = (true, true);
+            (soon, busy) = (true, true);
             let fetched = match self.0.epoll.wait(&mut events, EpollTimeout::ZERO) {
                 Ok(fetched) => fetched,
                 Err(Errno::EINTR) => continue,
@@ -187,6 +199,21 @@ impl Driver {
                 .note(events.get(..fetched).unwrap_or_default(), &mut wakers);
             wakers.drain(..).for_each(Waker::wake);
         }
+    }
+
+    /// Wakes who waits for what is due, and says when to do so again: `soon`, or when something is due.
+    fn look(&self, tick: Pin<&mut Sleep>, soon: bool, wakers: &mut Vec<Waker>) {
+        let now = Instant::now();
+        let next = self.0.alarms.lock().due(now, wakers);
+        wakers.drain(..).for_each(Waker::wake);
+        self.look_at(tick, if soon { Some(now + TICK) } else { next });
+    }
+
+    fn look_at(&self, tick: Pin<&mut Sleep>, at: Option<Instant>) {
+        if let Some(at) = at {
+            tick.reset(at);
+        }
+        self.0.alarms.lock().looks(at);
     }
 }
 

@@ -5,6 +5,7 @@
 use std::io;
 use std::sync::Arc;
 
+use futures_util::StreamExt as _;
 use tidegate_policy::DnsName;
 use tidegate_policy::detection::{Ech, Hello, Sni};
 use tidegate_policy::event::NameSource;
@@ -18,7 +19,7 @@ use crate::address::UpstreamAddr;
 use crate::config::Egress;
 use crate::context::{FlowContext, Judged};
 use crate::dial::{DialError, Upstream, order};
-use crate::early::{self, Tries};
+use crate::early::{self, Dial, Tries};
 use crate::seams::{Families, Found};
 
 pub(crate) use crate::early::Early;
@@ -96,7 +97,7 @@ impl FlowContext {
                 let proven = self.ticketed(&judged.ruling);
                 Ok(Granted::own(judged, first, proven))
             }
-            Route::Resolve(permit) => match self.resolve(&judged, &permit).await {
+            Route::Resolve(permit) => match Box::pin(self.resolve(&judged, &permit)).await {
                 Ok((first, rest)) => {
                     let proven = judged.ruling.name.clone();
                     Ok(Granted {
@@ -112,7 +113,7 @@ impl FlowContext {
                 let known = confirmed.and_then(|name| Some((permit.confirm(&[self.flow.address])?, name)));
                 let confirmed = match known {
                     Some(known) => Some(known),
-                    None => self.confirm(&permit).await,
+                    None => Box::pin(self.confirm(&permit)).await,
                 };
                 if let Some((first, name)) = confirmed {
                     let judged = judged.confirmed(&permit, &name);
@@ -238,24 +239,27 @@ impl FlowContext {
         first: DialPermit,
         rest: Vec<DialPermit>,
     ) -> Result<Upstream, DialError> {
-        let mut tries = match early.map(Early::finish) {
+        let first = match early.map(Early::finish) {
             Some(Ok(upstream)) => return Ok(upstream),
-            Some(Err(tries)) => tries,
-            None if rest.is_empty() => return self.proxy.dialer.dial(&first, self.client).await,
-            None => {
-                let mut tries = Tries::new();
-                early::begin(&mut tries, self, first);
-                tries
-            }
+            Some(Err(dial)) => dial,
+            None => early::dial(self, first),
         };
+        if rest.is_empty() {
+            return first.await;
+        }
+        Box::pin(self.race_all(first, rest)).await
+    }
+
+    async fn race_all(&self, first: Dial, rest: Vec<DialPermit>) -> Result<Upstream, DialError> {
+        let mut tries = Tries::new();
+        tries.push(first);
         let mut failed = None;
         let mut waiting = rest.into_iter();
         loop {
             tokio::select! {
-                done = tries.join_next() => match done {
-                    Some(Ok(Ok(upstream))) => return Ok(upstream),
-                    Some(Ok(Err(error))) => failed = Some(error),
-                    Some(Err(lost)) => tracing::error!(%lost, "a dial was lost"),
+                done = tries.next() => match done {
+                    Some(Ok(upstream)) => return Ok(upstream),
+                    Some(Err(error)) => failed = Some(error),
                     None if waiting.len() > 0 => {}
                     None => {
                         let asked = UpstreamAddr::new(self.original.socket());
@@ -266,7 +270,7 @@ impl FlowContext {
                 () = tokio::time::sleep(self.proxy.config.timeouts.next_try), if waiting.len() > 0 => {}
             }
             if let Some(permit) = waiting.next() {
-                early::begin(&mut tries, self, permit);
+                tries.push(early::dial(self, permit));
             }
         }
     }

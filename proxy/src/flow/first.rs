@@ -5,6 +5,7 @@
 //! without a limit of its own: what the client says is judged whenever it comes, and only a server that
 //! speaks before it makes the flow opaque (evasion T66). Where it is not permitted, silence is refused.
 
+use std::future::poll_fn;
 use std::io;
 use std::time::Duration;
 
@@ -12,7 +13,6 @@ use tidegate_policy::DnsName;
 use tidegate_policy::detection::{Detection, OpaqueReason, Prefix};
 use tidegate_policy::judge::flow::Route;
 use tidegate_policy::judge::permit::DialPermit;
-use tokio::time::{Instant, sleep_until};
 
 use crate::budget::Share;
 use crate::context::{FlowContext, Judged};
@@ -20,6 +20,7 @@ use crate::detect::{Detector, Step};
 use crate::dial::DialError;
 use crate::early::Early;
 use crate::leg::Leg;
+use crate::reactor::Alarm;
 
 /// The server speaks first: what is judged before anybody has spoken.
 pub(super) const SERVER_FIRST: Detection = Detection::Opaque(OpaqueReason::ServerFirst);
@@ -56,7 +57,8 @@ pub(super) async fn wait(context: &FlowContext, client: &Leg) -> Opening {
         share: context.share(),
         early: None,
         prefix: Prefix::Nothing,
-        deadline: None,
+        patience: Alarm::after(context.proxy.config.timeouts.idle),
+        hurried: false,
     };
     let what = waiting.run().await;
     let Waiting {
@@ -81,7 +83,9 @@ struct Waiting<'a> {
     early: Option<Early>,
     prefix: Prefix,
     /// When silence, or a begun hello, is given up.
-    deadline: Option<Instant>,
+    patience: Alarm,
+    /// It is not for the idle timeout.
+    hurried: bool,
 }
 
 /// What came of the early connection.
@@ -95,13 +99,10 @@ enum Progress {
 impl Waiting<'_> {
     async fn run(&mut self) -> What {
         let timeouts = &self.context.proxy.config.timeouts;
-        let silence = Instant::now() + timeouts.silence;
-        let idle = Instant::now() + timeouts.idle;
         let permission = early_permission(self.context);
         tokio::pin!(permission);
         let mut asking = true;
         loop {
-            let until = self.deadline.unwrap_or(idle);
             tokio::select! {
                 biased;
                 () = self.client.readable() => {
@@ -115,8 +116,10 @@ impl Waiting<'_> {
                         Some((permit, confirmed)) => {
                             self.early = Some(Early::begin(self.context, permit, confirmed));
                         }
+                        None if self.hurried => {}
                         None => {
-                            self.deadline.get_or_insert(silence);
+                            let waited = self.context.proxy.clock.now().since(self.context.opened);
+                            self.hurry(timeouts.silence.saturating_sub(waited));
                         }
                     }
                 }
@@ -129,7 +132,7 @@ impl Waiting<'_> {
                     // Said something already: then that is judged, and dialled anew if permitted.
                     Progress::Failed(_) => self.early = None,
                 },
-                () = sleep_until(until) => return What::Known(Detection::Undecided { prefix: self.prefix }),
+                () = poll_fn(|cx| self.patience.poll(cx)) => return What::Known(Detection::Undecided { prefix: self.prefix }),
             }
         }
     }
@@ -157,10 +160,15 @@ impl Waiting<'_> {
             return Some(What::Said(step));
         };
         if self.prefix == Prefix::Nothing {
-            self.deadline = Some(Instant::now() + detect);
+            self.hurry(detect);
         }
         self.prefix = prefix;
         None
+    }
+
+    /// Waits only so long from now on.
+    fn hurry(&mut self, patience: Duration) {
+        (self.patience, self.hurried) = (Alarm::after(patience), true);
     }
 
     /// The client ended its side, or reset the connection.
@@ -190,8 +198,11 @@ async fn early_permission(context: &FlowContext) -> Option<(DialPermit, Option<D
     match context.judge(&SERVER_FIRST).ruling.route {
         Route::Dial(permit) => Some((permit, None)),
         Route::Confirm { permit, .. } => {
-            tokio::time::sleep(context.proxy.config.timeouts.confirm_after).await;
-            let (dial, name) = context.confirm(&permit).await?;
+            let confirmed = async {
+                tokio::time::sleep(context.proxy.config.timeouts.confirm_after).await;
+                context.confirm(&permit).await
+            };
+            let (dial, name) = Box::pin(confirmed).await?;
             Some((dial, Some(name)))
         }
         Route::Closed | Route::Resolve(_) => None,

@@ -10,16 +10,15 @@ pub(crate) mod way;
 mod tests;
 
 use std::future::poll_fn;
-use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
 use metrics::Counter;
-use tokio::time::Instant;
 
 use crate::leg::Leg;
+use crate::reactor::Alarm;
 pub use inspect::{Inspect, Look};
 use pipes::PipePool;
 use way::{Broken, Way};
@@ -232,7 +231,7 @@ impl Relay<'_> {
         );
         let mut ended = [false; 2];
         let mut lasting = Lasting::new(&self);
-        let mut timer = pin!(tokio::time::sleep(lasting.next));
+        let mut timer = Alarm::after(lasting.next);
         poll_fn(|cx| {
             for way in [&mut up, &mut down] {
                 let [this, other] = match way.direction() {
@@ -254,11 +253,11 @@ impl Relay<'_> {
                 }
                 self.sink(way.direction()).end_writes();
             }
-            while timer.as_mut().poll(cx).is_ready() {
+            while timer.poll(cx).is_ready() {
                 if !lasting.tick(&self) {
                     return Poll::Ready(End::Idle);
                 }
-                timer.as_mut().reset(Instant::now() + lasting.next);
+                timer = Alarm::after(lasting.next);
             }
             Poll::Pending
         })
