@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use compact_str::CompactString;
 use tidegate_policy::detection::{Detection, Ech, Hello, Prefix};
 use tidegate_policy::endpoint::Transport;
 use tidegate_policy::event::{EventId, Kind, NameSource, NetworkEvent};
@@ -48,7 +49,7 @@ pub(crate) struct Remarks {
     /// The address that was dialled, where it isn't the client's choice.
     pub(crate) dialled: Option<UpstreamAddr>,
     pub(crate) ech_present: bool,
-    pub(crate) ja4: Option<String>,
+    pub(crate) ja4: Option<CompactString>,
     pub(crate) note: Option<String>,
     /// How many verdicts the event stands for.
     pub(crate) count: u64,
@@ -431,7 +432,7 @@ impl About<'_> {
         event.original_address = (dialled != self.original.ip()).then(|| self.original.ip());
         event.port = self.original.port();
         event.ech_present = remarks.ech_present;
-        event.ja4 = remarks.ja4.map(Into::into);
+        event.ja4 = remarks.ja4;
         event.note = remarks.note.map(Into::into);
         event.count = remarks.count;
         event

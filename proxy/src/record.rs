@@ -4,6 +4,7 @@
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use compact_str::CompactString;
 use parking_lot::Mutex;
 use tidegate_policy::Moment;
 use tidegate_policy::event::NetworkEvent;
@@ -21,7 +22,8 @@ const TELL_AFTER: Duration = Duration::from_secs(5);
 pub(crate) struct OpenRecord(Arc<Mutex<Inner>>);
 
 struct Inner {
-    event: NetworkEvent,
+    /// None once the flow's last word was said.
+    event: Option<NetworkEvent>,
     proxy: Arc<Proxy>,
     traffic: Arc<Traffic>,
     opened: Moment,
@@ -39,7 +41,7 @@ impl OpenRecord {
     ) -> Self {
         let early = event.verdict == Verdict::WouldRefuse;
         let inner = Arc::new(Mutex::new(Inner {
-            event,
+            event: Some(event),
             proxy,
             traffic,
             opened,
@@ -53,7 +55,12 @@ impl OpenRecord {
 
     /// Changes what the event will say.
     pub(crate) fn amend(&mut self, change: impl FnOnce(&mut NetworkEvent)) {
-        change(&mut self.0.lock().event);
+        self.0.lock().event.as_mut().map(change);
+    }
+
+    /// The fingerprint of the hello, as the event has it.
+    pub(crate) fn ja4(&self) -> Option<CompactString> {
+        self.0.lock().event.as_ref()?.ja4.clone()
     }
 
     /// Adds a note behind the one there is.
@@ -73,7 +80,11 @@ impl OpenRecord {
 
 impl Drop for OpenRecord {
     fn drop(&mut self) {
-        self.0.lock().tell();
+        let mut inner = self.0.lock();
+        if inner.amount() {
+            let event = inner.event.take();
+            event.into_iter().for_each(|event| inner.proxy.sink.emit(event));
+        }
     }
 }
 
@@ -86,21 +97,29 @@ async fn tell_early(record: Weak<Mutex<Inner>>) {
 
 impl Inner {
     fn flush(&mut self) {
-        self.tell();
-        self.event.id = self.proxy.sink.mint();
-        self.event.count = 0;
+        let told = self.amount();
+        let Some(event) = &mut self.event else { return };
+        if told {
+            self.proxy.sink.emit(event.clone());
+        }
+        event.id = self.proxy.sink.mint();
+        event.count = 0;
     }
 
-    fn tell(&mut self) {
+    /// Writes bytes and duration into the event; false when it would say nothing new.
+    fn amount(&mut self) -> bool {
         let passed = (self.traffic.up(), self.traffic.down());
         if self.written == Some(passed) {
-            return;
+            return false;
         }
+        let Some(event) = &mut self.event else {
+            return false;
+        };
         let before = self.written.replace(passed).unwrap_or_default();
-        self.event.bytes_up = passed.0 - before.0;
-        self.event.bytes_down = passed.1 - before.1;
+        event.bytes_up = passed.0 - before.0;
+        event.bytes_down = passed.1 - before.1;
         let lived = self.proxy.clock.now().since(self.opened);
-        self.event.duration_ms = u64::try_from(lived.as_millis()).unwrap_or(u64::MAX);
-        self.proxy.sink.emit(self.event.clone());
+        event.duration_ms = u64::try_from(lived.as_millis()).unwrap_or(u64::MAX);
+        true
     }
 }

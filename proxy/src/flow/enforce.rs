@@ -24,7 +24,7 @@ use crate::relay::{Direction, End, Inspect, Look, Relay};
 use crate::route::{Early, Reached, Unreached};
 
 /// Octets of a hello up to the end of its version: what an alert needs to answer in kind.
-const VERSION_SEEN: usize = 11;
+pub(super) const VERSION_SEEN: usize = 11;
 
 /// What the first bytes of a flow said.
 pub(crate) struct Finding {
@@ -57,7 +57,7 @@ impl Finding {
 
     pub(super) fn remarks(&self, context: &FlowContext) -> Remarks {
         let mut remarks = Remarks::of(&self.detection, context.flow.transport);
-        remarks.ja4 = self.hello().map(ClientHello::ja4);
+        remarks.ja4 = self.hello().map(|hello| hello.ja4().into());
         if let Detection::Http(authority) = &self.detection
             && let Some(port) = authority.port.filter(|port| *port != context.flow.port)
         {
@@ -176,7 +176,7 @@ async fn carry_out(
                 ech: Ech::Outer { .. },
                 ..
             },
-        ) => context.learn_ech(hello).await,
+        ) => Box::pin(context.learn_ech(hello)).await,
         Detection::Tls(_)
         | Detection::Quic(_)
         | Detection::Http(_)
@@ -205,7 +205,7 @@ async fn carry_out(
         }
         Err(Unreached::Refused(judged)) => {
             let explanation = context.refuse(&judged.ruling, remarks);
-            say(context, client, finding.words(&explanation)).await;
+            Box::pin(say(context, client, finding.words(&explanation))).await;
             None
         }
         Err(Unreached::Failed(judged, error)) => {
@@ -240,7 +240,7 @@ struct Passage<'a> {
 
 impl Passage<'_> {
     /// Admits the flow; what is left to be relayed is returned.
-    async fn begin(mut self, finding: Finding) -> Option<Box<Passing>> {
+    async fn begin(mut self, mut finding: Finding) -> Option<Box<Passing>> {
         let Reached {
             upstream,
             judged,
@@ -254,11 +254,23 @@ impl Passage<'_> {
             Box::pin(self.look_on(finding)).await;
             return None;
         }
-        let record = self.context.permit(&judged.ruling, self.remarks.clone());
+        let ja4 = self.remarks.ja4.take();
+        let remarks = Remarks {
+            ja4,
+            ..self.remarks.clone()
+        };
+        let record = self.context.permit(&judged.ruling, remarks);
         if let Some(hello) = finding.hello() {
             let watch = TlsWatch::new(hello, judged.book.mode() == Mode::Block);
             let hello = hello.consumed;
-            return self.begin_tls(finding, hello, watch, record).await;
+            let (context, client) = (self.context, self.client);
+            let mut passing = self.begin_tls(std::mem::take(&mut finding.detector), hello, watch, record);
+            if passing.look_behind() == Look::Stop {
+                finish(&End::Stopped, client, &passing.upstream.leg, &mut passing.record);
+                Box::pin(passing.stopped(context, client)).await;
+                return None;
+            }
+            return Some(passing);
         }
         // Whether these bytes are whole nobody can see in them.
         self.client.guard();
@@ -266,19 +278,26 @@ impl Passage<'_> {
         if matches!(finding.detection, Detection::Undecided { .. }) {
             // Permitted at this address whatever it says, unless that is refused for everyone: what comes
             // late is judged.
-            let mut observer = Observer::late(self.context, upstream.address, finding, record);
-            let first = observer.said().to_vec();
-            let relay = relaying(self.context, self.client, &upstream.leg);
-            let end = relay.run(first, &mut observer).await;
-            observer.finish(end, self.client, &upstream.leg).await;
+            Box::pin(self.go_on(finding, record)).await;
             return None;
         }
         Some(Box::new(Passing {
             upstream: self.reached.upstream,
+            hello: 0,
             first: finding.detector.into_bytes(),
             record,
             hellos: Hellos(None),
         }))
+    }
+
+    /// The same with an eye on what the client will say.
+    async fn go_on(self, finding: Finding, record: OpenRecord) {
+        let upstream = &self.reached.upstream;
+        let mut observer = Observer::late(self.context, upstream.address, finding, record);
+        let first = observer.said().to_vec();
+        let relay = relaying(self.context, self.client, &upstream.leg);
+        let end = relay.run(first, &mut observer).await;
+        observer.finish(end, self.client, &upstream.leg).await;
     }
 
     /// The same with an eye on every request, for audit: the first one says nothing of those behind it.
@@ -300,34 +319,31 @@ impl Passage<'_> {
     }
 
     /// The same with an eye on a second hello behind the first, which takes `hello` octets.
-    async fn begin_tls(
+    fn begin_tls(
         self,
-        finding: Finding,
+        detector: Detector,
         hello: usize,
         watch: TlsWatch,
-        mut record: OpenRecord,
-    ) -> Option<Box<Passing>> {
+        record: OpenRecord,
+    ) -> Box<Passing> {
         let Reached { upstream, judged, .. } = self.reached;
-        let mut first = finding.detector.into_bytes();
-        let behind = first.split_off(hello);
-        let mut second = SecondHello {
+        let first = detector.into_bytes();
+        let mut version = [0; VERSION_SEEN];
+        let seen = first.len().min(VERSION_SEEN);
+        version[..seen].copy_from_slice(&first[..seen]);
+        let second = SecondHello {
             watch,
             judged,
             remarks: self.remarks,
-            version: first.iter().take(VERSION_SEEN).copied().collect(),
+            version,
         };
-        if second.watch.look(Direction::Up, &behind, &mut first) == Look::Stop {
-            finish(&End::Stopped, self.client, &upstream.leg, &mut record);
-            drop(record);
-            second.refuse(self.context, self.client).await;
-            return None;
-        }
-        Some(Box::new(Passing {
+        Box::new(Passing {
             upstream,
             first,
+            hello,
             record,
             hellos: Hellos(Some(Box::new(second))),
-        }))
+        })
     }
 }
 

@@ -3,7 +3,7 @@
 
 use tidegate_policy::verdict::{Reason, Refusal};
 
-use super::enforce::{finish, relaying, say};
+use super::enforce::{VERSION_SEEN, finish, relaying, say};
 use super::tls::TlsWatch;
 use crate::context::{FlowContext, Judged, Remarks};
 use crate::dial::Upstream;
@@ -16,6 +16,8 @@ pub(super) struct Passing {
     pub(super) upstream: Upstream,
     /// What the client said before the verdict.
     pub(super) first: Vec<u8>,
+    /// Octets of it that are its hello.
+    pub(super) hello: usize,
     pub(super) record: OpenRecord,
     pub(super) hellos: Hellos,
 }
@@ -33,9 +35,32 @@ impl Passing {
         finish(&end, client, &this.upstream.leg, &mut this.record);
         let second = this.hellos.0.take();
         if let (End::Stopped, Some(second)) = (end, second) {
-            // The event of the permit goes before that of the refusal.
-            drop(self);
-            Box::pin(second.refuse(context, client)).await;
+            this.hellos.0 = Some(second);
+            Box::pin(self.stopped(context, client)).await;
+        }
+    }
+
+    /// Looks at what the client sent behind its hello already; it is `first` that may pass.
+    pub(super) fn look_behind(&mut self) -> Look {
+        if self.first.len() <= self.hello {
+            return Look::More;
+        }
+        let behind = self.first.split_off(self.hello);
+        match &mut self.hellos.0 {
+            Some(second) => second.watch.look(Direction::Up, &behind, &mut self.first),
+            None => Look::More,
+        }
+    }
+
+    /// Explains that it was ended for its second hello.
+    pub(super) async fn stopped(mut self: Box<Self>, context: &FlowContext, client: &Leg) {
+        let second = self.hellos.0.take();
+        let ja4 = self.record.ja4();
+        // The event of the permit goes before that of the refusal.
+        drop(self);
+        if let Some(mut second) = second {
+            second.remarks.ja4 = ja4;
+            second.refuse(context, client).await;
         }
     }
 }
@@ -46,7 +71,7 @@ pub(super) struct SecondHello {
     pub(super) judged: Judged,
     pub(super) remarks: Remarks,
     /// The first hello up to its version: what an alert needs to answer in kind.
-    pub(super) version: Vec<u8>,
+    pub(super) version: [u8; VERSION_SEEN],
 }
 
 impl SecondHello {

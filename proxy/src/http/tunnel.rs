@@ -105,7 +105,7 @@ impl Pair<'_> {
             }
             Some(Step::Tls(hello)) => {
                 let mut watch = TlsWatch::new(&hello, true);
-                remarks.ja4 = Some(hello.ja4());
+                remarks.ja4 = Some(hello.ja4().into());
                 let (hello_bytes, behind) = inside.bytes.split_at(hello.consumed);
                 let mut first = hello_bytes.to_vec();
                 let (context, client) = (self.context, self.client);

@@ -28,7 +28,11 @@ pub(super) fn fingerprint(walk: &Walk<'_>) -> String {
     list.clear();
     text.clear();
     let (mut extensions, mut named) = (0, false);
-    for kind in walk.extensions().map(|(kind, _)| kind).filter(|kind| !is_grease(*kind)) {
+    for kind in walk
+        .extensions()
+        .map(|(kind, _)| kind)
+        .filter(|kind| !is_grease(*kind))
+    {
         extensions += 1;
         named |= kind == SERVER_NAME;
         if ![SERVER_NAME, ALPN].contains(&kind) {
