@@ -64,7 +64,9 @@ fn run(folder: Option<&str>) -> Result<()> {
             .map(|size| Ok((*size, child(what, *size)?)))
             .collect()
     };
+    let machine = report::machine()?;
     let report = report::Report {
+        machine,
         allow: curve("allow", &RULES)?,
         block: curve("block", &RULES)?,
         leases: curve("leases", &LEASES)?,

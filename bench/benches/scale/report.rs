@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::path::Path;
+use std::process::Command;
 
 use anyhow::{Context as _, Result};
 use tidegate_bench::chart::{Axis, Curve, Curves, curves};
@@ -14,6 +15,8 @@ pub(super) struct Report {
     pub(super) block: Vec<(usize, Figures)>,
     pub(super) leases: Vec<(usize, Figures)>,
     pub(super) world: Figures,
+    /// Where and when, and the load before the first size.
+    pub(super) machine: String,
 }
 
 impl Report {
@@ -34,8 +37,10 @@ impl Report {
         let mut out = String::from(
             "# Policy at scale\n\nWritten by `cargo bench -p tidegate-bench --bench scale`. Nanoseconds are the median \
              of 31 rounds of 4 096 lookups (fastest round), of the thread's time on its core; every size is a process of its \
-             own.\n",
+             own.\n\n",
         );
+        writeln!(out, "- {}", self.machine)?;
+        writeln!(out, "- Load average at the end: {}", load()?)?;
         table(
             &mut out,
             "An allow list, with its rules as written",
@@ -172,6 +177,30 @@ impl Report {
             )?);
         curves(&[lookup, memory])
     }
+}
+
+/// What it is measured on, at this moment.
+pub(super) fn machine() -> Result<String> {
+    let info = std::fs::read_to_string("/proc/cpuinfo").context("no /proc/cpuinfo")?;
+    let models = info.lines().filter_map(|line| line.strip_prefix("model name"));
+    let models: Vec<&str> = models
+        .map(|model| model.trim_start_matches([' ', '\t', ':']))
+        .collect();
+    let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").context("no kernel release")?;
+    let date = Command::new("date").args(["-u", "+%F %R UTC"]).output()?;
+    Ok(format!(
+        "{} × {}, Linux {}; {}, load average at the start: {}",
+        models.len(),
+        models.first().copied().unwrap_or("unknown"),
+        kernel.trim(),
+        String::from_utf8_lossy(&date.stdout).trim(),
+        load()?
+    ))
+}
+
+fn load() -> Result<String> {
+    let load = std::fs::read_to_string("/proc/loadavg").context("no load average")?;
+    Ok(load.split(' ').take(3).collect::<Vec<_>>().join(" "))
 }
 
 /// How a row shows its figure.
