@@ -13,7 +13,7 @@ use hashbrown::HashMap;
 #[derive(Debug)]
 pub(crate) struct Places<T> {
     /// As many as there ever were flows at once.
-    places: Vec<Option<Place<T>>>,
+    all: Vec<Option<Place<T>>>,
     free: Vec<u32>,
     by_subject: HashMap<u64, Vec<u32>>,
     by_source: HashMap<IpAddr, Vec<u32>>,
@@ -33,7 +33,7 @@ struct Place<T> {
 impl<T> Default for Places<T> {
     fn default() -> Self {
         Self {
-            places: Vec::new(),
+            all: Vec::new(),
             free: Vec::new(),
             by_subject: HashMap::new(),
             by_source: HashMap::new(),
@@ -44,7 +44,7 @@ impl<T> Default for Places<T> {
 impl<T: Clone> Places<T> {
     /// Flows in all.
     pub(crate) fn len(&self) -> usize {
-        self.places.len() - self.free.len()
+        self.all.len() - self.free.len()
     }
 
     /// Flows of one subject.
@@ -55,8 +55,8 @@ impl<T: Clone> Places<T> {
     /// Enters a flow and says where.
     pub(crate) fn take(&mut self, flow: T, subject: u64, source: IpAddr) -> u32 {
         let place = self.free.pop().unwrap_or_else(|| {
-            self.places.push(None);
-            self.places.len() as u32 - 1
+            self.all.push(None);
+            self.all.len() as u32 - 1
         });
         let taken = Place {
             flow,
@@ -65,13 +65,13 @@ impl<T: Clone> Places<T> {
             at_subject: add(&mut self.by_subject, subject, place),
             at_source: add(&mut self.by_source, source, place),
         };
-        self.places[place as usize] = Some(taken);
+        self.all[place as usize] = Some(taken);
         place
     }
 
     /// Gives a place back.
     pub(crate) fn leave(&mut self, place: u32) {
-        let Some(gone) = self.places[place as usize].take() else {
+        let Some(gone) = self.all[place as usize].take() else {
             return;
         };
         self.free.push(place);
@@ -85,7 +85,7 @@ impl<T: Clone> Places<T> {
 
     /// Makes a flow another subject's.
     pub(crate) fn change_subject(&mut self, place: u32, subject: u64) {
-        let Some((before, at)) = self.places[place as usize]
+        let Some((before, at)) = self.all[place as usize]
             .as_ref()
             .map(|place| (place.subject, place.at_subject))
         else {
@@ -100,13 +100,13 @@ impl<T: Clone> Places<T> {
 
     /// The flow at a place.
     pub(crate) fn get(&self, place: u32) -> Option<&T> {
-        Some(&self.places.get(place as usize)?.as_ref()?.flow)
+        Some(&self.all.get(place as usize)?.as_ref()?.flow)
     }
 
     /// Every flow, with its place.
     pub(crate) fn all(&self) -> impl Iterator<Item = (u32, T)> + '_ {
         let flow = |(at, place): (usize, &Option<Place<T>>)| Some((at as u32, place.as_ref()?.flow.clone()));
-        self.places.iter().enumerate().filter_map(flow)
+        self.all.iter().enumerate().filter_map(flow)
     }
 
     /// The flows of a subject.
@@ -125,7 +125,7 @@ impl<T: Clone> Places<T> {
     }
 
     fn at(&mut self, place: u32, change: impl FnOnce(&mut Place<T>)) {
-        if let Some(place) = &mut self.places[place as usize] {
+        if let Some(place) = &mut self.all[place as usize] {
             change(place);
         }
     }
@@ -160,15 +160,15 @@ mod tests {
         [10, 0, 0, number].into()
     }
 
-    /// What is asked of the table: come (subject, source), leave (which), change (which, subject).
-    type Step = (u8, u8, u8);
+    /// A flow as the plain list has it: place, flow, subject, source.
+    type Plain = (u32, u32, u64, IpAddr);
 
     proptest! {
         #[test]
         fn every_list_holds_the_flows_that_a_plain_one_holds(steps in vec((0_u8..4, any::<u8>(), 0_u8..4), 1..200)) {
             let mut places = Places::default();
-            let mut plain: Vec<(u32, u32, u64, IpAddr)> = Vec::new();
-            for (number, (what, which, of)) in steps.into_iter().map(|step: Step| step).enumerate() {
+            let mut plain: Vec<Plain> = Vec::new();
+            for (number, (what, which, of)) in steps.into_iter().enumerate() {
                 let at = usize::from(which).checked_rem(plain.len());
                 match (what, at) {
                     (0 | 1, _) | (_, None) => {
@@ -187,7 +187,7 @@ mod tests {
                     all.sort_unstable();
                     all
                 };
-                let those = |wanted: &dyn Fn(&(u32, u32, u64, IpAddr)) -> bool| {
+                let those = |wanted: &dyn Fn(&Plain) -> bool| {
                     let found = plain.iter().filter(|one| wanted(one));
                     sorted(found.map(|one| (one.0, one.1)).collect())
                 };

@@ -81,9 +81,10 @@ impl OpenRecord {
 impl Drop for OpenRecord {
     fn drop(&mut self) {
         let mut inner = self.0.lock();
-        if inner.amount() {
-            let event = inner.event.take();
-            event.into_iter().for_each(|event| inner.proxy.sink.emit(event));
+        if inner.amount()
+            && let Some(event) = inner.event.take()
+        {
+            inner.proxy.sink.emit(event);
         }
     }
 }
@@ -121,5 +122,19 @@ impl Inner {
         let lived = self.proxy.clock.now().since(self.opened);
         event.duration_ms = u64::try_from(lived.as_millis()).unwrap_or(u64::MAX);
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Octets of the record of an open flow, its event included.
+    const MOST: usize = 640;
+
+    #[test]
+    fn the_record_of_an_open_flow_is_small() {
+        let bytes = size_of::<Mutex<Inner>>();
+        assert!(bytes <= MOST, "{bytes} bytes");
     }
 }

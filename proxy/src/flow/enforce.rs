@@ -264,7 +264,8 @@ impl Passage<'_> {
             let watch = TlsWatch::new(hello, judged.book.mode() == Mode::Block);
             let hello = hello.consumed;
             let (context, client) = (self.context, self.client);
-            let mut passing = self.begin_tls(std::mem::take(&mut finding.detector), hello, watch, record);
+            let detector = std::mem::take(&mut finding.detector);
+            let mut passing = Box::new(self.begin_tls(detector, hello, watch, record));
             if passing.look_behind() == Look::Stop {
                 finish(&End::Stopped, client, &passing.upstream.leg, &mut passing.record);
                 Box::pin(passing.stopped(context, client)).await;
@@ -319,13 +320,7 @@ impl Passage<'_> {
     }
 
     /// The same with an eye on a second hello behind the first, which takes `hello` octets.
-    fn begin_tls(
-        self,
-        detector: Detector,
-        hello: usize,
-        watch: TlsWatch,
-        record: OpenRecord,
-    ) -> Box<Passing> {
+    fn begin_tls(self, detector: Detector, hello: usize, watch: TlsWatch, record: OpenRecord) -> Passing {
         let Reached { upstream, judged, .. } = self.reached;
         let first = detector.into_bytes();
         let mut version = [0; VERSION_SEEN];
@@ -337,13 +332,13 @@ impl Passage<'_> {
             remarks: self.remarks,
             version,
         };
-        Box::new(Passing {
+        Passing {
             upstream,
             first,
             hello,
             record,
             hellos: Hellos(Some(Box::new(second))),
-        })
+        }
     }
 }
 

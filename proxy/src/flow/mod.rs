@@ -47,16 +47,16 @@ pub(crate) async fn serve(proxy: Arc<Proxy>, stream: Stream, client: ClientAddr,
     let Ok(context) = FlowContext::enter(&proxy, client, original, Transport::Tcp) else {
         return;
     };
-    let life = async {
-        match context.mode() {
-            Mode::Block => enforce::run(&context, &leg).await,
-            Mode::Audit => Box::pin(observe::run(&context, &leg)).await,
-        }
-    };
     tokio::select! {
         biased;
         closing = context.closed() => context.terminated(closing),
-        () = life => {}
+        // Written here, because a future that is moved is held twice.
+        () = async {
+            match context.mode() {
+                Mode::Block => enforce::run(&context, &leg).await,
+                Mode::Audit => Box::pin(observe::run(&context, &leg)).await,
+            }
+        } => {}
     }
 }
 

@@ -9,7 +9,7 @@ use crate::address::{ClientAddr, OriginalDst};
 use crate::testing::{Bench, in_net, origin, stream};
 
 /// Octets of a flow's own state, beside its places in tables.
-const MOST: usize = 2_048;
+const MOST: usize = 1_024;
 
 #[test]
 fn the_state_of_a_flow_is_small() {
