@@ -23,10 +23,16 @@ struct Name([u8; NAME]);
 #[repr(C, align(8))]
 struct Control([u8; CONTROL]);
 
+/// Octets of a line of the processor's cache.
+const LINE: usize = 64;
+
 /// Datagrams to be received or sent together, each in a slot of its own.
 pub(crate) struct Messages {
     /// Octets of each slot's buffer.
     octets: usize,
+    /// Octets from one slot's buffer to the next: an odd number of lines, so that the beginnings of all of them have places in
+    /// the processor's first cache.
+    stride: usize,
     buffers: Box<[u8]>,
     names: Box<[Name]>,
     controls: Box<[Control]>,
@@ -48,9 +54,11 @@ impl Messages {
                 std::mem::zeroed::<libc::mmsghdr>(),
             )
         };
+        let stride = (octets.div_ceil(LINE) | 1) * LINE;
         Self {
             octets,
-            buffers: vec![0; slots * octets].into_boxed_slice(),
+            stride,
+            buffers: vec![0; slots * stride].into_boxed_slice(),
             names: vec![Name([0; NAME]); slots].into_boxed_slice(),
             controls: vec![Control([0; CONTROL]); slots].into_boxed_slice(),
             vectors: vec![vector; slots].into_boxed_slice(),
@@ -63,19 +71,20 @@ impl Messages {
         self.headers.len()
     }
 
-    /// Receives what waits, without waiting: slots 0 to the returned number are filled.
-    pub(crate) fn receive(&mut self, socket: BorrowedFd<'_>) -> io::Result<usize> {
-        for header in &mut self.headers {
+    /// Receives what waits, at most so many, without waiting: slots 0 to the returned number are filled.
+    pub(crate) fn receive(&mut self, socket: BorrowedFd<'_>, most: usize) -> io::Result<usize> {
+        let most = most.min(self.slots());
+        for header in self.headers.iter_mut().take(most) {
             // The kernel writes the lengths that it used into the headers.
             header.msg_len = self.octets as u32;
             header.msg_hdr.msg_namelen = NAME as u32;
             header.msg_hdr.msg_controllen = CONTROL as _;
             header.msg_hdr.msg_flags = 0;
         }
-        self.aim(0, self.slots());
-        let (headers, count) = (self.headers.as_mut_ptr(), self.headers.len() as u32);
+        self.aim(0, most);
+        let (headers, count) = (self.headers.as_mut_ptr(), most as u32);
         let flags = libc::MSG_DONTWAIT;
-        // SAFETY: the descriptor is open for the call; `headers` are `count` initialized ones whose pointers and lengths
+        // SAFETY: the descriptor is open for the call; `headers` are at least `count` initialized ones whose pointers and lengths
         // were just taken from buffers that `self` owns and nobody else can reach meanwhile.
         let received = unsafe {
             libc::recvmmsg(
@@ -104,7 +113,7 @@ impl Messages {
 
     /// Points the headers of these slots to their buffers.
     fn aim(&mut self, from: usize, to: usize) {
-        let buffers = self.buffers.chunks_exact_mut(self.octets);
+        let buffers = self.buffers.chunks_exact_mut(self.stride);
         let parts = self.names.iter_mut().zip(&mut self.controls).zip(buffers);
         let heads = self.vectors.iter_mut().zip(&mut self.headers);
         for ((vector, header), ((name, control), buffer)) in heads.zip(parts).skip(from).take(to - from) {
@@ -120,7 +129,7 @@ impl Messages {
     /// The octets of a received datagram; `None` when it was longer than the slot.
     pub(crate) fn payload(&self, slot: usize) -> Option<&[u8]> {
         let header = self.headers.get(slot)?;
-        let at = slot * self.octets;
+        let at = slot * self.stride;
         let whole = header.msg_hdr.msg_flags & libc::MSG_TRUNC == 0;
         self.buffers
             .get(at..at + header.msg_len as usize)
@@ -152,7 +161,7 @@ impl Messages {
 
     /// Where the octets of a datagram to be sent are to be written.
     pub(crate) fn place(&mut self, slot: usize) -> &mut [u8] {
-        let at = slot * self.octets;
+        let at = slot * self.stride;
         self.buffers.get_mut(at..at + self.octets).unwrap_or_default()
     }
 
@@ -197,7 +206,7 @@ mod tests {
                 there.send(&vec![slot; usize::from(round + slot)]).unwrap();
             }
             there.send(&[9; 17]).unwrap();
-            assert_eq!(received.receive(here.as_fd()).unwrap(), 4);
+            assert_eq!(received.receive(here.as_fd(), 9).unwrap(), 4);
             for slot in 0..3_usize {
                 let payload = received.payload(slot).unwrap();
                 assert_eq!(payload, vec![slot as u8; usize::from(round) + slot]);
@@ -213,7 +222,23 @@ mod tests {
                 assert_eq!(buffer[..length], vec![slot as u8; usize::from(round) + slot]);
             }
         }
-        let nothing = received.receive(here.as_fd()).unwrap_err();
+        for most in [2, 1] {
+            there.send(&[most as u8; 3]).unwrap();
+            there.send(&[7; 5]).unwrap();
+            assert_eq!(
+                received.receive(here.as_fd(), most).unwrap(),
+                most,
+                "not more than wanted"
+            );
+            assert_eq!(received.payload(0).unwrap(), [most as u8; 3]);
+        }
+        assert_eq!(
+            received.receive(here.as_fd(), 4).unwrap(),
+            1,
+            "the rest is still there"
+        );
+        assert_eq!(received.payload(0).unwrap(), [7; 5]);
+        let nothing = received.receive(here.as_fd(), 4).unwrap_err();
         assert_eq!(nothing.kind(), io::ErrorKind::WouldBlock);
     }
 }

@@ -31,6 +31,8 @@ use crate::wire::EDNS_UDP;
 
 /// Datagrams of one batch.
 const BATCH: usize = 64;
+/// Datagrams that are asked for at least; as many as came the last time, twice, when there are more.
+const LEAST: usize = 8;
 /// Octets of one datagram: a query with a 255-octet name and generous EDNS options. Longer ones are none.
 const BUFFER: usize = 2_048;
 /// Octets of an answer that leaves with its batch; longer ones leave alone.
@@ -63,6 +65,7 @@ pub async fn serve_udp(
         socket: Arc::clone(&socket),
         bound,
         spoof_mark,
+        room: LEAST,
         asked: Vec::with_capacity(BATCH),
         seen: Vec::with_capacity(BATCH),
     };
@@ -97,6 +100,8 @@ struct Front {
     replies: Messages,
     bound: SocketAddr,
     spoof_mark: u32,
+    /// Datagrams that are asked for next: to have the kernel look at slots that it will not fill costs, too.
+    room: usize,
     /// The slots of a batch that hold queries, and where these come from.
     asked: Vec<(usize, Envelope)>,
     /// The same queries, as the fast path sees them.
@@ -127,10 +132,10 @@ impl Front {
     /// Serves what waits, at most a batch; gives back how many datagrams that were.
     fn batch(&mut self) -> io::Result<usize> {
         let mut received = Ok(0);
-        let queries = &mut self.queries;
+        let (queries, room) = (&mut self.queries, self.room);
         let socket = &self.socket;
         let tried = socket.try_io(Interest::READABLE, || {
-            received = queries.receive(socket.as_fd());
+            received = queries.receive(socket.as_fd(), room);
             match &received {
                 // There is nothing left, and it is not tried again: whatever comes from now on wakes the task.
                 Ok(count) if *count < BUSY => Err(io::ErrorKind::WouldBlock.into()),
@@ -143,6 +148,7 @@ impl Front {
             // Not even tried, or interrupted.
             return tried.map(|()| 0);
         }
+        self.room = (2 * count).clamp(LEAST, BATCH);
         self.worker.begin();
         self.read(count);
         self.worker.find(&mut self.seen);
@@ -195,6 +201,11 @@ impl Front {
                 return false;
             }
         };
+        if envelope.client.asked == self.bound && self.bound.is_ipv4() {
+            // It leaves from there anyway.
+            self.replies.address(to, length, name, &[]);
+            return true;
+        }
         let Some((control, octets)) = envelope::reply(&envelope) else {
             self.handler.metrics.dropped(Dropped::Send, 1);
             return false;
