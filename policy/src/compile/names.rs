@@ -137,7 +137,7 @@ impl NameTrie {
     pub fn for_each_match(&self, name: &DnsName, mut seen: impl FnMut(RuleId, Ports, Protocols)) {
         let view = NameView::new(name);
         self.for_each_ranked(&view, |rank, ports, protocols| {
-            seen(rank.rule(), ports, protocols)
+            seen(rank.rule(), ports, protocols);
         });
     }
 
