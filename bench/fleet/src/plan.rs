@@ -58,7 +58,7 @@ impl Plan {
             idle: Duration::from_secs(6),
             events: Duration::from_secs(5),
             cold: 16,
-            patience: Duration::from_secs(120),
+            patience: Duration::from_mins(2),
         }
     }
 
@@ -78,7 +78,7 @@ impl Plan {
             idle: Duration::from_millis(200),
             events: Duration::from_millis(500),
             cold: 2,
-            patience: Duration::from_secs(60),
+            patience: Duration::from_mins(1),
         }
     }
 

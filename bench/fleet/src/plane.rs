@@ -20,7 +20,7 @@ use tokio::time::sleep;
 use crate::calls::Calls;
 
 /// How long it may take to serve.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A running control plane.
 #[derive(Debug)]

@@ -190,7 +190,8 @@ struct Run<'a> {
     fleet: Fleet,
     book: Arc<Book>,
     admin: Calls,
-    _driver: JoinSet<()>,
+    /// What drives its connection.
+    driver: JoinSet<()>,
     /// Which policy is published next.
     turn: usize,
     tell: &'a dyn Fn(&str),
@@ -217,7 +218,7 @@ pub async fn run(
         fleet: Fleet::new(plan.group),
         book: Arc::default(),
         admin,
-        _driver: driver,
+        driver,
         turn: 0,
         tell,
     };
@@ -382,7 +383,7 @@ impl Run<'_> {
         self.plane.restart()?;
         self.plane.ready().await?;
         let ready = begun.elapsed();
-        (self.admin, self._driver) = self.plane.admin().await?;
+        (self.admin, self.driver) = self.plane.admin().await?;
         let offset = begun.elapsed();
         let all = self.fleet.members.len();
         let which = (self.turn % plan.policies, plan.endpoints);
