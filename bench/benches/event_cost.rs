@@ -17,29 +17,21 @@ use anyhow::{Context as _, Result};
 use metrics::{counter, histogram};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
 use tempfile::TempDir;
+use tidegate_bench::emitters::Emitters;
 use tidegate_bench::measure::{LOAD_CORE, Quantiles, SERVER_CORE, Spread, pin};
 use tidegate_dns::clock::Clock;
 use tidegate_gateway::config::EventLogConfig;
 use tidegate_gateway::events::log::EventLog;
 use tidegate_gateway::events::{EventPipeline, Sinks, Witness};
 use tidegate_gateway::tally::Tallies;
-use tidegate_policy::DnsName;
-use tidegate_policy::compile::rules::{RuleRef, RuleSource, RuleTable};
-use tidegate_policy::document::{ParseOptions, PolicyDocument};
-use tidegate_policy::event::{EventId, EventIds, EventSink, JobRecord, Kind, NameSource, NetworkEvent};
-use tidegate_policy::job::{Assurance, JobIdentity, Scope};
-use tidegate_policy::rulebook::{CompiledPolicy, Governing, PolicyMeta, RuleList, Rulebook, World};
-use tidegate_policy::subject::{Network, RunnerKind, Standing, Subject};
-use tidegate_policy::verdict::{Judgement, Reason, Refusal};
+use tidegate_policy::event::{EventId, EventIds, EventSink, NetworkEvent};
 
 /// The allocator that the gateway runs on.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Jobs that emit, the names that each reaches, and one event in so many that is a refusal.
+/// Jobs that emit.
 const JOBS: usize = 32;
-const NAMES: usize = 150;
-const REFUSED: usize = 50;
 /// Events of one measurement of the emitting side alone: less than the queue holds, and so few that most rounds see nobody
 /// else on their core.
 const ALONE: usize = 2_048;
@@ -54,7 +46,7 @@ fn main() -> Result<()> {
         .skip(1)
         .find_map(|arg| arg.parse::<u64>().ok())
         .unwrap_or(4);
-    let fleet = Fleet::new();
+    let fleet = Emitters::new(JOBS);
     println!("an event is {} bytes in memory\n", size_of::<NetworkEvent>());
     alone(&fleet);
     counted();
@@ -68,106 +60,6 @@ fn main() -> Result<()> {
         }
     }
     full_speed(&fleet, Duration::from_secs(seconds))
-}
-
-/// Who emits: jobs, and what their flows say.
-struct Fleet {
-    subjects: Vec<Subject>,
-    names: Vec<DnsName>,
-    permit: Judgement,
-    refuse: Judgement,
-    ids: EventIds,
-}
-
-impl Fleet {
-    fn new() -> Self {
-        let document = PolicyDocument::parse(
-            "allowed-endpoints:\n- '*.bench.example:443'\n",
-            &ParseOptions::default(),
-        )
-        .document
-        .expect("a policy");
-        let meta = PolicyMeta {
-            id: "web".into(),
-            name: "web".into(),
-            version: 3,
-        };
-        let pack = Arc::new(RuleList::compile([]));
-        let policy =
-            CompiledPolicy::compile(&document, meta, &hashbrown::HashMap::new(), &pack).expect("it compiles");
-        let book = Arc::new(Rulebook {
-            world: Arc::new(World::default()),
-            governing: Governing::Policy(Arc::new(policy), Scope::Workflow("acme/service/ci.yml".into())),
-            host: None,
-        });
-        let network = Arc::new(Network {
-            name: "runners".into(),
-            cluster: "prod".into(),
-            ranges: Vec::new(),
-            runners: RunnerKind::Ephemeral,
-            min_assurance: None,
-            adjacent: false,
-        });
-        let subject = |n| {
-            Subject::new(
-                Arc::clone(&network),
-                Some(job(n)),
-                Standing::Leased,
-                Arc::clone(&book),
-            )
-        };
-        let mut rules = RuleTable::builder();
-        let rule = rules.push("*.bench.example:443", 2, RuleSource::Policy);
-        let rule = RuleRef::new(&Arc::new(rules.finish()), rule);
-        Self {
-            subjects: (0..JOBS).map(subject).collect(),
-            names: (0..NAMES)
-                .map(|n| DnsName::parse(&format!("host-{n}.bench.example")).expect("a name"))
-                .collect(),
-            permit: Judgement::Permit(Some(rule)),
-            refuse: Judgement::Refuse(Refusal::because(Reason::NotAllowed)),
-            ids: EventIds::new(1),
-        }
-    }
-
-    /// The n-th event, made as the flow path makes its own.
-    fn event(&self, id: EventId, n: usize) -> NetworkEvent {
-        let source = [10, 77, 1, (n % JOBS) as u8].into();
-        let mut event = self.subjects[n % JOBS].event(id, Kind::Tls, source);
-        event.judged(if n.is_multiple_of(REFUSED) {
-            &self.refuse
-        } else {
-            &self.permit
-        });
-        event.source_port = 40_000 + (n % 20_000) as u16;
-        event.name = Some(self.names[n % NAMES].clone());
-        event.name_source = NameSource::Sni;
-        event.address = Some([192, 0, 2, (n % NAMES) as u8].into());
-        event.port = 443;
-        (event.bytes_up, event.bytes_down, event.duration_ms) = (1_234, 56_789, 321);
-        event
-    }
-}
-
-fn job(number: usize) -> Arc<JobRecord> {
-    Arc::new(JobRecord {
-        id: format!("job_01k7x0000000000000000{number:05}").into(),
-        identity: JobIdentity {
-            owner: "acme".into(),
-            repo: format!("acme/service-{number}").into(),
-            workflow: "ci.yml".into(),
-            job: "build".into(),
-            run_id: "19283746501".into(),
-            run_attempt: 1,
-            runner_name: "runner-17".into(),
-            cluster: "prod".into(),
-            event: "push".into(),
-            git_ref: "refs/heads/main".into(),
-            actor: "octo".into(),
-            head_repo: "".into(),
-            assurance: Assurance::Signed,
-        },
-    })
 }
 
 /// A data plane whose events nobody wants.
@@ -184,14 +76,14 @@ impl EventSink for Nobody {
 }
 
 /// Nanoseconds of the emitting side, nobody taking what is queued.
-fn alone(fleet: &Fleet) {
+fn alone(fleet: &Emitters) {
     println!("| emitting side alone | ns/event |\n|---|---|");
     let rounds = |work: &dyn Fn() -> f64| Spread::of((0..ROUNDS).map(|_| work()));
     let nobody = Nobody(EventIds::new(1));
     let built = |sink: &dyn EventSink| {
         each(|| {
             for n in 0..ALONE {
-                sink.emit(fleet.event(sink.mint(), n));
+                sink.emit(fleet.event(sink.mint(), n % JOBS, n));
             }
         })
     };
@@ -205,7 +97,9 @@ fn alone(fleet: &Fleet) {
     );
     let emitted = rounds(&|| {
         let pipeline = EventPipeline::new("gw-1", 1);
-        let events: Vec<NetworkEvent> = (0..ALONE).map(|n| fleet.event(fleet.ids.mint(), n)).collect();
+        let events: Vec<NetworkEvent> = (0..ALONE)
+            .map(|n| fleet.event(fleet.ids.mint(), n % JOBS, n))
+            .collect();
         each(|| {
             for event in events {
                 pipeline.emit(event);
@@ -345,7 +239,7 @@ impl Running {
 }
 
 /// Emits at a rate for a while, and prints what it was like.
-fn paced(fleet: &Fleet, place: Place, rate: u64, long: Duration) -> Result<()> {
+fn paced(fleet: &Emitters, place: Place, rate: u64, long: Duration) -> Result<()> {
     let running = Running::start(place)?;
     let sink: &dyn EventSink = &*running.pipeline;
     let mut waits = Vec::with_capacity((rate * long.as_secs()) as usize + 1024);
@@ -361,7 +255,7 @@ fn paced(fleet: &Fleet, place: Place, rate: u64, long: Duration) -> Result<()> {
         latest = latest.max(Instant::now().saturating_duration_since(turn));
         let due = (turn.duration_since(begun).as_nanos() * u128::from(rate) / 1_000_000_000) as u64;
         while emitted < due {
-            let event = fleet.event(sink.mint(), emitted as usize);
+            let event = fleet.event(sink.mint(), emitted as usize % JOBS, emitted as usize);
             let before = Instant::now();
             sink.emit(event);
             waits.push(before.elapsed());
@@ -393,13 +287,13 @@ fn paced(fleet: &Fleet, place: Place, rate: u64, long: Duration) -> Result<()> {
 }
 
 /// Emits as fast as one core can.
-fn full_speed(fleet: &Fleet, long: Duration) -> Result<()> {
+fn full_speed(fleet: &Emitters, long: Duration) -> Result<()> {
     let running = Running::start(Place::Apart)?;
     let sink: &dyn EventSink = &*running.pipeline;
     let begun = Instant::now();
     let (mut emitted, mut longest) = (0_u64, Duration::ZERO);
     while begun.elapsed() < long {
-        let event = fleet.event(sink.mint(), emitted as usize);
+        let event = fleet.event(sink.mint(), emitted as usize % JOBS, emitted as usize);
         let before = Instant::now();
         sink.emit(event);
         longest = longest.max(before.elapsed());

@@ -9,14 +9,12 @@ use std::time::Duration;
 use divan::Bencher;
 use divan::counter::ItemsCount;
 use tempfile::TempDir;
+use tidegate_bench::emitters::Emitters;
 use tidegate_dns::clock::Clock;
 use tidegate_gateway::config::EventLogConfig;
 use tidegate_gateway::events::log::EventLog;
 use tidegate_gateway::events::{EventPipeline, QUEUE_EVENTS, Sinks, Spool};
-use tidegate_policy::DnsName;
-use tidegate_policy::event::{EventSink, JobRecord, Kind, NameSource, NetworkEvent};
-use tidegate_policy::job::{Assurance, JobIdentity};
-use tidegate_policy::verdict::{Reason, Verdict};
+use tidegate_policy::event::{EventSink, NetworkEvent};
 
 /// The allocator that the gateway runs on.
 #[global_allocator]
@@ -30,55 +28,11 @@ fn main() {
     divan::main();
 }
 
-fn job(number: usize) -> Arc<JobRecord> {
-    Arc::new(JobRecord {
-        id: format!("job_01k7x0000000000000000{number:05}").into(),
-        identity: JobIdentity {
-            owner: "acme".into(),
-            repo: format!("acme/service-{}", number % 40).into(),
-            workflow: "ci.yml".into(),
-            job: "build".into(),
-            run_id: "19283746501".into(),
-            run_attempt: 1,
-            runner_name: "runner-17".into(),
-            cluster: "prod".into(),
-            event: "push".into(),
-            git_ref: "refs/heads/main".into(),
-            actor: "octo".into(),
-            head_repo: "".into(),
-            assurance: Assurance::Signed,
-        },
-    })
-}
-
 /// As a fleet makes them: one refusal in fifty, some hundred names.
 fn events() -> Vec<NetworkEvent> {
-    let ids = tidegate_policy::event::EventIds::new(1);
-    let mut jobs = Vec::new();
+    let emitters = Emitters::new(EVENTS / JOB);
     (0..EVENTS)
-        .map(|n| {
-            if n % JOB == 0 {
-                jobs.push(job(n / JOB));
-            }
-            let mut event = NetworkEvent::new(ids.mint(), Kind::Tls, [10, 77, 1, 2].into());
-            event.network = "runners".into();
-            event.job = jobs.last().cloned();
-            event.source_port = 40_000;
-            event.name = DnsName::parse(&format!("host-{}.bench.example", n % 150)).ok();
-            event.name_source = NameSource::Sni;
-            event.address = Some([192, 0, 2, (n % 150) as u8].into());
-            event.port = 443;
-            event.verdict = Verdict::Permit;
-            event.rule = Some("*.bench.example:443".into());
-            event.policy = Some("web".into());
-            event.policy_version = Some(3);
-            (event.bytes_up, event.bytes_down, event.duration_ms) = (1_234, 56_789, 321);
-            if n % 50 == 0 {
-                event.verdict = Verdict::Refuse;
-                event.reason = Some(Reason::NotAllowed);
-            }
-            event
-        })
+        .map(|n| emitters.event(emitters.ids.mint(), n / JOB, n))
         .collect()
 }
 

@@ -11,6 +11,7 @@
 pub mod cast;
 pub mod chart;
 pub mod counters;
+pub mod emitters;
 pub mod flood;
 pub mod floor;
 pub mod flows;

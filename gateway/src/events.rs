@@ -174,14 +174,11 @@ impl EventPipeline {
 
     fn run(&self, mut sinks: Sinks, clock: &Clock) {
         let mut aggregator = Aggregator::default();
-        let mut encoder = Encoder::default();
+        let mut encoder = Encoder::new(&self.gateway);
         sinks.open(clock.now());
         loop {
             let mut taken = self.queue.take(TICK);
             self.queued.set(self.queue.len() as f64);
-            for queued in &mut taken.events {
-                queued.event.gateway.clone_from(&self.gateway);
-            }
             self.show(&taken.events, taken.lost);
             let any = !taken.events.is_empty();
             self.write(
@@ -280,7 +277,7 @@ impl EventSink for EventPipeline {
         if !self.wanted.load(Ordering::Relaxed) {
             return;
         }
-        // The name of the gateway is the writer's to add: here, only what later could not be known.
+        // Only what later could not be known.
         event.time = jiff::Timestamp::now();
         self.queue.push(event);
     }

@@ -235,7 +235,7 @@ impl Witness for Tallies {
             let mut state = self.state.lock();
             for _ in 0..CHUNK {
                 let Some(event) = next else { break };
-                if let Some(record) = &event.job {
+                if let Some(record) = &event.subject.job {
                     state.count(record, event);
                 }
                 next = events.next();

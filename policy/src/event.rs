@@ -3,6 +3,8 @@
 //! This module builds events and mints their ids; writing, aggregating and shipping them is
 //! `gateway`'s, behind [`EventSink`].
 
+mod form;
+
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,10 +13,10 @@ use compact_str::CompactString;
 use serde::{Deserialize, Serialize, Serializer};
 use smallvec::SmallVec;
 
-use crate::compile::rules::{RuleRef, RuleSource};
+use crate::compile::rules::RuleRef;
 use crate::job::{JobIdentity, Scope};
 use crate::name::DnsName;
-use crate::rulebook::Nearest;
+use crate::rulebook::{Nearest, Rulebook};
 use crate::verdict::{Judgement, Mode, Reason, Verdict};
 
 /// Version of the event's shape.
@@ -145,103 +147,125 @@ impl NameSource {
     }
 }
 
-/// One network event. Fields that don't apply are left out of the JSON.
-#[derive(Clone, Debug, Serialize)]
-pub struct NetworkEvent {
-    /// Version of this shape ([`SCHEMA`]).
-    pub schema: u32,
-    /// When, wall clock, RFC 3339 with milliseconds; stamped by the sink.
-    #[serde(serialize_with = "rfc3339")]
-    pub time: jiff::Timestamp,
-    /// Short id, also in the explanation that the client saw.
-    pub id: EventId,
-    /// Name of the gateway; stamped by the sink.
-    pub gateway: CompactString,
+/// What many events share: whom they are about, and by which policy he was judged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EventSubject {
     /// Network of the source.
     pub network: CompactString,
     /// The job, when the source holds a lease.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub job: Option<Arc<JobRecord>>,
+    /// Mode of the policy.
+    pub mode: Mode,
+    /// Name of the deciding policy.
+    pub policy: Option<CompactString>,
+    /// Its version.
+    pub policy_version: Option<u32>,
+    /// The scope that the policy came from.
+    pub scope: Option<Scope>,
+}
+
+impl Default for EventSubject {
+    /// Nobody, whom no policy governs.
+    fn default() -> Self {
+        Self {
+            network: CompactString::default(),
+            job: None,
+            mode: Mode::Block,
+            policy: None,
+            policy_version: None,
+            scope: None,
+        }
+    }
+}
+
+impl EventSubject {
+    /// The same under another rulebook.
+    #[must_use]
+    pub fn under(&self, book: &Rulebook) -> Self {
+        let policy = book.policy();
+        Self {
+            network: self.network.clone(),
+            job: self.job.clone(),
+            mode: book.mode(),
+            policy: policy.map(|(policy, _)| policy.meta.name.clone()),
+            policy_version: policy.map(|(policy, _)| policy.meta.version),
+            scope: policy.map(|(_, scope)| scope.clone()),
+        }
+    }
+
+    /// True when it says what this rulebook is.
+    pub fn is_under(&self, book: &Rulebook) -> bool {
+        let same = match book.policy() {
+            Some((policy, scope)) => {
+                self.policy_version == Some(policy.meta.version)
+                    && self.policy.as_ref() == Some(&policy.meta.name)
+                    && self.scope.as_ref() == Some(scope)
+            }
+            None => self.policy.is_none(),
+        };
+        same && self.mode == book.mode()
+    }
+}
+
+/// One network event. Thousands of them wait at times, so it is small: what many share is shared, and no text is kept that
+/// stands elsewhere. [`NetworkEvent::told_by`] is its JSON.
+#[derive(Clone, Debug)]
+pub struct NetworkEvent {
+    /// When, wall clock; stamped by the sink.
+    pub time: jiff::Timestamp,
+    /// Short id, also in the explanation that the client saw.
+    pub id: EventId,
+    /// Whom it is about, and by which policy.
+    pub subject: Arc<EventSubject>,
     /// Address of the runner.
     pub source: IpAddr,
     /// Port of the runner; 0 for protocols without ports.
-    #[serde(skip_serializing_if = "is_zero")]
     pub source_port: u16,
     /// What kind of traffic.
     pub kind: Kind,
     /// The name that was judged.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<DnsName>,
     /// Where that name comes from.
     pub name_source: NameSource,
     /// DNS: the asked type, by mnemonic or `TYPEn`.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub qtype: Option<CompactString>,
     /// DNS: the answer's code, by mnemonic.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub rcode: Option<&'static str>,
     /// DNS: addresses and targets of the answer, at most eight.
-    #[serde(skip_serializing_if = "SmallVec::is_empty")]
     pub answers: SmallVec<[CompactString; 2]>,
     /// The address that was dialled, or would have been.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub address: Option<IpAddr>,
     /// The port of the flow; the asked server's for DNS.
-    #[serde(skip_serializing_if = "is_zero")]
     pub port: u16,
     /// The address that the client chose, when the gateway dialled another.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub original_address: Option<IpAddr>,
-    /// Mode of the policy.
-    pub mode: Mode,
     /// The verdict.
     pub verdict: Verdict,
     /// Why not; absent for permits.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<Reason>,
-    /// The deciding rule, as written.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub rule: Option<CompactString>,
-    /// Where that rule stands.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub rule_source: Option<RuleSource>,
+    /// The deciding rule.
+    pub rule: Option<RuleRef>,
     /// For refusals: the allowed endpoint that came nearest, found when the event is written.
-    #[serde(skip_serializing_if = "finds_nothing")]
     pub nearest: Nearest,
-    /// Name of the deciding policy.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub policy: Option<CompactString>,
-    /// Its version.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub policy_version: Option<u32>,
-    /// The scope that the policy came from.
-    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "display_option")]
-    pub scope: Option<Scope>,
     /// A hello carried an ECH extension that could be GREASE.
-    #[serde(skip_serializing_if = "is_false")]
     pub ech_present: bool,
     /// A short remark for people (`Host names port 8443`, `malformed: two Host headers`).
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub note: Option<CompactString>,
     /// Bytes from the runner.
-    #[serde(skip_serializing_if = "is_zero_u64")]
     pub bytes_up: u64,
     /// Bytes to the runner.
-    #[serde(skip_serializing_if = "is_zero_u64")]
     pub bytes_down: u64,
     /// From the first packet to the close, in milliseconds.
-    #[serde(skip_serializing_if = "is_zero_u64")]
     pub duration_ms: u64,
     /// How many verdicts this event stands for. 0: none, it tells later bytes of a flow whose verdict an earlier
     /// event told.
     pub count: u64,
     /// JA4 fingerprint of the hello.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub ja4: Option<CompactString>,
 }
 
 /// A job as events carry it: its lease id and identity.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct JobRecord {
     /// Id of the lease.
     pub id: CompactString,
@@ -260,16 +284,17 @@ pub trait EventSink: Send + Sync {
 }
 
 impl NetworkEvent {
-    /// An event of `kind` from `source` with everything that a judgement knows; the caller fills in the
-    /// rest. Time and gateway are stamped by the sink.
+    /// An event of `kind` from `source` about nobody.
     pub fn new(id: EventId, kind: Kind, source: IpAddr) -> Self {
+        Self::about(Arc::default(), id, kind, source)
+    }
+
+    /// An event of `kind` from `source` about `subject`; the caller fills in the rest. The time is stamped by the sink.
+    pub fn about(subject: Arc<EventSubject>, id: EventId, kind: Kind, source: IpAddr) -> Self {
         Self {
-            schema: SCHEMA,
             time: jiff::Timestamp::UNIX_EPOCH,
             id,
-            gateway: CompactString::default(),
-            network: CompactString::default(),
-            job: None,
+            subject,
             source,
             source_port: 0,
             kind,
@@ -281,15 +306,10 @@ impl NetworkEvent {
             address: None,
             port: 0,
             original_address: None,
-            mode: Mode::Block,
             verdict: Verdict::Refuse,
             reason: None,
             rule: None,
-            rule_source: None,
             nearest: Nearest::NONE,
-            policy: None,
-            policy_version: None,
-            scope: None,
             ech_present: false,
             note: None,
             bytes_up: 0,
@@ -304,55 +324,11 @@ impl NetworkEvent {
     pub fn judged(&mut self, judgement: &Judgement) {
         self.verdict = judgement.verdict();
         self.reason = judgement.refusal().map(|refusal| refusal.reason);
-        self.rule = judgement.rule().map(|rule| CompactString::from(rule.text()));
-        self.rule_source = judgement.rule().map(RuleRef::source);
+        self.rule = judgement.rule().cloned();
         self.nearest = judgement
             .refusal()
             .map_or(Nearest::NONE, |refusal| refusal.nearest.clone());
     }
-}
-
-fn rfc3339<S: Serializer>(time: &jiff::Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(&format_args!("{time:.3}"))
-}
-
-#[expect(clippy::ref_option, reason = "serde passes fields by reference")]
-fn display_option<T: std::fmt::Display, S: Serializer>(
-    value: &Option<T>,
-    serializer: S,
-) -> Result<S::Ok, S::Error> {
-    match value {
-        Some(value) => serializer.collect_str(value),
-        None => serializer.serialize_none(),
-    }
-}
-
-#[expect(
-    clippy::trivially_copy_pass_by_ref,
-    reason = "serde passes fields by reference"
-)]
-fn is_zero(port: &u16) -> bool {
-    *port == 0
-}
-
-#[expect(
-    clippy::trivially_copy_pass_by_ref,
-    reason = "serde passes fields by reference"
-)]
-fn is_zero_u64(count: &u64) -> bool {
-    *count == 0
-}
-
-#[expect(
-    clippy::trivially_copy_pass_by_ref,
-    reason = "serde passes fields by reference"
-)]
-fn is_false(flag: &bool) -> bool {
-    !*flag
-}
-
-fn finds_nothing(nearest: &Nearest) -> bool {
-    nearest.find().is_none()
 }
 
 #[cfg(test)]
@@ -378,7 +354,7 @@ mod tests {
         event.judged(&Judgement::Refuse(crate::verdict::Refusal::because(
             Reason::NotAllowed,
         )));
-        let json = serde_json::to_value(&event).unwrap();
+        let json = serde_json::to_value(event.told_by("gw-1")).unwrap();
         assert_eq!(json["time"], "1970-01-01T00:00:00.000Z");
         assert_eq!(json["verdict"], "refuse");
         assert_eq!(json["reason"], "not-allowed");

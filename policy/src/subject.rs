@@ -8,11 +8,11 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use arc_swap::{ArcSwap, ArcSwapOption};
+use arc_swap::ArcSwap;
 use compact_str::CompactString;
 use ipnet::IpNet;
 
-use crate::event::{EventId, JobRecord, Kind, NetworkEvent};
+use crate::event::{EventId, EventSubject, JobRecord, Kind, NetworkEvent};
 use crate::job::Assurance;
 use crate::rulebook::Rulebook;
 use crate::ticket::TicketTable;
@@ -69,7 +69,8 @@ pub struct Subject {
     pub network: Arc<Network>,
     /// Why it is judged as it is.
     pub standing: Standing,
-    job: ArcSwapOption<JobRecord>,
+    /// What its events share. The job stands here and nowhere else; the policy may be that of a moment ago.
+    told: ArcSwap<EventSubject>,
     tickets: Arc<TicketTable>,
     book: ArcSwap<Rulebook>,
 }
@@ -87,11 +88,16 @@ impl Subject {
         book: Arc<Rulebook>,
     ) -> Self {
         let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
+        let told = EventSubject {
+            network: network.name.clone(),
+            job,
+            ..EventSubject::default()
+        };
         Self {
             id,
             network,
             standing,
-            job: ArcSwapOption::new(job),
+            told: ArcSwap::from_pointee(told.under(&book)),
             tickets: Arc::default(),
             book: ArcSwap::new(book),
         }
@@ -109,12 +115,15 @@ impl Subject {
 
     /// Its job, when it holds a lease, as far as it is known by now.
     pub fn job(&self) -> Option<Arc<JobRecord>> {
-        self.job.load_full()
+        self.told.load().job.clone()
     }
 
     /// Puts a fuller record of the same job in place; events from now on carry it.
     pub(crate) fn enrich(&self, job: Arc<JobRecord>) {
-        self.job.store(Some(job));
+        self.told.rcu(|told| EventSubject {
+            job: Some(Arc::clone(&job)),
+            ..EventSubject::clone(told)
+        });
     }
 
     /// The rulebook of this moment.
@@ -150,15 +159,13 @@ impl Subject {
 
     /// The same about a decision made by `book`, which may be another one than that of this moment.
     pub fn event_under(&self, book: &Rulebook, id: EventId, kind: Kind, source: IpAddr) -> NetworkEvent {
-        let mut event = NetworkEvent::new(id, kind, source);
-        event.network.clone_from(&self.network.name);
-        event.job = self.job();
-        event.mode = book.mode();
-        if let Some((policy, scope)) = book.policy() {
-            event.policy = Some(policy.meta.name.clone());
-            event.policy_version = Some(policy.meta.version);
-            event.scope = Some(scope.clone());
+        let told = self.told.load();
+        if told.is_under(book) {
+            return NetworkEvent::about(Arc::clone(&told), id, kind, source);
         }
-        event
+        let fresh = Arc::new(told.under(book));
+        // Kept for the next event, unless a fuller record of the job came meanwhile.
+        self.told.compare_and_swap(&told, Arc::clone(&fresh));
+        NetworkEvent::about(fresh, id, kind, source)
     }
 }

@@ -63,6 +63,7 @@ impl Explanation {
         };
         let version = |name| {
             event
+                .subject
                 .policy_version
                 .map_or(format!("{name}"), |version| format!("{name} (version {version})"))
         };
@@ -74,8 +75,8 @@ impl Explanation {
             target: format!("{host}:{}", event.port),
             rule: event.rule.as_ref().map(ToString::to_string),
             nearest: event.nearest.clone(),
-            policy: event.policy.as_ref().map(version),
-            scope: event.scope.as_ref().map(ToString::to_string),
+            policy: event.subject.policy.as_ref().map(version),
+            scope: event.subject.scope.as_ref().map(ToString::to_string),
             note: event.note.as_ref().map(ToString::to_string),
             more,
         }
@@ -261,8 +262,10 @@ fn hello_version(first: &[u8]) -> u16 {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use std::sync::Arc;
+
     use tidegate_policy::DnsName;
-    use tidegate_policy::event::{EventIds, Kind};
+    use tidegate_policy::event::{EventIds, EventSubject, Kind};
     use tidegate_policy::verdict::Refusal;
 
     use super::*;
@@ -271,8 +274,11 @@ mod tests {
         let mut event = NetworkEvent::new(EventIds::new(7).mint(), Kind::Http, "10.0.0.2".parse().unwrap());
         event.name = Some(DnsName::parse("evil.test").unwrap());
         event.port = 8080;
-        event.policy = Some("ci".into());
-        event.policy_version = Some(3);
+        event.subject = Arc::new(EventSubject {
+            policy: Some("ci".into()),
+            policy_version: Some(3),
+            ..EventSubject::default()
+        });
         let judgement = Judgement::Refuse(Refusal::because(reason));
         event.judged(&judgement);
         Explanation::of(&event, &judgement, true)

@@ -358,17 +358,16 @@ mod tests {
     use std::sync::Arc;
 
     use tidegate_policy::DnsName;
-    use tidegate_policy::event::{EventIds, JobRecord, NetworkEvent};
+    use tidegate_policy::event::{EventIds, EventSubject, JobRecord, NetworkEvent};
     use tidegate_policy::job::JobIdentity;
 
     use super::*;
 
     fn emitted() -> NetworkEvent {
         let mut event = NetworkEvent::new(EventIds::new(1).mint(), Kind::Tls, "10.77.1.2".parse().unwrap());
-        event.gateway = "gw-1".into();
         event.name = Some(DnsName::parse("github.test").unwrap());
         event.port = 443;
-        event.job = Some(Arc::new(JobRecord {
+        let job = Some(Arc::new(JobRecord {
             id: "job_1".into(),
             identity: JobIdentity {
                 owner: "acme".into(),
@@ -386,12 +385,16 @@ mod tests {
                 assurance: Assurance::Declared,
             },
         }));
+        event.subject = Arc::new(EventSubject {
+            job,
+            ..EventSubject::default()
+        });
         event
     }
 
     #[test]
     fn what_a_gateway_writes_is_read_and_written_the_same() {
-        let json = serde_json::to_value(emitted()).unwrap();
+        let json = serde_json::to_value(emitted().told_by("gw-1")).unwrap();
         let read = EventRecord::read(&serde_json::to_vec(&json).unwrap(), "gw-1").unwrap();
         assert_eq!(read.endpoint(), "github.test");
         assert_eq!(read.job.as_ref().unwrap().head_repo, "mallory/web");
@@ -400,7 +403,7 @@ mod tests {
 
     #[test]
     fn text_that_would_act_on_a_terminal_is_escaped_and_the_event_kept() {
-        let mut json = serde_json::to_value(emitted()).unwrap();
+        let mut json = serde_json::to_value(emitted().told_by("gw-1")).unwrap();
         json["name"] = "\u{1b}[31m<b>".into();
         json["job"]["job"] = "x\n::error::y".into();
         json["note"] = "n".repeat(5_000).into();
@@ -413,7 +416,7 @@ mod tests {
 
     #[test]
     fn another_gateways_event_a_giant_and_what_is_none_are_refused() {
-        let json = serde_json::to_vec(&emitted()).unwrap();
+        let json = serde_json::to_vec(&emitted().told_by("gw-1")).unwrap();
         assert!(matches!(
             EventRecord::read(&json, "gw-2"),
             Err(EventError::Foreign(_))

@@ -37,13 +37,21 @@ pub(crate) struct Item {
 }
 
 /// Encodes batches into the same memory, one after the other.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Encoder {
     writer: Writer,
     encoded: Encoded,
 }
 
 impl Encoder {
+    /// An encoder of what this gateway tells.
+    pub(crate) fn new(gateway: &str) -> Self {
+        Self {
+            writer: Writer::new(gateway),
+            encoded: Encoded::default(),
+        }
+    }
+
     /// Writes every event once.
     pub(crate) fn encode<'a>(&mut self, events: impl IntoIterator<Item = &'a NetworkEvent>) -> &Encoded {
         let Encoded { text, items } = &mut self.encoded;
@@ -69,10 +77,10 @@ impl Encoder {
 }
 
 impl Encoded {
-    /// These events, once.
+    /// These events of a gateway called `gw-1`, once.
     #[cfg(test)]
     pub(crate) fn of<'a>(events: impl IntoIterator<Item = &'a NetworkEvent>) -> Self {
-        let mut encoder = Encoder::default();
+        let mut encoder = Encoder::new("gw-1");
         encoder.encode(events);
         encoder.encoded
     }

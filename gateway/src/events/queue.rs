@@ -367,7 +367,7 @@ impl EventQueue {
 
 /// Whose event it is: the job's, or the source's where there is no job.
 pub(crate) fn party(event: &NetworkEvent) -> CompactString {
-    match &event.job {
+    match &event.subject.job {
         Some(job) => job.id.clone(),
         None => compact_str::format_compact!("{}", event.source),
     }

@@ -48,7 +48,7 @@ fn declared() -> Arc<JobRecord> {
 
 fn event(job: &Arc<JobRecord>, source: &str, name: &str) -> NetworkEvent {
     let mut event = NetworkEvent::new(EventIds::new(1).mint(), Kind::Dns, ip(source));
-    event.job = Some(Arc::clone(job));
+    Arc::make_mut(&mut event.subject).job = Some(Arc::clone(job));
     event.name = Some(DnsName::parse(name).unwrap());
     event.verdict = Verdict::Refuse;
     event.reason = Some(Reason::NotAllowed);
@@ -113,7 +113,7 @@ fn of(tallies: &Tallies, job: &JobRecord, source: &str) -> JobSummary {
 fn each_job_has_its_own_and_a_source_without_a_job_has_none() {
     let (tallies, one, other) = (tallies(), declared(), declared());
     let mut nobodys = event(&one, "10.77.1.9", "nobodys.test");
-    nobodys.job = None;
+    Arc::make_mut(&mut nobodys.subject).job = None;
     tallies.see(
         &mut [
             event(&one, "10.77.1.2", "a.test"),

@@ -4,10 +4,10 @@
 
 use compact_str::{CompactString, ToCompactString as _, format_compact};
 use jiff::Timestamp;
-use tidegate_policy::compile::rules::RuleSource;
+use tidegate_policy::compile::rules::RuleRef;
 use tidegate_policy::event::{JobRecord, Kind, NetworkEvent};
-use tidegate_policy::rulebook::Nearest;
 use tidegate_policy::name::MAX_WIRE;
+use tidegate_policy::rulebook::Nearest;
 use tidegate_policy::verdict::{Mode, Reason, Verdict};
 
 use crate::event::{EventJob, EventRecord};
@@ -81,6 +81,7 @@ impl ScopeText<'_> {
 
 impl<'a> From<&'a NetworkEvent> for Seen<'a> {
     fn from(event: &'a NetworkEvent) -> Self {
+        let subject = &*event.subject;
         let endpoint = match (&event.name, event.address) {
             (Some(name), _) => match name.plain(&mut [0; MAX_WIRE]) {
                 Some(plain) => plain.into(),
@@ -97,13 +98,13 @@ impl<'a> From<&'a NetworkEvent> for Seen<'a> {
             port: port(event.kind, event.port),
             verdict: event.verdict,
             reason: event.reason.map(Reason::as_str),
-            rule: event.rule.as_deref(),
-            rule_source: event.rule_source.as_ref().map(RuleSource::kind),
+            rule: event.rule.as_ref().map(RuleRef::text),
+            rule_source: event.rule.as_ref().map(|rule| rule.source().kind()),
             nearest: Near::Live(&event.nearest),
-            policy: event.policy.as_deref(),
-            policy_version: event.policy_version.unwrap_or_default(),
-            mode: event.mode,
-            scope: event.scope.as_ref().map(|scope| {
+            policy: subject.policy.as_deref(),
+            policy_version: subject.policy_version.unwrap_or_default(),
+            mode: subject.mode,
+            scope: subject.scope.as_ref().map(|scope| {
                 let (kind, name) = scope.parts();
                 ScopeText {
                     kind: Some(kind),

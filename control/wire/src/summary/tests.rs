@@ -1,10 +1,12 @@
 //! The summary's promises, by events as gateways write them.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::sync::Arc;
+
 use proptest::prelude::*;
 use serde_json::json;
 use tidegate_policy::DnsName;
-use tidegate_policy::event::{EventIds, NetworkEvent};
+use tidegate_policy::event::{EventIds, EventSubject, NetworkEvent};
 use tidegate_policy::job::Scope;
 use tidegate_policy::verdict::Reason;
 
@@ -111,15 +113,17 @@ fn search_suffix_refusals_are_counted_apart_and_never_listed() {
 #[test]
 fn a_live_event_and_its_record_are_tallied_the_same() {
     let mut event = NetworkEvent::new(EventIds::new(1).mint(), Kind::Tls, "10.77.1.2".parse().unwrap());
-    event.gateway = "gw-1".into();
     event.name = Some(DnsName::from_labels([b"a\x1b[2J<b>".as_slice(), b"test"]).unwrap());
     event.port = 8443;
     event.reason = Some(Reason::NotAllowed);
-    event.policy = Some("ci".into());
-    event.policy_version = Some(3);
-    event.scope = Some(Scope::Repository("acme/web".into()));
+    event.subject = Arc::new(EventSubject {
+        policy: Some("ci".into()),
+        policy_version: Some(3),
+        scope: Some(Scope::Repository("acme/web".into())),
+        ..EventSubject::default()
+    });
     event.bytes_up = 7;
-    let json = serde_json::to_vec(&event).unwrap();
+    let json = serde_json::to_vec(&event.told_by("gw-1")).unwrap();
     let read = EventRecord::read(&json, "gw-1").unwrap();
     let mut live = Tally::default();
     live.add(&Seen::from(&event));

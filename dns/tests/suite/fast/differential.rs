@@ -110,14 +110,17 @@ impl EventSink for Tally {
             format!("{:?} {:?} {:?}", event.verdict, event.reason, event.rcode),
             format!("{:?} {:?} {:?}", event.rule, event.nearest, event.note),
             format!("{:?} {:?} {:?}", event.answers, event.address, event.port),
-            format!("{:?} {:?} {:?}", event.policy, event.scope, event.mode),
+            format!(
+                "{:?} {:?} {:?}",
+                event.subject.policy, event.subject.scope, event.subject.mode
+            ),
         ];
         let said = (
             event.source,
             event.name.map(|name| name.to_string()),
             event.qtype.unwrap_or_default(),
             told.to_vec(),
-            u64::from(event.policy_version.unwrap_or_default()),
+            u64::from(event.subject.policy_version.unwrap_or_default()),
         );
         *self.0.lock().entry(said).or_default() += event.count;
     }

@@ -5,6 +5,18 @@
 use std::net::IpAddr;
 
 use tidegate_policy::DnsName;
+use tidegate_policy::name::MAX_WIRE;
+
+/// The numbers below 100 in two digits each.
+const PAIRS: [[u8; 2]; 100] = {
+    let mut pairs = [[b'0'; 2]; 100];
+    let mut at = 0;
+    while at < pairs.len() {
+        pairs[at] = [b'0' + (at / 10) as u8, b'0' + (at % 10) as u8];
+        at += 1;
+    }
+    pairs
+};
 
 /// `"text"`.
 pub(super) fn string(out: &mut Vec<u8>, text: &str) {
@@ -12,19 +24,6 @@ pub(super) fn string(out: &mut Vec<u8>, text: &str) {
         word(out, text);
     } else {
         other(out, text);
-    }
-}
-
-/// `"kind:text"`, of a kind that needs no escape.
-pub(super) fn tagged(out: &mut Vec<u8>, kind: &str, text: &str) {
-    if is_plain(text) {
-        out.push(b'"');
-        out.extend_from_slice(kind.as_bytes());
-        out.push(b':');
-        out.extend_from_slice(text.as_bytes());
-        out.push(b'"');
-    } else {
-        other(out, &format_args!("{kind}:{text}"));
     }
 }
 
@@ -36,8 +35,9 @@ pub(super) fn word(out: &mut Vec<u8>, word: &str) {
 }
 
 fn is_plain(text: &str) -> bool {
-    let plain = |byte: u8| byte >= 0x20 && byte != b'"' && byte != b'\\';
-    text.bytes().all(plain)
+    let odd = |byte: u8| (byte < 0x20) | (byte == b'"') | (byte == b'\\');
+    // To the end in any case: that is many bytes at once, and nearly every text is plain.
+    !text.bytes().fold(false, |any, byte| any | odd(byte))
 }
 
 /// A decimal number.
@@ -45,10 +45,17 @@ pub(in crate::events) fn number(out: &mut Vec<u8>, number: u64) {
     let mut digits = [0; 20];
     let mut at = digits.len();
     let mut rest = number;
-    while at == digits.len() || rest > 0 {
+    while rest >= 100 {
+        at -= 2;
+        digits[at..at + 2].copy_from_slice(&PAIRS[(rest % 100) as usize]);
+        rest /= 100;
+    }
+    let [tens, ones] = PAIRS[rest as usize];
+    at -= 1;
+    digits[at] = ones;
+    if rest >= 10 {
         at -= 1;
-        digits[at] = b'0' + (rest % 10) as u8;
-        rest /= 10;
+        digits[at] = tens;
     }
     out.extend_from_slice(&digits[at..]);
 }
@@ -58,39 +65,33 @@ pub(super) fn address(out: &mut Vec<u8>, address: IpAddr) {
     let IpAddr::V4(four) = address else {
         return other(out, &address);
     };
-    out.push(b'"');
-    for (at, octet) in four.octets().into_iter().enumerate() {
-        if at > 0 {
-            out.push(b'.');
+    let mut text = [b'"'; 17];
+    let mut at = 0;
+    for octet in four.octets() {
+        let [tens, ones] = PAIRS[usize::from(octet % 100)];
+        at += 1;
+        if octet >= 100 {
+            text[at] = b'0' + octet / 100;
+            at += 1;
         }
-        number(out, octet.into());
+        if octet >= 10 {
+            text[at] = tens;
+            at += 1;
+        }
+        text[at] = ones;
+        at += 1;
+        text[at] = b'.';
     }
-    out.push(b'"');
+    text[at] = b'"';
+    out.extend_from_slice(&text[..=at]);
 }
 
 /// `"host.example"`.
 pub(super) fn name(out: &mut Vec<u8>, name: &DnsName) {
-    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
-    let begun = out.len();
-    let mut rest = name.as_wire();
-    let mut lead = b'"';
-    while let Some((label, tail)) = rest
-        .split_first()
-        .and_then(|(length, tail)| tail.split_at_checked((*length).into()))
-    {
-        if !label.iter().all(plain) {
-            out.truncate(begun);
-            return other(out, name);
-        }
-        out.push(lead);
-        out.extend_from_slice(label);
-        lead = b'.';
-        rest = tail;
+    match name.plain(&mut [0; MAX_WIRE]) {
+        Some(plain) => word(out, plain),
+        None => other(out, name),
     }
-    if out.len() == begun {
-        return other(out, name);
-    }
-    out.push(b'"');
 }
 
 /// Whatever it is, by `serde_json`.

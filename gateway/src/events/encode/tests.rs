@@ -9,10 +9,10 @@ use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 use tidegate_policy::DnsName;
-use tidegate_policy::compile::rules::RuleSource;
+use tidegate_policy::compile::rules::{RuleRef, RuleSource, RuleTable};
 use tidegate_policy::document::SourcedEndpoint;
 use tidegate_policy::endpoint::parse::{Role, parse_endpoint};
-use tidegate_policy::event::{EventIds, JobRecord, Kind, NameSource, NetworkEvent};
+use tidegate_policy::event::{EventIds, EventSubject, JobRecord, Kind, NameSource, NetworkEvent};
 use tidegate_policy::job::{Assurance, JobIdentity, Scope};
 use tidegate_policy::rulebook::{Nearest, RuleList};
 use tidegate_policy::verdict::{Mode, Reason, Verdict};
@@ -96,14 +96,19 @@ fn job() -> impl Strategy<Value = Arc<JobRecord>> {
         })
 }
 
-fn rule_source() -> impl Strategy<Value = RuleSource> {
-    prop_oneof![
+fn rule() -> impl Strategy<Value = RuleRef> {
+    let source = prop_oneof![
         Just(RuleSource::Policy),
         Just(RuleSource::Set("a \"set\"".into())),
         Just(RuleSource::Platform),
         Just(RuleSource::Host),
         Just(RuleSource::Global),
-    ]
+    ];
+    (text(), source).prop_map(|(text, source)| {
+        let mut rules = RuleTable::builder();
+        let rule = rules.push(&text, 2, source);
+        RuleRef::new(&Arc::new(rules.finish()), rule)
+    })
 }
 
 /// Around now, and wherever a clock that is set wrong may be.
@@ -140,7 +145,7 @@ prop_compose! {
     /// Who, when and what.
     fn asked()(
         (seed, time) in (any::<u64>(), time()),
-        (gateway, network) in (text(), text()),
+        network in text(),
         job in option::of(job()),
         (source, source_port) in (any::<IpAddr>(), any::<u16>()),
         kind in prop::sample::select(&KINDS[..]),
@@ -150,7 +155,8 @@ prop_compose! {
         (address, port, original) in (option::of(any::<IpAddr>()), any::<u16>(), option::of(any::<IpAddr>())),
     ) -> NetworkEvent {
         let mut event = NetworkEvent::new(EventIds::new(seed).mint(), kind, source);
-        (event.time, event.gateway, event.network, event.job) = (time, gateway, network, job);
+        event.time = time;
+        event.subject = Arc::new(EventSubject { network, job, ..EventSubject::default() });
         (event.source_port, event.name, event.name_source) = (source_port, name, name_source);
         (event.qtype, event.rcode, event.answers) = (qtype, rcode, answers.into_iter().collect());
         (event.address, event.port, event.original_address) = (address, port, original);
@@ -164,15 +170,15 @@ prop_compose! {
         mut event in asked(),
         (mode, verdict) in (prop_oneof![Just(Mode::Audit), Just(Mode::Block)], prop::sample::select(&VERDICTS[..])),
         reason in option::of(prop::sample::select(Reason::ALL)),
-        (rule, rule_source, nearest) in (option::of(text()), option::of(rule_source()), nearest()),
+        (rule, nearest) in (option::of(rule()), nearest()),
         (policy, version, scope) in (option::of(text()), option::of(any::<u32>()), option::of(scope())),
         (ech, note, ja4) in (any::<bool>(), option::of(text()), option::of(text())),
         numbers in any::<[u64; 4]>(),
         zeroes in any::<[bool; 4]>(),
     ) -> NetworkEvent {
-        (event.mode, event.verdict, event.reason) = (mode, verdict, reason);
-        (event.rule, event.rule_source, event.nearest) = (rule, rule_source, nearest);
-        (event.policy, event.policy_version, event.scope) = (policy, version, scope);
+        let subject = Arc::make_mut(&mut event.subject);
+        (subject.mode, subject.policy, subject.policy_version, subject.scope) = (mode, policy, version, scope);
+        (event.verdict, event.reason, event.rule, event.nearest) = (verdict, reason, rule, nearest);
         (event.ech_present, event.note, event.ja4) = (ech, note, ja4);
         let number = |at: usize| if zeroes[at] { 0 } else { numbers[at] };
         (event.bytes_up, event.bytes_down) = (number(0), number(1));
@@ -183,14 +189,14 @@ prop_compose! {
 
 proptest! {
     #[test]
-    fn the_bytes_are_those_of_the_events_serialize(events in vec(event(), 1..6)) {
-        let mut encoder = Encoder::default();
+    fn the_bytes_are_those_of_the_events_serialize(events in vec(event(), 1..6), gateway in text()) {
+        let mut encoder = Encoder::new(&gateway);
         // Twice: what is kept of the first time must not show in the second.
         for _ in 0..2 {
             let encoded = encoder.encode(&events);
             prop_assert_eq!(encoded.len(), events.len());
             for (event, (item, line)) in events.iter().zip(encoded.iter()) {
-                let expected = serde_json::to_string(event).expect("it serializes");
+                let expected = serde_json::to_string(&event.told_by(&gateway)).expect("it serializes");
                 prop_assert_eq!(String::from_utf8_lossy(line), expected);
                 prop_assert_eq!((item.count, item.time), (event.count, event.time));
             }
@@ -200,7 +206,7 @@ proptest! {
 
 #[test]
 fn more_jobs_than_are_kept_are_never_mistaken_for_each_other() {
-    let mut encoder = Encoder::default();
+    let mut encoder = Encoder::new("gw-1");
     let identity = JobIdentity {
         owner: "acme".into(),
         repo: "acme/web".into(),
@@ -216,32 +222,42 @@ fn more_jobs_than_are_kept_are_never_mistaken_for_each_other() {
         head_repo: "".into(),
         assurance: Assurance::Signed,
     };
-    let jobs: Vec<Arc<JobRecord>> = (0..3_000)
+    let subjects: Vec<Arc<EventSubject>> = (0..50_000)
         .map(|n| {
-            Arc::new(JobRecord {
+            let job = JobRecord {
                 id: format!("job_{n}").into(),
                 identity: identity.clone(),
+            };
+            Arc::new(EventSubject {
+                job: Some(Arc::new(job)),
+                ..EventSubject::default()
             })
         })
         .collect();
-    for n in (0..jobs.len()).chain((0..jobs.len()).step_by(7)) {
+    for n in (0..subjects.len()).chain((0..subjects.len()).step_by(7)) {
         let mut event = NetworkEvent::new(EventIds::new(1).mint(), Kind::Dns, [10, 77, 1, 2].into());
-        event.job = Some(Arc::clone(&jobs[n]));
+        event.subject = Arc::clone(&subjects[n]);
         let encoded = encoder.encode([&event]);
         let (_, line) = encoded.iter().next().expect("one line");
-        assert_eq!(line, serde_json::to_vec(&event).expect("it serializes"));
+        assert_eq!(
+            line,
+            serde_json::to_vec(&event.told_by("gw-1")).expect("it serializes")
+        );
     }
 }
 
 /// What is kept of a second is written again for the next event, which may lie on the other side of zero.
 #[test]
 fn a_time_before_1970_leaves_nothing_behind() {
-    let mut encoder = Encoder::default();
+    let mut encoder = Encoder::new("gw-1");
     for milliseconds in [-1, 0, 5, -999, -1_000, 1_790_000_000_999, 1_790_000_001_000] {
         let mut event = NetworkEvent::new(EventIds::new(1).mint(), Kind::Dns, [10, 77, 1, 2].into());
         event.time = Timestamp::from_millisecond(milliseconds).expect("a time");
         let encoded = encoder.encode([&event]);
         let (_, line) = encoded.iter().next().expect("one line");
-        assert_eq!(line, serde_json::to_vec(&event).expect("it serializes"));
+        assert_eq!(
+            line,
+            serde_json::to_vec(&event.told_by("gw-1")).expect("it serializes")
+        );
     }
 }

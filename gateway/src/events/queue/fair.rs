@@ -71,7 +71,7 @@ impl FairLane {
     }
 
     fn party(&self, event: &NetworkEvent) -> u64 {
-        match &event.job {
+        match &event.subject.job {
             Some(job) => self.hasher.hash_one(&job.id),
             None => self.hasher.hash_one(event.source),
         }

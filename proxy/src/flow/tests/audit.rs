@@ -67,7 +67,7 @@ fn refused_names_odd_hellos_and_requests_arrive_unchanged_at_the_clients_own_add
             let event = bench.events.nth(n + 1).await;
             assert_eq!(judged(&event), (kind, verdict, reason), "{event:?}");
             assert_eq!(
-                (event.mode, event.original_address),
+                (event.subject.mode, event.original_address),
                 (Mode::Audit, None),
                 "{event:?}"
             );

@@ -4,6 +4,7 @@ use std::io::ErrorKind;
 use std::time::Duration;
 
 use rustls::AlertDescription;
+use tidegate_policy::compile::rules::RuleRef;
 use tidegate_policy::event::{Kind, NameSource};
 use tidegate_policy::verdict::{Reason, Verdict};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -52,7 +53,7 @@ fn tls_to_a_ticketed_address_is_relayed_and_recorded_with_its_bytes() {
         let event = bench.events.nth(1).await;
         assert_eq!(judged(&event), (Kind::Tls, Verdict::Permit, None), "{event:?}");
         assert_eq!(event.name.unwrap().to_string(), "a.test");
-        assert_eq!(event.rule.as_deref(), Some("a.test:443"));
+        assert_eq!(event.rule.as_ref().map(RuleRef::text), Some("a.test:443"));
         assert!(
             event.bytes_up > 200 && event.bytes_down > 200,
             "{} {}",
@@ -90,7 +91,7 @@ fn a_refused_sni_is_told_by_the_alert_access_denied_and_nothing_is_dialled() {
             "{event:?}"
         );
         assert_eq!(
-            (event.name_source, event.policy.as_deref()),
+            (event.name_source, event.subject.policy.as_deref()),
             (NameSource::Sni, Some("ci"))
         );
         assert!(undialled(&listener).await);

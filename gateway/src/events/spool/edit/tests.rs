@@ -1,7 +1,10 @@
 //! What merging, thinning and clearing keep, and what they count.
 
+use std::sync::Arc;
+
 use proptest::prelude::*;
 use tidegate_control_wire::batch::ProcessReport;
+use tidegate_policy::compile::rules::RuleRef;
 use tidegate_policy::event::{Kind, NetworkEvent};
 use tidegate_policy::verdict::{Reason, Verdict};
 
@@ -83,8 +86,8 @@ fn whatever_a_reader_could_want_to_tell_apart_is_not_merged() {
         |event| event.port = 8443,
         |event| event.verdict = Verdict::WouldRefuse,
         |event| event.reason = Some(Reason::NotAllowed),
-        |event| event.rule = Some("*.test:443".into()),
-        |event| event.policy_version = Some(7),
+        |event| event.rule = Some(RuleRef::global("*.test:443")),
+        |event| Arc::make_mut(&mut event.subject).policy_version = Some(7),
     ];
     let mut all = vec![permit(1, "job_1", "a.test")];
     for (at, change) in changes.iter().enumerate() {

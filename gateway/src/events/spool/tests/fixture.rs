@@ -36,9 +36,8 @@ pub(crate) fn job(id: &str) -> Arc<JobRecord> {
 /// A verdict on `name` for the job called `id`.
 pub(crate) fn event(id: &str, name: &str, verdict: Verdict) -> NetworkEvent {
     let mut event = NetworkEvent::new(EventIds::new(1).mint(), Kind::Tls, [10, 77, 1, 2].into());
-    event.gateway = "gw-1".into();
     event.time = "2026-01-01T00:00:00Z".parse().expect("a time");
-    event.job = Some(job(id));
+    Arc::make_mut(&mut event.subject).job = Some(job(id));
     event.name = Some(DnsName::parse(name).expect("a name"));
     event.port = 443;
     event.verdict = verdict;
@@ -52,7 +51,7 @@ pub(crate) fn event(id: &str, name: &str, verdict: Verdict) -> NetworkEvent {
 pub(crate) fn lines(events: &[(u64, NetworkEvent)]) -> Vec<u8> {
     let mut text = Vec::new();
     for (seq, event) in events {
-        let json = serde_json::to_vec(event).expect("JSON");
+        let json = serde_json::to_vec(&event.told_by("gw-1")).expect("JSON");
         line::write(&mut text, *seq, What::Event, &json);
     }
     text
