@@ -9,7 +9,6 @@ use serde::{Serialize, Serializer};
 
 use super::{EventId, JobRecord, Kind, NameSource, NetworkEvent, SCHEMA};
 use crate::compile::rules::{RuleRef, RuleSource};
-use crate::job::Scope;
 use crate::name::DnsName;
 use crate::verdict::{Mode, Reason, Verdict};
 
@@ -56,8 +55,8 @@ struct Form<'a> {
     policy: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     policy_version: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "display_option")]
-    scope: Option<&'a Scope>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scope: Option<String>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     ech_present: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -103,7 +102,7 @@ impl NetworkEvent {
             nearest: self.nearest.find(),
             policy: subject.policy.as_deref(),
             policy_version: subject.policy_version,
-            scope: subject.scope.as_ref(),
+            scope: subject.scope.as_ref().map(ToString::to_string),
             ech_present: self.ech_present,
             note: self.note.as_deref(),
             bytes_up: some(self.bytes_up),
@@ -122,15 +121,4 @@ fn some(number: u64) -> Option<u64> {
 
 fn rfc3339<S: Serializer>(time: &jiff::Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(&format_args!("{time:.3}"))
-}
-
-#[expect(clippy::ref_option, reason = "serde passes fields by reference")]
-fn display_option<T: std::fmt::Display, S: Serializer>(
-    value: &Option<T>,
-    serializer: S,
-) -> Result<S::Ok, S::Error> {
-    match value {
-        Some(value) => serializer.collect_str(value),
-        None => serializer.serialize_none(),
-    }
 }

@@ -35,7 +35,7 @@ pub(super) fn word(out: &mut Vec<u8>, word: &str) {
 }
 
 fn is_plain(text: &str) -> bool {
-    let odd = |byte: u8| (byte < 0x20) | (byte == b'"') | (byte == b'\\');
+    let odd = |byte: u8| byte < 0x20 || byte == b'"' || byte == b'\\';
     // To the end in any case: that is many bytes at once, and nearly every text is plain.
     !text.bytes().fold(false, |any, byte| any | odd(byte))
 }

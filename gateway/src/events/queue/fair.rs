@@ -62,6 +62,7 @@ impl FairLane {
         gone
     }
 
+    #[expect(clippy::vec_box, reason = "they are boxed already, and moved as they are")]
     /// Moves all of them to `all`, in no order.
     pub(super) fn drain(&mut self, all: &mut Vec<Box<Queued>>) {
         self.by_count.clear();

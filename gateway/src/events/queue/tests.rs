@@ -134,7 +134,7 @@ fn at_its_bound_it_holds_no_more_memory_and_gives_it_back_after() {
 #[test]
 fn a_closed_queue_is_emptied_before_it_is_said_to_be_closed() {
     let queue = EventQueue::new(4 * PIECE);
-    for number in 0..2 * PIECE as u64 + 1 {
+    for number in 0..=2 * PIECE as u64 {
         queue.push(event(Verdict::Permit, number));
     }
     queue.close();
