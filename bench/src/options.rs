@@ -24,6 +24,9 @@ pub struct Options {
     /// Cores that a subject gets: 1, 2 or both in turn.
     #[arg(long, value_delimiter = ',', default_values_t = [1, 2], value_parser = clap::value_parser!(u32).range(1..=2))]
     pub cores: Vec<u32>,
+    /// Only DNS tables whose title has these words, such as `1000 leases`.
+    #[arg(long, value_name = "WORDS")]
+    pub titled: Option<String>,
     /// Queries of a measurement.
     #[arg(long, default_value_t = 200_000)]
     pub queries: u64,
@@ -67,6 +70,11 @@ impl Options {
         self.only.is_none_or(|only| only == part)
     }
 
+    /// Whether a table of this title is wanted.
+    pub fn titled(&self, title: &str) -> bool {
+        self.titled.as_ref().is_none_or(|words| title.contains(words))
+    }
+
     /// Whether runs on so many cores are wanted.
     pub fn on(&self, cores: u32) -> bool {
         self.cores.contains(&cores)
@@ -98,5 +106,7 @@ mod tests {
             assert!(parse(words).is_err(), "{words}");
         }
         assert!(!parse("--cores 1").unwrap().on(2));
+        let options = parse("--titled refused").unwrap();
+        assert!(options.titled("names refused") && !options.titled("cached"));
     }
 }

@@ -134,7 +134,7 @@ impl Scenario {
 pub(super) async fn bench(bench: &mut Bench<'_>, peers: &[Peer]) -> Result<Outcome> {
     let scenarios = SCENARIOS
         .iter()
-        .filter(|one| bench.options.on(one.setting.cores as u32));
+        .filter(|one| bench.options.on(one.setting.cores as u32) && bench.options.titled(&one.title()));
     let mut all: Vec<(Scenario, Vec<Row>)> = scenarios
         .map(|one| {
             let peers = peers.iter().filter(|peer| one.includes(**peer));
