@@ -132,7 +132,13 @@ async fn repeats_of_a_second_are_one_event_with_an_exact_count_whose_id_refusals
             second.rcode,
             second.subject.policy.as_deref()
         ),
-        (first.reason, first.name, first.qtype, first.rcode, first.subject.policy.as_deref())
+        (
+            first.reason,
+            first.name,
+            first.qtype,
+            first.rcode,
+            first.subject.policy.as_deref()
+        )
     );
     assert!(!worker.has_open());
     assert_eq!(ask(&mut worker, "evil.test.", RecordType::A).await.0, Path::Fast);

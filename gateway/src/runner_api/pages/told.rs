@@ -98,7 +98,10 @@ impl RunnerApi {
 
     /// Everything that the job at a source did until now is counted, whichever of its sources it did it from.
     async fn settled(&self, source: IpAddr) {
-        let view = self.leases.lease_at(source).and_then(|lease| self.leases.view(&lease.id));
+        let view = self
+            .leases
+            .lease_at(source)
+            .and_then(|lease| self.leases.view(&lease.id));
         let mut sources = vec![source];
         if let Some(view) = view {
             let others = view.sources.iter().map(|one| one.address);

@@ -266,7 +266,9 @@ async fn a_summary_right_after_repeated_questions_counts_each_of_them() {
     let lab = Lab::builder().runners(2).build().unwrap();
     let _gateway = start(two_jobs(&lab)).await;
     let server = format!("{}:53", plan::gateway_v4(0));
-    run(&lab, &["dig", "+short", "allowed.test"]).await.expect_success();
+    run(&lab, &["dig", "+short", "allowed.test"])
+        .await
+        .expect_success();
     let before = summary(&lab, 0).await;
     let counted = |told: &Value, verdict: &str| told["counts"][verdict].as_u64().unwrap();
     // The first of each goes the slow way; repeats are told seconds later, unless somebody wants to know.
