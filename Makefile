@@ -42,7 +42,7 @@ e2e:
 	$(CARGO) build --quiet --package tidegate
 	$(TEST_ENV) $(CARGO) test --package tidegate-e2e --lib --tests
 
-# Beside the peers, on a quiet machine with two cores, as root: bench/README.md. About a quarter of an hour after the
+# Beside the peers, on a quiet machine with two cores, as root: bench/README.md. About an hour after the
 # build; ROUNDS=1 takes a third of it. The other benchmarks: `cargo bench --package tidegate-bench`.
 ROUNDS ?= 3
 bench:
