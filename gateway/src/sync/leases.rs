@@ -43,7 +43,13 @@ impl<'a> Leases<'a> {
                 // Perhaps the store was put back to a copy: as long as it believes in the lease, nobody else gets its source.
                 LeaseTouch::New(lease) if control.is_ended(&lease.id) => control.tell_again(&lease.id),
                 LeaseTouch::New(lease) => match self.adopt(&lease, |_| None) {
-                    Ok(sources) => changed.extend(sources),
+                    Ok(sources) => {
+                        changed.extend(sources);
+                        // Its job may have ended it since it was asked; who ends one notes that before.
+                        if control.is_ended(&lease.id) {
+                            changed.extend(self.end(&lease.id, Ending::Quarantine, &[]));
+                        }
+                    }
                     Err(error) => {
                         tracing::warn!(lease = %lease.id, %error, "a lease of the control plane is not in place here");
                         refused.push(RefusedLease {

@@ -32,6 +32,8 @@ impl Registrar {
             });
         };
         self.may_end(&lease, asker, shown, now).await?;
+        // Noted first: the stream may be on its way with the lease, and must not bring it back.
+        self.outbox.note_ended(&lease.id);
         let changed = leases
             .end(&lease.id, &Party::Source(asker.source), now.moment)
             .map_err(|_| EndError::NoJob(asker.source))?;

@@ -67,6 +67,8 @@ impl Registrar {
         if !another || lease.subject.network.runners != RunnerKind::Persistent {
             return;
         }
+        // Noted first: the stream may be on its way with it.
+        self.outbox.note_ended(&lease.id);
         if let Ok(changed) = leases.end(&lease.id, &Party::Source(asker.source), now.moment) {
             (self.parts.changed)(&changed);
             if self.parts.control.is_configured() {

@@ -161,6 +161,15 @@ fn a_lease_that_ended_here_is_not_resurrected_by_the_stream_or_the_disk() {
 }
 
 #[test]
+fn a_lease_whose_job_ends_it_while_the_stream_brings_it_stays_ended() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut gateway = Gateway::start_with(folder.path(), Arc::new(EndsMeanwhile::new("job-1")));
+    gateway.take(vec![snapshot()]);
+    assert_eq!(gateway.standing("10.0.0.1"), Standing::Quarantined);
+    assert_eq!(gateway.standing("10.0.0.2"), Standing::Leased);
+}
+
+#[test]
 fn a_lease_that_does_not_fit_here_is_told_back() {
     let folder = tempfile::tempdir().unwrap();
     let mut gateway = Gateway::start(folder.path());

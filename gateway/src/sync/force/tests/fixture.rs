@@ -236,6 +236,27 @@ impl EndedLeases for Ended {
     }
 }
 
+/// A lease that ends between two questions about it.
+pub(super) struct EndsMeanwhile {
+    id: &'static str,
+    asked: Mutex<bool>,
+}
+
+impl EndsMeanwhile {
+    pub(super) fn new(id: &'static str) -> Self {
+        Self {
+            id,
+            asked: Mutex::new(false),
+        }
+    }
+}
+
+impl EndedLeases for EndsMeanwhile {
+    fn is_ended(&self, id: &str) -> bool {
+        id == self.id && std::mem::replace(&mut *self.asked.lock(), true)
+    }
+}
+
 pub(super) const AUDIT: &str = "egress-policy: audit\n";
 pub(super) const BLOCK: &str = "allowed-endpoints: a.test:443\n";
 
