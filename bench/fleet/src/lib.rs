@@ -17,6 +17,7 @@ pub mod events;
 pub mod fleet;
 pub mod load;
 pub mod member;
+pub mod outcome;
 pub mod plan;
 pub mod plane;
 pub mod publish;

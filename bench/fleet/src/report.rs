@@ -13,8 +13,8 @@ use tidegate_bench::measure::Spread;
 
 use crate::events::Delivered;
 use crate::load::Registered;
+use crate::outcome::{Cost, Figures, Herd, Outcome, Publishing};
 use crate::plan::Plan;
-use crate::run::{Cost, Figures, Herd, Outcome, Publishing};
 
 /// Kinds of failures that the page names.
 const MOST_FAILURES: usize = 6;

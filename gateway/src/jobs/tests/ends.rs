@@ -11,6 +11,7 @@ use tidegate_policy::subject::RunnerKind;
 
 use super::fixture::{NOTHING, World, asker, at, body, claim_of, declared, ip, mac, oidc, signed};
 use crate::jobs::asker::Asker;
+use crate::jobs::proof::Shown;
 use crate::jobs::refused::{EndError, MonitorError, StartError};
 use crate::jobs::registrar::JOB_LIFETIME;
 
@@ -273,4 +274,40 @@ async fn the_next_job_of_a_machine_waits_for_the_news_of_the_last_ones_end() {
         assert_eq!(ended, started.lease.id);
     }
     telling.abort();
+}
+
+/// The stream may bring the lease at any moment of its end: it has to know before the lease is out of its place.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_end_is_noted_before_the_lease_is_gone() {
+    let world = World::ephemeral();
+    let token = &world.tokens.acme;
+    let started = world
+        .declare("10.77.1.2", token, &body("acme/web", "1"), 0)
+        .await
+        .unwrap();
+    let (jobs, shown) = (Arc::clone(&world.jobs), world.tokens.acme.expose().to_owned());
+    let changed = Arc::clone(&world.changed);
+    // Whoever ends the lease stops here, behind its end.
+    let held = changed.lock();
+    let ending = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        let shown = Shown {
+            bearer: Some(&shown),
+            oidc: None,
+        };
+        runtime
+            .block_on(jobs.end(asker("10.77.1.2"), shown, at(1)))
+            .unwrap()
+    });
+    let is_gone = (0..100_000_000).any(|_| {
+        std::thread::yield_now();
+        world.judged("10.77.1.2", 1) == "quarantined"
+    });
+    assert!(is_gone, "the lease stays");
+    assert!(world.jobs.outbox().is_ended(&started.lease.id));
+    drop(held);
+    assert_eq!(ending.join().unwrap(), started.lease.id);
 }
