@@ -102,6 +102,16 @@ impl DialError {
     }
 }
 
+/// What there is to say over a new connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Greeting {
+    /// Bytes are held that go out as soon as it is made, and carry its acknowledgement: a packet less, and a
+    /// server that is never spoken to never sees a connection.
+    Held,
+    /// Nothing yet; the server may be the one who speaks, and does so only once it is acknowledged.
+    None,
+}
+
 /// Opens connections as configured.
 #[derive(Debug)]
 pub(crate) struct Dialer {
@@ -122,19 +132,14 @@ impl Dialer {
     }
 
     /// Connects to what `permit` names, for `client`.
-    pub(crate) async fn dial(&self, permit: &DialPermit, client: ClientAddr) -> Result<Upstream, DialError> {
+    pub(crate) async fn dial(
+        &self,
+        permit: &DialPermit,
+        client: ClientAddr,
+        greeting: Greeting,
+    ) -> Result<Upstream, DialError> {
         let address = UpstreamAddr::new(SocketAddr::new(permit.address(), permit.port()));
-        let connected = async {
-            let socket = self.socket(address, client, Type::STREAM, Protocol::TCP)?;
-            match socket.connect(&address.socket().into()) {
-                Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => return Err(error),
-                Ok(()) | Err(_) => {}
-            }
-            let stream = Stream::connecting(socket.into())?;
-            connected(&stream, self.timeout).await?;
-            Ok(stream)
-        };
-        match connected.await {
+        match self.connect(address, client, greeting).await {
             Ok(stream) => {
                 self.metrics.egress_ports.increment(1);
                 Ok(Upstream {
@@ -150,6 +155,25 @@ impl Dialer {
                 Err(error)
             }
         }
+    }
+
+    async fn connect(
+        &self,
+        address: UpstreamAddr,
+        client: ClientAddr,
+        greeting: Greeting,
+    ) -> io::Result<Stream> {
+        let socket = self.socket(address, client, Type::STREAM, Protocol::TCP)?;
+        if greeting == Greeting::Held {
+            socket.set_tcp_quickack(false)?;
+        }
+        match socket.connect(&address.socket().into()) {
+            Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
+        let stream = Stream::connecting(socket.into())?;
+        connected(&stream, self.timeout).await?;
+        Ok(stream)
     }
 
     /// A datagram socket connected to what `permit` names, for `client`.
@@ -258,6 +282,7 @@ pub(crate) fn order(addresses: &[IpAddr], v6_first: bool, most: usize) -> Vec<Ip
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
     use super::*;
+    use crate::testing::until;
 
     fn addresses(texts: &[&str]) -> Vec<IpAddr> {
         texts.iter().map(|text| text.parse().unwrap()).collect()
@@ -300,6 +325,29 @@ mod tests {
             dialer.source("::2".parse().unwrap(), client),
             Some("2001:db8::1".parse().unwrap())
         );
+    }
+
+    #[tokio::test]
+    async fn a_held_greeting_carries_the_acknowledgement() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let address = UpstreamAddr::new(listener.local_addr().unwrap());
+        let client = ClientAddr::new(address.socket());
+        let metrics = Arc::new(FlowMetrics::new());
+        let dialer = Dialer::new(Egress::Gateway, Duration::from_secs(5), metrics);
+        let at_once = dialer.connect(address, client, Greeting::None).await.unwrap();
+        listener.accept().expect("acknowledged before anything is said");
+        drop(at_once);
+        for tries in 1.. {
+            let held = dialer.connect(address, client, Greeting::Held).await.unwrap();
+            // The kernel acknowledges by itself after 200 ms, which a busy machine may let pass.
+            let unknown = listener.accept().is_err();
+            assert!(unknown || tries < 10, "acknowledged without a greeting");
+            if unknown {
+                held.write_all(b"hello").await.unwrap();
+                return until(|| listener.accept().is_ok(), || "no connection".into()).await;
+            }
+        }
     }
 
     #[test]

@@ -13,7 +13,7 @@ use tidegate_policy::judge::permit::DialPermit;
 
 use crate::address::UpstreamAddr;
 use crate::context::FlowContext;
-use crate::dial::{DialError, Upstream};
+use crate::dial::{DialError, Greeting, Upstream};
 
 /// A dial under way, in the flow's own task; dropping it ends it.
 pub(crate) type Dial = Pin<Box<dyn Future<Output = Result<Upstream, DialError>> + Send>>;
@@ -49,7 +49,7 @@ impl Early {
         Self {
             to,
             confirmed,
-            state: State::UnderWay(Mutex::new(dial(context, permit))),
+            state: State::UnderWay(Mutex::new(dial(context, permit, Greeting::None))),
         }
     }
 
@@ -89,7 +89,7 @@ impl Early {
 }
 
 /// A dial, begun when it is first waited for.
-pub(crate) fn dial(context: &FlowContext, permit: DialPermit) -> Dial {
+pub(crate) fn dial(context: &FlowContext, permit: DialPermit, greeting: Greeting) -> Dial {
     let (proxy, client) = (Arc::clone(&context.proxy), context.client);
-    Box::pin(async move { proxy.dialer.dial(&permit, client).await })
+    Box::pin(async move { proxy.dialer.dial(&permit, client, greeting).await })
 }

@@ -57,6 +57,7 @@ impl Leg {
 
     /// Gives the connection away, with its ordinary close.
     pub(crate) fn into_stream(self) -> io::Result<TcpStream> {
+        self.acknowledge();
         let given = self.twin()?;
         self.retire()?;
         self.orderly();

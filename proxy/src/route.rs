@@ -18,7 +18,7 @@ use tokio::task::JoinSet;
 use crate::address::UpstreamAddr;
 use crate::config::Egress;
 use crate::context::{FlowContext, Judged};
-use crate::dial::{DialError, Upstream, order};
+use crate::dial::{DialError, Greeting, Upstream, order};
 use crate::early::{self, Dial, Tries};
 use crate::seams::{Families, Found};
 
@@ -67,9 +67,21 @@ impl Granted {
     }
 }
 
+/// Addresses to dial, in their order.
+struct Candidates {
+    first: DialPermit,
+    rest: Vec<DialPermit>,
+    greeting: Greeting,
+}
+
 impl FlowContext {
     /// Carries a ruling out, over the early connection where that is the right one.
-    pub(crate) async fn reach(&self, judged: Judged, early: Option<Early>) -> Result<Reached, Unreached> {
+    pub(crate) async fn reach(
+        &self,
+        judged: Judged,
+        early: Option<Early>,
+        greeting: Greeting,
+    ) -> Result<Reached, Unreached> {
         let confirmed = early.as_ref().and_then(Early::confirmed).cloned();
         let Granted {
             judged,
@@ -78,7 +90,17 @@ impl FlowContext {
             proven,
         } = self.grant(judged, confirmed).await.map_err(Unreached::Refused)?;
         let early = early.filter(|early| early.address() == first.address());
-        match self.race(early, first, rest).await {
+        match self
+            .race(
+                early,
+                Candidates {
+                    first,
+                    rest,
+                    greeting,
+                },
+            )
+            .await
+        {
             Ok(upstream) => Ok(Reached {
                 upstream,
                 judged,
@@ -233,24 +255,29 @@ impl FlowContext {
 
     /// Tries addresses one after another, each a little after the one before (RFC 8305 §5); the first
     /// connection wins. `early` is the first try, where it was begun already.
-    async fn race(
-        &self,
-        early: Option<Early>,
-        first: DialPermit,
-        rest: Vec<DialPermit>,
-    ) -> Result<Upstream, DialError> {
+    async fn race(&self, early: Option<Early>, candidates: Candidates) -> Result<Upstream, DialError> {
+        let Candidates {
+            first,
+            rest,
+            greeting,
+        } = candidates;
         let first = match early.map(Early::finish) {
             Some(Ok(upstream)) => return Ok(upstream),
             Some(Err(dial)) => dial,
-            None => early::dial(self, first),
+            None => early::dial(self, first, greeting),
         };
         if rest.is_empty() {
             return first.await;
         }
-        Box::pin(self.race_all(first, rest)).await
+        Box::pin(self.race_all(first, rest, greeting)).await
     }
 
-    async fn race_all(&self, first: Dial, rest: Vec<DialPermit>) -> Result<Upstream, DialError> {
+    async fn race_all(
+        &self,
+        first: Dial,
+        rest: Vec<DialPermit>,
+        greeting: Greeting,
+    ) -> Result<Upstream, DialError> {
         let mut tries = Tries::new();
         tries.push(first);
         let mut failed = None;
@@ -270,7 +297,7 @@ impl FlowContext {
                 () = tokio::time::sleep(self.proxy.config.timeouts.next_try), if waiting.len() > 0 => {}
             }
             if let Some(permit) = waiting.next() {
-                tries.push(early::dial(self, permit));
+                tries.push(early::dial(self, permit, greeting));
             }
         }
     }

@@ -214,6 +214,12 @@ impl Stream {
         let _ = self.socket.shutdown(Shutdown::Write);
     }
 
+    /// Acknowledges what has come, and what comes, at once: a peer that has more to say may be waiting for that
+    /// (Nagle's algorithm).
+    pub(crate) fn acknowledge(&self) {
+        let _ = SockRef::from(&self.socket).set_tcp_quickack(true);
+    }
+
     /// Asks a silent peer whether it is there from now on.
     pub(crate) fn keep_alive(&self) {
         let _ = SockRef::from(&self.socket).set_tcp_keepalive(&keepalive());
@@ -240,10 +246,12 @@ impl AsFd for Stream {
 }
 
 /// Options that connections inherit from the listener that they come from: small writes pass at once, dead
-/// peers are noticed.
+/// peers are noticed, and what is said first is not acknowledged before there is an answer that carries that
+/// (or the kernel's 40 ms are over): a packet less for a hello. Anything else wants [`Stream::acknowledge`].
 pub(crate) fn set_up(listener: &std::net::TcpListener) -> io::Result<()> {
     let listener = SockRef::from(listener);
     listener.set_tcp_nodelay(true)?;
+    listener.set_tcp_quickack(false)?;
     listener.set_tcp_keepalive(&keepalive())
 }
 

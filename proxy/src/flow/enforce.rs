@@ -14,7 +14,7 @@ use crate::budget::Share;
 use crate::context::{FlowContext, Judged, Remarks};
 use crate::detect::tls::ClientHello;
 use crate::detect::{Detector, Step};
-use crate::dial::DialError;
+use crate::dial::{DialError, Greeting};
 use crate::explain::{Explanation, PageFormat};
 use crate::http::{self, Cleartext};
 use crate::leg::Leg;
@@ -193,7 +193,12 @@ async fn carry_out(
     let remarks = finding.remarks(context);
     let took = context.proxy.clock.now().since(context.opened);
     context.proxy.metrics.detected(remarks.kind, took);
-    match context.reach(judged, early).await {
+    let greeting = if finding.detector.bytes().is_empty() {
+        Greeting::None
+    } else {
+        Greeting::Held
+    };
+    match context.reach(judged, early, greeting).await {
         Ok(reached) => {
             let passage = Passage {
                 context,

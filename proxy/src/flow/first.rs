@@ -61,6 +61,10 @@ pub(super) async fn wait(context: &FlowContext, client: &Leg) -> Opening {
         hurried: false,
     };
     let what = waiting.run().await;
+    // The answer to a whole hello acknowledges it; of anything else there may be more.
+    if !matches!(what, What::Said(Step::Tls(_))) {
+        client.acknowledge();
+    }
     let Waiting {
         detector,
         share,
@@ -160,6 +164,7 @@ impl Waiting<'_> {
             return Some(What::Said(step));
         };
         if self.prefix == Prefix::Nothing {
+            self.client.acknowledge();
             self.hurry(detect);
         }
         self.prefix = prefix;

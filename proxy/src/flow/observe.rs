@@ -16,6 +16,8 @@ use crate::address::UpstreamAddr;
 use crate::budget::Share;
 use crate::context::{FlowContext, Judged, Remarks};
 use crate::detect::{Detector, Step};
+use crate::dial::Greeting;
+use crate::early::dial;
 use crate::http::Onlooker;
 use crate::leg::Leg;
 use crate::record::OpenRecord;
@@ -30,7 +32,7 @@ pub(super) async fn run(context: &FlowContext, client: &Leg) {
         // not be. The bytes say which, before any of them passes.
         return Box::pin(enforce::run(context, client)).await;
     };
-    let upstream = match context.proxy.dialer.dial(&permit, context.client).await {
+    let upstream = match dial(context, permit, Greeting::None).await {
         Ok(upstream) => upstream,
         Err(error) => {
             let remarks = Remarks::of(&SERVER_FIRST, context.flow.transport);

@@ -12,6 +12,7 @@ use super::ledger::Entered;
 use super::pool::{Purpose, Server};
 use super::session::{Over, Session};
 use crate::context::{Judged, Remarks};
+use crate::dial::Greeting;
 use crate::http1::head::{RequestFraming, RequestHead};
 use crate::route::Unreached;
 
@@ -58,7 +59,7 @@ impl Session<'_> {
         }
         match self
             .context
-            .reach(decision.judged.clone(), self.early.take())
+            .reach(decision.judged.clone(), self.early.take(), Greeting::Held)
             .await
         {
             Ok(reached) => {
@@ -77,7 +78,11 @@ impl Session<'_> {
         {
             return self.bytes_to(&judged, detection, remarks, kept);
         }
-        match self.context.reach(judged, self.early.take()).await {
+        match self
+            .context
+            .reach(judged, self.early.take(), Greeting::None)
+            .await
+        {
             Ok(reached) => {
                 let judged = reached.judged.clone();
                 let over = self.bytes_to(&judged, detection, remarks, Server::new(reached, Purpose::Proxy));
@@ -128,7 +133,11 @@ impl Session<'_> {
         if !safe || head.framing != RequestFraming::Empty || matches!(self.via, Via::Tunnel(_)) {
             return None;
         }
-        let reached = self.context.reach(decision.judged.clone(), None).await.ok()?;
+        let reached = self
+            .context
+            .reach(decision.judged.clone(), None, Greeting::Held)
+            .await
+            .ok()?;
         Some(Server::new(reached, decision.purpose.clone()))
     }
 }

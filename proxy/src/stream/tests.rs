@@ -35,6 +35,9 @@ async fn an_accepted_connection_has_its_listeners_options_and_does_not_block() {
     assert_eq!(options.tcp_keepalive_time().unwrap(), super::KEEPALIVE_AFTER);
     assert_eq!(options.tcp_keepalive_interval().unwrap(), super::KEEPALIVE_EVERY);
     assert!(options.nonblocking().unwrap());
+    assert!(!options.tcp_quickack().unwrap(), "an answer acknowledges");
+    stream.acknowledge();
+    assert!(options.tcp_quickack().unwrap());
 }
 
 #[tokio::test]

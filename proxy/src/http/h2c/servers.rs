@@ -24,7 +24,7 @@ use super::wire::{Counted, twin};
 use super::{FRAME_BUFFER, WINDOW, WINDOWS};
 use crate::address::UpstreamAddr;
 use crate::context::{FlowContext, Judged};
-use crate::dial::Upstream;
+use crate::dial::{Greeting, Upstream};
 use crate::route::{Early, Reached, Unreached};
 
 /// Servers that one client connection talks to at once. Past it, one without a stream gives way; where all
@@ -180,8 +180,10 @@ impl Servers {
         judged: Judged,
     ) -> Result<Server, Undialled> {
         let early = self.early.lock().take();
-        let Reached { upstream, proven, .. } =
-            context.reach(judged, early).await.map_err(Undialled::Unreached)?;
+        let Reached { upstream, proven, .. } = context
+            .reach(judged, early, Greeting::Held)
+            .await
+            .map_err(Undialled::Unreached)?;
         upstream.leg.last();
         let unusable = |_| Undialled::Failed(Failure::answer("the connection could not be set up"));
         let io = TokioIo::new(twin(&upstream.leg).map_err(unusable)?);
