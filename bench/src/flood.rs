@@ -18,7 +18,7 @@ use anyhow::{Context as _, Result};
 use tidegate_lab::Machine;
 
 use crate::measure::{Load, Quantiles};
-use crate::sys::{BATCH, Batch, Happened, Interest, Poll, To};
+use crate::sys::{BATCH, Batch, Happened, Interest, Poll, To, Waiting};
 
 /// Queries outstanding at most.
 const WINDOW: usize = 128;
@@ -93,8 +93,13 @@ pub struct Flood {
 
 impl Flood {
     /// A client on `runner` that asks `server` for A records, as stub resolvers do (RD, no EDNS).
-    pub fn open(runner: &Machine, server: SocketAddrV4, questions: Questions) -> Result<Self> {
-        let poll = Poll::new()?;
+    pub fn open(
+        runner: &Machine,
+        server: SocketAddrV4,
+        questions: Questions,
+        waiting: Waiting,
+    ) -> Result<Self> {
+        let poll = Poll::new(waiting)?;
         let mut lanes = Vec::new();
         for lane in 0..questions.ports {
             let socket = runner.enter(|| UdpSocket::bind("0.0.0.0:0"))?;

@@ -25,7 +25,7 @@ use tidegate_lab::Machine;
 use crate::cast::{self, Bulk};
 use crate::measure::{Load, Quantiles};
 use crate::origins::ANSWER_BYTES;
-use crate::sys::{Happened, Interest, Poll, finer_timers};
+use crate::sys::{Happened, Interest, Poll, Waiting, finer_timers};
 
 /// Small flows at once.
 pub const CLIENTS: usize = 64;
@@ -105,11 +105,11 @@ struct Clients<'a> {
 }
 
 impl<'a> Clients<'a> {
-    fn new(visits: &'a [Visit]) -> Result<Self> {
+    fn new(visits: &'a [Visit], waiting: Waiting) -> Result<Self> {
         finer_timers();
         Ok(Self {
             visits,
-            poll: Poll::new()?,
+            poll: Poll::new(waiting)?,
             flows: Vec::new(),
             free: Vec::new(),
             buffer: vec![0; CHUNK],
@@ -201,10 +201,15 @@ impl<'a> Clients<'a> {
 }
 
 /// Makes `count` flows from `runner`, `at_once` of them at a time, each read to its end.
-pub fn run(runner: &Machine, visits: &[Visit], count: u64, at_once: usize) -> Result<Load> {
+pub fn run(
+    runner: &Machine,
+    visits: &[Visit],
+    (count, at_once): (u64, usize),
+    waiting: Waiting,
+) -> Result<Load> {
     let whole = ANSWER_BYTES as u64;
     runner.enter(|| {
-        let mut clients = Clients::new(visits)?;
+        let mut clients = Clients::new(visits, waiting)?;
         let mut load = Load::default();
         while load.tried < count || clients.open() > 0 {
             while load.tried < count && clients.open() < at_once {
@@ -223,7 +228,7 @@ pub fn run(runner: &Machine, visits: &[Visit], count: u64, at_once: usize) -> Re
 pub fn paced(runner: &Machine, visits: &[Visit], rate: f64, span: Duration) -> Result<(Load, Quantiles)> {
     let (whole, count) = (ANSWER_BYTES as u64, (rate * span.as_secs_f64()) as u64);
     runner.enter(|| {
-        let mut clients = Clients::new(visits)?;
+        let mut clients = Clients::new(visits, Waiting::Awake)?;
         let (mut load, start) = (Load::default(), Instant::now());
         let due = |number: u64| start + Duration::from_secs_f64(number as f64 / rate);
         while load.tried < count || clients.open() > 0 {
@@ -252,7 +257,7 @@ pub fn paced(runner: &Machine, visits: &[Visit], rate: f64, span: Duration) -> R
 pub fn download(runner: &Machine, visit: &Visit, bulk: Bulk) -> Result<Load> {
     let whole = bulk.bytes + ANSWER_BYTES as u64;
     let done = runner.enter(|| {
-        let mut clients = Clients::new(std::slice::from_ref(visit))?;
+        let mut clients = Clients::new(std::slice::from_ref(visit), Waiting::Asleep)?;
         let mut done = 0;
         for _ in 0..bulk.flows {
             clients.start(0, Instant::now(), None)?;
@@ -281,7 +286,7 @@ pub struct Held {
 /// Opens `count` tunnels from these sources in turn and leaves them idle.
 pub fn hold(runner: &Machine, visit: &Visit, count: usize, sources: &[Ipv4Addr]) -> Result<Held> {
     runner.enter(|| {
-        let mut clients = Clients::new(std::slice::from_ref(visit))?;
+        let mut clients = Clients::new(std::slice::from_ref(visit), Waiting::Asleep)?;
         let mut started = 0;
         while clients.waits.len() < count {
             while started < count && started - clients.waits.len() < CLIENTS {

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use clap::{Parser, ValueEnum};
 
 use crate::peers::{Part, Peer};
+use crate::sys::Waiting;
 
 /// Tidegate beside its peers: cached and refused DNS queries, TLS flows, bulk and idle tunnels, in interleaved rounds.
 #[derive(Debug, Clone, Parser)]
@@ -24,7 +25,7 @@ pub struct Options {
     /// Cores that a subject gets: 1, 2 or both in turn.
     #[arg(long, value_delimiter = ',', default_values_t = [1, 2], value_parser = clap::value_parser!(u32).range(1..=2))]
     pub cores: Vec<u32>,
-    /// Only DNS tables whose title has these words, such as `1000 leases`.
+    /// Only tables whose title has these words, such as `1000 leases` or `Small TLS`.
     #[arg(long, value_name = "WORDS")]
     pub titled: Option<String>,
     /// Queries of a measurement.
@@ -48,6 +49,9 @@ pub struct Options {
     /// Threads of that server.
     #[arg(long, default_value_t = 1, hide = true)]
     pub threads: usize,
+    /// That server is never woken, by looking again and again.
+    #[arg(long, hide = true)]
+    pub awake: bool,
     /// What cargo adds.
     #[arg(long, hide = true)]
     pub bench: bool,
@@ -65,6 +69,15 @@ pub enum Role {
 }
 
 impl Options {
+    /// How the server of [`serve`](Self::serve) waits.
+    pub fn waiting(&self) -> Waiting {
+        if self.awake {
+            Waiting::Awake
+        } else {
+            Waiting::Asleep
+        }
+    }
+
     /// Whether a part is wanted.
     pub fn wants(&self, part: Part) -> bool {
         self.only.is_none_or(|only| only == part)

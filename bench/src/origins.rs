@@ -13,7 +13,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 
 use crate::cast::{self, BULKS, Bulk, HOLD, SMALL_ORIGINS};
-use crate::sys::{Interest, Poll};
+use crate::sys::{Interest, Poll, Waiting};
 
 /// Bytes of an origin's first answer: hello and certificates, about.
 pub const ANSWER_BYTES: usize = 3_000;
@@ -22,7 +22,7 @@ const CHUNK: usize = 256 << 10;
 const TURN: Duration = Duration::from_secs(1);
 
 /// Serves all origins of the cast until the process is killed.
-pub fn serve() -> Result<()> {
+pub fn serve(waiting: Waiting) -> Result<()> {
     for bulk in BULKS {
         let listener = listen(cast::address(bulk.name))?;
         listener.set_nonblocking(false)?;
@@ -34,7 +34,7 @@ pub fn serve() -> Result<()> {
         let listener = listen(address)?;
         origins.listeners.insert(listener.as_raw_fd(), (listener, holds));
     }
-    origins.serve()
+    origins.serve(waiting)
 }
 
 fn listen(address: SocketAddr) -> Result<TcpListener> {
@@ -76,8 +76,8 @@ struct Origins {
 }
 
 impl Origins {
-    fn serve(mut self) -> Result<()> {
-        let (poll, answer) = (Poll::new()?, answer());
+    fn serve(mut self, waiting: Waiting) -> Result<()> {
+        let (poll, answer) = (Poll::new(waiting)?, answer());
         for fd in self.listeners.keys() {
             poll.add(*fd, *fd as u64, Interest::Read)?;
         }

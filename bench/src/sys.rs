@@ -13,7 +13,8 @@ use std::mem;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
 use std::ptr;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use libc::{c_int, c_long, c_void};
 
@@ -185,18 +186,33 @@ pub struct Happened {
     pub broken: bool,
 }
 
+/// What a load does while it waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Waiting {
+    /// It sleeps. Whoever sends to it wakes it, at the sender's cost: on a virtual machine with one more exit to
+    /// the host, and the more often the faster the load is.
+    Asleep,
+    /// It looks again and again, letting others of its core run in between, and sleeps only after [`SPUN`] of
+    /// silence: nobody pays for waking it. Needs a core that the subject does not have.
+    Awake,
+}
+
+/// How long a load that is awake looks on in vain.
+const SPUN: Duration = Duration::from_millis(50);
+
 /// An epoll instance.
 #[derive(Debug)]
 pub struct Poll {
     fd: OwnedFd,
+    waiting: Waiting,
 }
 
 impl Poll {
     /// A new one, which knows no socket.
-    pub fn new() -> io::Result<Self> {
+    pub fn new(waiting: Waiting) -> io::Result<Self> {
         // SAFETY: takes no pointer; the descriptor is nobody else's.
         let fd = unsafe { owned(libc::epoll_create1(libc::EPOLL_CLOEXEC).into())? };
-        Ok(Self { fd })
+        Ok(Self { fd, waiting })
     }
 
     /// Registers a socket; closing it takes it out.
@@ -220,7 +236,23 @@ impl Poll {
     }
 
     /// Waits for at most `patience`, to the kernel's timer precision, and appends what happened.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a load generator goes by the real clock"
+    )]
     pub fn wait(&self, patience: Duration, happened: &mut Vec<Happened>) -> io::Result<()> {
+        let (before, start) = (happened.len(), Instant::now());
+        while self.waiting == Waiting::Awake && start.elapsed() < SPUN {
+            self.sleep(Duration::ZERO, happened)?;
+            if happened.len() > before || start.elapsed() >= patience {
+                return Ok(());
+            }
+            thread::yield_now();
+        }
+        self.sleep(patience.saturating_sub(start.elapsed()), happened)
+    }
+
+    fn sleep(&self, patience: Duration, happened: &mut Vec<Happened>) -> io::Result<()> {
         let timeout = libc::timespec {
             tv_sec: patience.as_secs().cast_signed(),
             tv_nsec: patience.subsec_nanos().into(),
@@ -372,7 +404,7 @@ mod tests {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         let error = Batch::default().receive(socket.as_fd(), false).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
-        let (poll, mut happened) = (Poll::new().unwrap(), Vec::new());
+        let (poll, mut happened) = (Poll::new(Waiting::Asleep).unwrap(), Vec::new());
         poll.add(socket.as_raw_fd(), 7, Interest::Read).unwrap();
         poll.wait(Duration::ZERO, &mut happened).unwrap();
         assert!(happened.is_empty());

@@ -13,19 +13,27 @@ use tidegate_bench::chart::Bars;
 use tidegate_bench::flood::{Flood, Questions, Wanted};
 use tidegate_bench::flows::{self, CLIENTS, Visit};
 use tidegate_bench::measure::{self, Load, Sample};
+use tidegate_bench::options::Options;
 use tidegate_bench::peers::Peer;
 use tidegate_bench::peers::render::Setting;
 use tidegate_bench::report::{Figures, Paced, Row, Table};
 use tidegate_bench::stage::Stage;
+use tidegate_bench::sys::Waiting;
 use tidegate_lab::{plan, wait_until};
 
-use super::{Bench, Outcome, READY, on_cores, served};
+use super::{Bench, Outcome, READY, on_cores, served, waiting};
 
 /// How long a paced measurement lasts.
 const PACED: Duration = Duration::from_secs(2);
 /// Flows of the counted round, and before a measurement.
 const COUNTED: u64 = 5_000;
 const WARM: u64 = 1_000;
+/// How often a round measures small flows: they are short, and what a machine's other guests take comes in spells.
+const PASSES: usize = 3;
+/// Titles of the measurements.
+const TITLE_SMALL: &str = "Small TLS flows";
+const TITLE_BULK: &str = "One gibibyte";
+const TITLE_IDLE: &str = "Idle tunnels";
 /// Jobs that hold idle tunnels: Tidegate lets one of them have 8 192 flows.
 const HOLDERS: usize = 2;
 const MIB: f64 = 1_048_576.0;
@@ -63,8 +71,8 @@ impl Results {
             cores,
             small: rows(),
             bulk: BULKS.map(|_| rows()),
-            idle: figures("Idle tunnels".into(), "resident KiB/tunnel"),
-            crowd: figures("One gibibyte by 200 flows at once".into(), "peak resident MiB"),
+            idle: figures(TITLE_IDLE.into(), "resident KiB/tunnel"),
+            crowd: figures(format!("{TITLE_BULK} by 200 flows at once"), "peak resident MiB"),
         }
     }
 
@@ -75,14 +83,14 @@ impl Results {
             let table = Table::new(title, unit, rows.clone()).beside(&beside);
             if self.cores > 1 { table.shared() } else { table }
         };
-        let small = table("Small TLS flows".into(), ("flow", "flows"), &self.small);
+        let small = table(TITLE_SMALL.into(), ("flow", "flows"), &self.small);
         let bulk = std::array::from_fn(|index| {
             let at_once = match BULKS[index].flows {
                 1 => "one flow".to_owned(),
                 more => format!("{more} flows at once"),
             };
             table(
-                format!("One gibibyte, {at_once}"),
+                format!("{TITLE_BULK}, {at_once}"),
                 ("MiB", "MiB"),
                 &self.bulk[index],
             )
@@ -105,7 +113,7 @@ pub(super) async fn bench(bench: &mut Bench<'_>, peers: &[Peer]) -> Result<Outco
         each: 1,
         ports: 1,
     };
-    let open = |questions| Flood::open(bench.lab.runner(0), cast::resolver(), questions);
+    let open = |questions| Flood::open(bench.lab.runner(0), cast::resolver(), questions, Waiting::Asleep);
     let mut rounds = Rounds {
         small: flows::visits(SMALL)?,
         bulk: flows::visits(BULKS.map(|bulk| bulk.name))?,
@@ -115,44 +123,50 @@ pub(super) async fn bench(bench: &mut Bench<'_>, peers: &[Peer]) -> Result<Outco
     };
     let cores = [1, 2].into_iter().filter(|cores| bench.options.on(*cores as u32));
     let mut all: Vec<_> = cores.map(|cores| Results::new(cores, peers)).collect();
-    for round in 0..bench.options.rounds {
-        let last = round + 1 == bench.options.rounds;
-        for results in &mut all {
+    for results in &mut all {
+        // One after another, because origins can't change how they wait.
+        let awake = (waiting(results.cores) == Waiting::Awake).then_some("--awake");
+        let origins = bench.lab.net().command(std::env::current_exe()?);
+        let origins = origins.args(["--serve", "origins"]).args(awake).spawn()?;
+        for round in 0..bench.options.rounds {
+            let last = round + 1 == bench.options.rounds;
+            if bench.options.titled(TITLE_SMALL) {
+                rounds.all_small(bench, results, last).await?;
+            }
             for (index, peer) in peers.iter().enumerate() {
-                rounds.loaded(bench, results, index, last).await?;
-                if results.cores == 1 {
+                if bench.options.titled(TITLE_BULK) {
+                    rounds.bulky(bench, results, index, last).await?;
+                }
+                if results.cores == 1 && bench.options.titled(TITLE_IDLE) {
                     let each = rounds.idle(bench, *peer).await?;
                     results.idle.rows[index].1.push(each);
                 }
             }
-            let rate = Row::half_rate(&results.small).filter(|_| results.cores == 1);
-            for row in &mut results.small {
-                if let Some(rate) = rate {
-                    rounds.paced(bench, row, rate).await?;
-                }
-            }
+            eprintln!("gate: flows round {} of {} done", round + 1, bench.options.rounds);
         }
-        eprintln!("gate: flows round {} of {} done", round + 1, bench.options.rounds);
+        origins.kill().await;
     }
-    Ok(outcome(&all))
+    Ok(outcome(bench.options, &all))
 }
 
 fn holders() -> Vec<Ipv4Addr> {
     (0..HOLDERS).map(cast::source).collect()
 }
 
-fn outcome(all: &[Results]) -> Outcome {
+fn outcome(options: &Options, all: &[Results]) -> Outcome {
     let (mut text, mut panels) = (String::new(), Vec::<Bars>::new());
     for results in all {
         let (small, bulk) = results.tables();
-        text += &small.markdown();
-        panels.extend([small.cpu_bars(), small.call_bars(), small.wait_bars()]);
-        for table in &bulk {
+        if options.titled(TITLE_SMALL) {
+            text += &small.markdown();
+            panels.extend([small.cpu_bars(), small.call_bars(), small.wait_bars()]);
+        }
+        for table in bulk.iter().filter(|_| options.titled(TITLE_BULK)) {
             text += &table.markdown();
             panels.extend([table.rate_bars(), table.cpu_bars()]);
         }
-        if results.cores == 1 {
-            for figures in [&results.crowd, &results.idle] {
+        for (figures, title) in [(&results.crowd, TITLE_BULK), (&results.idle, TITLE_IDLE)] {
+            if results.cores == 1 && options.titled(title) {
                 text += &figures.markdown();
                 panels.push(figures.bars());
             }
@@ -166,8 +180,40 @@ fn outcome(all: &[Results]) -> Outcome {
 }
 
 impl Rounds {
-    /// Small flows and downloads of one fresh subject.
-    async fn loaded(
+    /// Small flows of all subjects in turns, then their latency where a subject has a core to itself.
+    async fn all_small(&mut self, bench: &mut Bench<'_>, results: &mut Results, last: bool) -> Result<()> {
+        let cores = results.cores;
+        for pass in 1..=PASSES {
+            for row in &mut results.small {
+                self.small(bench, row, cores, last && pass == PASSES).await?;
+            }
+        }
+        let rate = Row::half_rate(&results.small).filter(|_| cores == 1);
+        for row in &mut results.small {
+            if let Some(rate) = rate {
+                self.paced(bench, row, rate).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Small flows of one fresh subject; its system calls after that, if this is the `last` time.
+    async fn small(&mut self, bench: &mut Bench<'_>, row: &mut Row, cores: usize, last: bool) -> Result<()> {
+        self.start(bench, row.peer, cores).await?;
+        eprintln!("gate: flows, {}: {}", on_cores(cores), row.peer.title());
+        let pids = bench.stage.pids()?;
+        let run = |count| flows::run(bench.lab.runner(0), &self.small, (count, CLIENTS), waiting(cores));
+        row.samples
+            .push(Sample::take(&pids, || run(bench.options.flows))?);
+        row.peaks.push(measure::peak_resident(&pids)?);
+        if last && cores == 1 {
+            row.counts = bench.counters.count(&pids, || run(COUNTED))?;
+        }
+        bench.stage.stop().await
+    }
+
+    /// Downloads of one fresh subject.
+    async fn bulky(
         &mut self,
         bench: &mut Bench<'_>,
         results: &mut Results,
@@ -176,17 +222,8 @@ impl Rounds {
     ) -> Result<()> {
         let peer = results.small[index].peer;
         self.start(bench, peer, results.cores).await?;
-        eprintln!("gate: flows, {}: {}", on_cores(results.cores), peer.title());
         let pids = bench.stage.pids()?;
         let (runner, one_core) = (bench.lab.runner(0), results.cores == 1);
-        let run = |count| flows::run(runner, &self.small, count, CLIENTS);
-        let row = &mut results.small[index];
-        row.samples
-            .push(Sample::take(&pids, || run(bench.options.flows))?);
-        row.peaks.push(measure::peak_resident(&pids)?);
-        if last && one_core {
-            row.counts = bench.counters.count(&pids, || run(COUNTED))?;
-        }
         for ((bulk, visit), rows) in BULKS.into_iter().zip(&self.bulk).zip(&mut results.bulk) {
             eprintln!("gate: one gibibyte by {} flows: {}", bulk.flows, peer.title());
             measure::forget_peak(&pids)?;
@@ -246,7 +283,7 @@ impl Rounds {
         let runner = bench.lab.runner(0);
         let pass = || -> Result<Load> {
             stage.pids()?;
-            flows::run(runner, &self.small, WARM, CLIENTS)
+            flows::run(runner, &self.small, (WARM, CLIENTS), Waiting::Asleep)
         };
         let passed = wait_until("flows to pass", READY, async || match pass() {
             Ok(load) if load.done == load.tried => Ok(()),

@@ -23,6 +23,7 @@ use tidegate_bench::options::{Options, Role};
 use tidegate_bench::peers::render::PROXY_PORT;
 use tidegate_bench::peers::{Part, Peer, Programs, subjects};
 use tidegate_bench::stage::Stage;
+use tidegate_bench::sys::Waiting;
 use tidegate_bench::{cast, floor, origins};
 use tidegate_lab::{Lab, wait_until};
 
@@ -46,7 +47,7 @@ fn main() -> ExitCode {
             let address = SocketAddrV4::new(Ipv4Addr::LOCALHOST, PROXY_PORT);
             floor::relay(address, options.threads)
         }
-        Some(Role::Origins) => origins::serve(),
+        Some(Role::Origins) => origins::serve(options.waiting()),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -98,7 +99,6 @@ fn bench(options: &Options) -> Result<()> {
     runtime.block_on(async {
         let lab = cast::lab()?;
         let counters = Counters::detect(&lab.dir())?;
-        let _origins = lab.net().command(&this).args(["--serve", "origins"]).spawn()?;
         let mut bench = Bench {
             options,
             counters: &counters,
@@ -224,6 +224,14 @@ async fn served(
 }
 
 /// Cores of a run, in words.
+/// How the load waits when the subject has so many cores.
+fn waiting(cores: usize) -> Waiting {
+    match cores {
+        1 => Waiting::Awake,
+        _ => Waiting::Asleep,
+    }
+}
+
 fn on_cores(cores: usize) -> &'static str {
     match cores {
         1 => "one core",

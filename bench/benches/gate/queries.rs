@@ -14,7 +14,7 @@ use tidegate_bench::peers::Peer;
 use tidegate_bench::peers::render::Setting;
 use tidegate_bench::report::{Paced, Row, Table};
 
-use super::{Bench, FEW, Outcome, on_cores, served};
+use super::{Bench, FEW, Outcome, on_cores, served, waiting};
 
 /// How long a paced measurement lasts.
 const PACED: Duration = Duration::from_secs(1);
@@ -144,7 +144,12 @@ pub(super) async fn bench(bench: &mut Bench<'_>, peers: &[Peer]) -> Result<Outco
     for round in 0..bench.options.rounds {
         let last = round + 1 == bench.options.rounds;
         for (scenario, rows) in &mut all {
-            let mut flood = Flood::open(bench.lab.runner(0), cast::resolver(), scenario.questions())?;
+            let mut flood = Flood::open(
+                bench.lab.runner(0),
+                cast::resolver(),
+                scenario.questions(),
+                waiting(scenario.setting.cores),
+            )?;
             for row in rows.iter_mut() {
                 measure_one(bench, scenario, &mut flood, row, last).await?;
             }
