@@ -54,10 +54,7 @@ pub(crate) async fn serve(proxy: Arc<Proxy>, stream: Stream, client: ClientAddr,
         () = async {
             match context.mode() {
                 Mode::Block => enforce::run(&context, &leg).await,
-                Mode::Audit => {
-                    leg.acknowledge();
-                    Box::pin(observe::run(&context, &leg)).await;
-                }
+                Mode::Audit => Box::pin(observe::run(&context, &leg)).await,
             }
         } => {}
     }

@@ -26,6 +26,7 @@ use crate::route::own_permit;
 
 /// Serves a flow whose policy audits.
 pub(super) async fn run(context: &FlowContext, client: &Leg) {
+    client.acknowledge();
     let judged = context.judge(&SERVER_FIRST);
     let Some(permit) = own_permit(&judged.ruling.route).cloned() else {
         // What the job last asked for at this address is refused for everyone; another name there may
