@@ -28,7 +28,8 @@ const PACED: Duration = Duration::from_secs(2);
 /// Flows of the counted round, and before a measurement.
 const COUNTED: u64 = 5_000;
 const WARM: u64 = 1_000;
-/// How often a round measures small flows: they are short, and what a machine's other guests take comes in spells.
+/// How often a round measures small flows and their latency: they are short, and what a machine's other guests take comes
+/// in spells.
 const PASSES: usize = 3;
 /// Titles of the measurements.
 const TITLE_SMALL: &str = "Small TLS flows";
@@ -188,9 +189,11 @@ impl Rounds {
                 self.small(bench, row, cores, last && pass == PASSES).await?;
             }
         }
-        let rate = Row::half_rate(&results.small).filter(|_| cores == 1);
-        for row in &mut results.small {
-            if let Some(rate) = rate {
+        let Some(rate) = Row::half_rate(&results.small).filter(|_| cores == 1) else {
+            return Ok(());
+        };
+        for _ in 0..PASSES {
+            for row in &mut results.small {
                 self.paced(bench, row, rate).await?;
             }
         }
@@ -259,14 +262,18 @@ impl Rounds {
             ask_all(&mut self.holders, &bench.stage, peer).await?;
         }
         eprintln!("gate: idle tunnels: {}", peer.title());
-        let pids = bench.stage.pids()?;
-        let before = measure::resident(&pids)?;
-        let tunnels = flows::hold(bench.lab.runner(0), &self.hold, bench.options.tunnels, &holders());
-        let tunnels = tunnels.with_context(|| format!("{}: {}", peer.title(), bench.stage.complaints()))?;
+        let (pids, runner) = (bench.stage.pids()?, bench.lab.runner(0));
+        let hold = |count| flows::hold(runner, &self.hold, count, &holders());
+        // What a subject allocates once, for the first of them, is no tunnel's.
+        let first = bench.options.tunnels / 10;
+        let rest = bench.options.tunnels - first;
+        let held = hold(first).and_then(|held| Ok((held, measure::resident(&pids)?, hold(rest)?)));
+        let (held, before, more) =
+            held.with_context(|| format!("{}: {}", peer.title(), bench.stage.complaints()))?;
         let after = measure::resident(&pids)?;
-        drop(tunnels);
+        drop((held, more));
         bench.stage.stop().await?;
-        Ok((after as f64 - before as f64) / 1024.0 / bench.options.tunnels as f64)
+        Ok((after as f64 - before as f64) / 1024.0 / rest as f64)
     }
 
     /// A fresh subject that has passed flows.
