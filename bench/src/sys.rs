@@ -404,12 +404,21 @@ mod tests {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         let error = Batch::default().receive(socket.as_fd(), false).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
-        let (poll, mut happened) = (Poll::new(Waiting::Asleep).unwrap(), Vec::new());
-        poll.add(socket.as_raw_fd(), 7, Interest::Read).unwrap();
-        poll.wait(Duration::ZERO, &mut happened).unwrap();
-        assert!(happened.is_empty());
-        socket.send_to(b"x", socket.local_addr().unwrap()).unwrap();
-        poll.wait(Duration::from_secs(5), &mut happened).unwrap();
-        assert_eq!(happened[0].token, 7);
+    }
+
+    #[test]
+    fn what_happens_is_seen_asleep_and_awake() {
+        for waiting in [Waiting::Asleep, Waiting::Awake] {
+            let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+            let (poll, mut happened) = (Poll::new(waiting).unwrap(), Vec::new());
+            poll.add(socket.as_raw_fd(), 7, Interest::Read).unwrap();
+            for patience in [Duration::ZERO, 2 * SPUN] {
+                poll.wait(patience, &mut happened).unwrap();
+                assert!(happened.is_empty());
+            }
+            socket.send_to(b"x", socket.local_addr().unwrap()).unwrap();
+            poll.wait(Duration::from_secs(5), &mut happened).unwrap();
+            assert_eq!(happened[0].token, 7);
+        }
     }
 }

@@ -90,17 +90,12 @@ impl FlowContext {
             proven,
         } = self.grant(judged, confirmed).await.map_err(Unreached::Refused)?;
         let early = early.filter(|early| early.address() == first.address());
-        match self
-            .race(
-                early,
-                Candidates {
-                    first,
-                    rest,
-                    greeting,
-                },
-            )
-            .await
-        {
+        let candidates = Candidates {
+            first,
+            rest,
+            greeting,
+        };
+        match self.race(early, candidates).await {
             Ok(upstream) => Ok(Reached {
                 upstream,
                 judged,

@@ -143,7 +143,8 @@ pub(super) async fn bench(bench: &mut Bench<'_>, peers: &[Peer]) -> Result<Outco
                     results.idle.rows[index].1.push(each);
                 }
             }
-            eprintln!("gate: flows round {} of {} done", round + 1, bench.options.rounds);
+            let (cores, rounds) = (on_cores(results.cores), bench.options.rounds);
+            eprintln!("gate: flows round {} of {rounds} done, {cores}", round + 1);
         }
         origins.kill().await;
     }

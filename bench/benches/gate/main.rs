@@ -223,7 +223,6 @@ async fn served(
     answered.with_context(|| format!("{} does not serve; it says: {}", peer.title(), stage.complaints()))
 }
 
-/// Cores of a run, in words.
 /// How the load waits when the subject has so many cores.
 fn waiting(cores: usize) -> Waiting {
     match cores {
@@ -232,6 +231,7 @@ fn waiting(cores: usize) -> Waiting {
     }
 }
 
+/// Cores of a run, in words.
 fn on_cores(cores: usize) -> &'static str {
     match cores {
         1 => "one core",

@@ -1,15 +1,24 @@
 //! Waiting for first bytes: silence, late bytes, servers that speak first (evasion T66).
 
+use std::io::Write as _;
 use std::time::Duration;
 
 use tidegate_policy::event::{Kind, NameSource};
 use tidegate_policy::verdict::{Reason, Verdict};
 use tokio::io::AsyncWriteExt;
 
+use socket2::SockRef;
+use tidegate_policy::endpoint::Transport;
+
+use super::super::first;
 use super::{POLICY, judged};
+use crate::address::{ClientAddr, OriginalDst};
 use crate::config::ProxyConfig;
+use crate::context::FlowContext;
+use crate::leg::Leg;
+use crate::stream::{Stream, set_up};
 use crate::testing::tls::Site;
-use crate::testing::{Bench, accept, in_net, is_reset, origin, read_all, read_exactly};
+use crate::testing::{Bench, RUNNER, accept, in_net, is_reset, origin, read_all, read_exactly};
 
 const SHORT: Duration = Duration::from_millis(60);
 
@@ -183,5 +192,30 @@ fn a_late_request_to_a_covered_address_is_still_held_to_the_global_block_list() 
         assert!(read_all(&mut stream).await.unwrap().starts_with(b"HTTP/1.1 403"));
         let reasons: Vec<_> = bench.events.all().iter().map(|event| event.reason).collect();
         assert_eq!(reasons, [None, Some(Reason::GlobalBlock)]);
+    });
+}
+
+#[test]
+fn a_whole_hello_is_acknowledged_by_its_answer_and_anything_else_at_once() {
+    in_net(|| async {
+        let (bench, site) = (Bench::new(POLICY), Site::ordinary(&["a.test"]));
+        bench.ticket("a.test", "192.0.2.10");
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        set_up(&listener).unwrap();
+        let runner = ClientAddr::new((RUNNER.parse::<std::net::IpAddr>().unwrap(), 40_000).into());
+        for (said, at_once) in [
+            (site.hello("a.test"), false),
+            (b"GET / HTTP/1.1\r\nhost: a.test\r\n\r\n".to_vec(), true),
+            (b"SSH-2.0-client\r\n".to_vec(), true),
+        ] {
+            let mut peer = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            let (accepted, _) = crate::sys::accept(&listener).unwrap();
+            let leg = Leg::new(Stream::accepted(accepted).unwrap());
+            let original = OriginalDst::new("192.0.2.10:443".parse().unwrap());
+            let context = FlowContext::enter(&bench.proxy, runner, original, Transport::Tcp).unwrap();
+            peer.write_all(&said).unwrap();
+            first::wait(&context, &leg).await;
+            assert_eq!(SockRef::from(&*leg).tcp_quickack().unwrap(), at_once, "{said:?}");
+        }
     });
 }
