@@ -157,10 +157,13 @@ fn remove_traces(id: &str) -> Result<(), LabError> {
         names
     };
     let namespaces = carries(HANDLES);
-    end_processes(&namespaces);
+    let inside = Inside::of(&namespaces);
+    inside.end_processes();
     if !namespaces.is_empty() {
         let lines = namespaces.iter().map(|name| format!("netns del {name}"));
         tool::ip(None, &lines.collect::<Vec<_>>().join("\n"))?;
+        // Who came in meanwhile; nobody can any more.
+        inside.end_processes();
     }
     for name in carries(ETC) {
         let dir = etc_dir(&name);
@@ -170,40 +173,68 @@ fn remove_traces(id: &str) -> Result<(), LabError> {
     fs::remove_dir_all(&dir).during(format!("remove {}", dir.display()))
 }
 
-/// Ends every process whose network is one of these namespaces, by its pid,
-/// and waits for their ends: one that still writes would refill the directory.
-/// Threads of this program that entered one are not processes and end by
-/// themselves.
-fn end_processes(namespaces: &[String]) {
-    let inodes: HashSet<u64> = namespaces
-        .iter()
-        .filter_map(|name| fs::metadata(handle(name)).ok())
-        .map(|meta| meta.ino())
-        .collect();
-    let give_up = Instant::now() + END_WITHIN;
-    while !inodes.is_empty() && Instant::now() < give_up {
-        let inside = processes_in(&inodes);
-        if inside.is_empty() {
-            return;
+/// A lab's namespaces, held open: as long as they are, the kernel gives their
+/// inodes to no other lab.
+struct Inside<'a> {
+    names: &'a [String],
+    files: Vec<File>,
+}
+
+impl<'a> Inside<'a> {
+    fn of(names: &'a [String]) -> Self {
+        let files = names.iter().filter_map(|name| File::open(handle(name)).ok());
+        Self {
+            names,
+            files: files.collect(),
         }
-        for pid in inside {
-            // It may have ended by itself since we looked.
-            let _gone = kill(pid, Signal::SIGKILL);
+    }
+
+    /// Ends every process in these namespaces or on its way into one, by its
+    /// pid, and waits for their ends: one that still writes would refill the
+    /// directory. Threads of this program that entered one are not processes
+    /// and end by themselves.
+    fn end_processes(&self) {
+        let inodes = self.files.iter().filter_map(|file| file.metadata().ok());
+        let inodes: HashSet<u64> = inodes.map(|meta| meta.ino()).collect();
+        let give_up = Instant::now() + END_WITHIN;
+        while Instant::now() < give_up {
+            let inside = processes(|pid| is_inside(pid, &inodes) || enters(pid, self.names));
+            if inside.is_empty() {
+                return;
+            }
+            for pid in inside {
+                // It may have ended by itself since we looked.
+                let _gone = kill(pid, Signal::SIGKILL);
+            }
+            std::thread::sleep(Duration::from_millis(1));
         }
-        std::thread::sleep(Duration::from_millis(1));
     }
 }
 
-/// The other processes inside; a zombie has no namespace and is not among them.
-fn processes_in(inodes: &HashSet<u64>) -> Vec<Pid> {
+/// The other processes that `wanted` picks.
+fn processes(wanted: impl Fn(i32) -> bool) -> Vec<Pid> {
     let names = names_in(Path::new("/proc"));
     let pids = names.iter().filter_map(|name| name.parse::<i32>().ok());
-    pids.filter(|pid| {
-        fs::metadata(format!("/proc/{pid}/ns/net")).is_ok_and(|meta| inodes.contains(&meta.ino()))
+    pids.filter(|pid| wanted(*pid))
+        .map(Pid::from_raw)
+        .filter(|pid| *pid != Pid::this())
+        .collect()
+}
+
+/// Whether its network is one of these; a zombie has none.
+fn is_inside(pid: i32, inodes: &HashSet<u64>) -> bool {
+    fs::metadata(format!("/proc/{pid}/ns/net")).is_ok_and(|meta| inodes.contains(&meta.ino()))
+}
+
+/// Whether it is the `ip netns exec` of one of these that has not entered yet:
+/// it may hold the handle already, and would come in after all are ended.
+fn enters(pid: i32, namespaces: &[String]) -> bool {
+    let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let words: Vec<&[u8]> = line.split(|byte| *byte == 0).collect();
+    words.windows(3).any(|words| {
+        words[..2] == [b"netns".as_slice(), b"exec"]
+            && namespaces.iter().any(|name| name.as_bytes() == words[2])
     })
-    .map(Pid::from_raw)
-    .filter(|pid| *pid != Pid::this())
-    .collect()
 }
 
 fn names_in(dir: &Path) -> Vec<String> {

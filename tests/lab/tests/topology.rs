@@ -99,6 +99,29 @@ async fn a_dead_owners_lab_is_swept_with_its_processes() {
 }
 
 #[tokio::test]
+async fn who_is_still_on_the_way_into_a_lab_ends_with_it() {
+    let lab = Lab::builder().build().unwrap();
+    // Stopped between the start of `ip` and its entry, as a busy machine can
+    // leave it for seconds: its words say where it goes, its network is ours.
+    let mut comer = std::process::Command::new("sh")
+        .args(["-c", "kill -STOP $$; sleep 1000", "ip", "netns", "exec"])
+        .arg(format!("tg-{}-runner0-0", lab.id()))
+        .spawn()
+        .unwrap();
+    let stat = format!("/proc/{}/stat", comer.id());
+    let stopped = wait_until("its stop", SOON, async || {
+        let stat = std::fs::read_to_string(&stat).unwrap();
+        if stat.contains(") T ") { Ok(()) } else { Err(stat) }
+    });
+    stopped.await.unwrap();
+    lab.close().unwrap();
+    let ended = wait_until("its end", SOON, async || {
+        comer.try_wait().unwrap().ok_or("it still runs")
+    });
+    assert!(!ended.await.unwrap().success());
+}
+
+#[tokio::test]
 async fn packets_with_a_runners_source_are_leaks() {
     let lab = Lab::builder().build().unwrap();
     // Else the kernel first asks for the next hop's MAC, by ARP from the same
