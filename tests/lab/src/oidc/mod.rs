@@ -1,9 +1,11 @@
-//! Owns an OpenID Connect issuer as CI jobs know it: its discovery document,
-//! its keys, the tokens that it signs, and how often it was asked. On loopback
-//! without a lab, or as a site of the fake internet. What a key does is
-//! `key`'s, what a token says is `token`'s. Never checks a token.
+//! Owns an OpenID Connect issuer as CI jobs and web applications know it: its
+//! discovery document, its keys, the tokens that it signs, and how often it was
+//! asked. On loopback without a lab, or as a site of the fake internet. What a
+//! key does is `key`'s, what a token says is `token`'s, how people log in is
+//! `login`'s. Never checks a token.
 
 mod key;
+mod login;
 mod token;
 
 use std::collections::HashMap;
@@ -13,7 +15,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{Request, Response, StatusCode, header};
-use http_body_util::Full;
+use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -28,6 +30,7 @@ pub use self::key::KeyKind;
 pub use self::token::Token;
 
 use self::key::Key;
+use self::login::{AUTHORIZE, Logins, TOKEN};
 use crate::ca::Authority;
 use crate::error::{During, LabError};
 use crate::internet::{Ground, Internet};
@@ -36,6 +39,8 @@ use crate::internet::{Ground, Internet};
 const DISCOVERY: &str = "/.well-known/openid-configuration";
 /// Where the keys are.
 const JWKS: &str = "/jwks";
+/// Longest form that is read.
+const FORM: usize = 64 << 10;
 
 /// An issuer of OpenID Connect tokens. It begins with one RSA key.
 ///
@@ -66,6 +71,7 @@ struct Shared {
     /// Oldest first; the last one signs.
     keys: Mutex<Vec<Key>>,
     pages: Mutex<Pages>,
+    logins: Mutex<Logins>,
 }
 
 /// What the issuer answers besides the truth, and how often it was asked.
@@ -154,7 +160,13 @@ impl OidcIssuer {
 
     /// A token with a header or a signature of the caller's choice.
     pub fn token(&self) -> Token<'_> {
-        Token::new(self)
+        Token::new(&self.shared.keys)
+    }
+
+    /// Lets somebody log in at its page, by a link of this name, of whom ID
+    /// tokens say these claims beside their own (`email`, `groups`, …).
+    pub fn admit(&self, name: &str, claims: Value) {
+        self.shared.logins.lock().admit(name, claims);
     }
 
     /// Makes and publishes another key, which signs from now on, and returns
@@ -210,11 +222,46 @@ impl Shared {
             url: format!("{scheme}://{authority}"),
             keys: Mutex::new(vec![Key::generate(KeyKind::Rs256, "key-1".to_owned())?]),
             pages: Mutex::default(),
+            logins: Mutex::default(),
         }))
     }
 
     fn asked(&self, path: &str) -> usize {
         self.pages.lock().asked.get(path).copied().unwrap_or_default()
+    }
+
+    async fn serve(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+        match request.uri().path() {
+            AUTHORIZE | TOKEN if self.pages.lock().down => {
+                respond(StatusCode::SERVICE_UNAVAILABLE, String::new())
+            }
+            AUTHORIZE => {
+                let query = request.uri().query().unwrap_or_default();
+                let (status, page) = self.logins.lock().page(query);
+                let html = header::HeaderValue::from_static("text/html; charset=utf-8");
+                let mut response = respond(status, page);
+                response.headers_mut().insert(header::CONTENT_TYPE, html);
+                response
+            }
+            TOKEN => match Limited::new(request.into_body(), FORM).collect().await {
+                Ok(form) => self.exchange(&String::from_utf8_lossy(&form.to_bytes())),
+                Err(_) => respond(StatusCode::BAD_REQUEST, String::new()),
+            },
+            _ => self.answer(&request),
+        }
+    }
+
+    /// Answers with an ID token for a code, or with why not.
+    fn exchange(&self, form: &str) -> Response<Full<Bytes>> {
+        let taken = self.logins.lock().take(&self.url, form);
+        match taken.map(|claims| Token::new(&self.keys).sign(&claims)) {
+            Ok(Ok(token)) => {
+                let answer = json!({"id_token": token, "access_token": "none", "token_type": "Bearer"});
+                respond(StatusCode::OK, answer.to_string())
+            }
+            Ok(Err(error)) => respond(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
+            Err(refusal) => respond(StatusCode::BAD_REQUEST, refusal.to_string()),
+        }
     }
 
     fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
@@ -236,8 +283,11 @@ impl Shared {
             DISCOVERY => Some(json!({
                 "issuer": self.url,
                 "jwks_uri": format!("{}{JWKS}", self.url),
+                "authorization_endpoint": format!("{}{AUTHORIZE}", self.url),
+                "token_endpoint": format!("{}{TOKEN}", self.url),
+                "code_challenge_methods_supported": ["S256"],
                 "subject_types_supported": ["public", "pairwise"],
-                "response_types_supported": ["id_token"],
+                "response_types_supported": ["code", "id_token"],
                 "id_token_signing_alg_values_supported": ["RS256", "ES256"],
                 "scopes_supported": ["openid"],
             })),
@@ -280,8 +330,8 @@ async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, shared: Arc<Sha
 
 async fn converse(shared: Arc<Shared>, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
     let service = service_fn(move |request| {
-        let response = shared.answer(&request);
-        async move { Ok::<_, Infallible>(response) }
+        let shared = Arc::clone(&shared);
+        async move { Ok::<_, Infallible>(shared.serve(request).await) }
     });
     let http = auto::Builder::new(TokioExecutor::new());
     let _visitor_gone = http.serve_connection(TokioIo::new(stream), service).await;

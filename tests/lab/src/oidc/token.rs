@@ -4,26 +4,26 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 
-use super::OidcIssuer;
-use super::key::base64;
+use super::key::{Key, base64};
 use crate::error::{LabError, invalid};
 
-/// A token to be signed. Made by [`OidcIssuer::token`].
+/// A token to be signed. Made by [`OidcIssuer::token`](super::OidcIssuer::token).
 #[derive(Debug)]
 #[must_use = "a token is nothing until it is signed"]
 pub struct Token<'a> {
-    issuer: &'a OidcIssuer,
+    keys: &'a Mutex<Vec<Key>>,
     key: Option<String>,
     header: Value,
     spoiled: bool,
 }
 
 impl<'a> Token<'a> {
-    pub(super) fn new(issuer: &'a OidcIssuer) -> Self {
+    pub(super) fn new(keys: &'a Mutex<Vec<Key>>) -> Self {
         Self {
-            issuer,
+            keys,
             key: None,
             header: json!({"typ": "JWT"}),
             spoiled: false,
@@ -64,7 +64,7 @@ impl<'a> Token<'a> {
 
     /// The token with these claims.
     pub fn sign(mut self, claims: &Value) -> Result<String, LabError> {
-        let keys = self.issuer.shared.keys.lock();
+        let keys = self.keys.lock();
         let key = match &self.key {
             Some(kid) => keys.iter().find(|key| key.kid == *kid),
             None => keys.last(),
