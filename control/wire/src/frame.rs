@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use tidegate_policy::effective::Generation;
+use tidegate_policy::job::Assurance;
 
 use crate::record::Change;
 
@@ -17,6 +18,8 @@ use crate::record::Change;
 pub const MAX_LINE: usize = 32 << 20;
 /// Changes in one batch at most: a whole snapshot of a large organization.
 pub const MAX_BATCH: usize = 4_000_000;
+/// Bytes of a default policy's text that a gateway tells.
+pub const MAX_DEFAULT_POLICY: usize = 64 * 1024;
 /// Between two pings, in seconds. A stream that is silent three times as long is dead.
 pub const PING_SECONDS: u64 = 5;
 
@@ -40,7 +43,7 @@ pub struct Hello {
 }
 
 /// A network as a gateway serves it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServedNetwork {
     /// Its name.
     pub name: CompactString,
@@ -49,6 +52,20 @@ pub struct ServedNetwork {
     pub cluster: CompactString,
     /// Its source ranges.
     pub ranges: Vec<IpNet>,
+    /// Jobs that are known less well get its default policy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_assurance: Option<Assurance>,
+    /// What governs who has no policy of its own: the policy's name and mode as `NAME (audit)`, or `deny-all`. Absent when
+    /// the gateway does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub default_policy: Option<String>,
+    /// The text of that policy, for simulations. Absent for `deny-all`, for one that uses endpoint sets of the gateway's own,
+    /// and over [`MAX_DEFAULT_POLICY`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub default_yaml: Option<String>,
+    /// What its runners are: `ephemeral` or `persistent`. Absent when the gateway does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runners: Option<String>,
 }
 
 /// A position in a store's history.

@@ -214,6 +214,11 @@ impl Mirror {
         self.policies.iter()
     }
 
+    /// A policy by its id.
+    pub fn policy(&self, id: &str) -> Option<&PolicyRecord> {
+        self.policies.record(id)
+    }
+
     /// The newest egress facet of every policy by `owner/name`.
     pub fn named(&self) -> HashMap<CompactString, Slot> {
         let of = |(record, editions): (&PolicyRecord, &[CompiledEdition])| {

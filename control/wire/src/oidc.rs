@@ -6,10 +6,13 @@
 //!
 //! Claims are read once, by us, after the signature was checked over the very bytes that are read. The library does
 //! the signatures alone; its own check of the claims reads the system's clock.
+//!
+//! People who log in at an issuer are [`person`]'s.
 
 mod claims;
 mod error;
 mod keys;
+pub mod person;
 mod workflow;
 
 use base64::Engine;
@@ -113,7 +116,8 @@ pub fn verify(token: &str, issuers: &[Issuer], now: Timestamp) -> Result<Verifie
     if named.is_empty() {
         return Err(OidcError::UnknownIssuer(shown(issuer)));
     }
-    check_signature(&parts, signing, &kid, &named)?;
+    let keys = named.iter().flat_map(|one| &one.jwks.keys);
+    check_signature(&parts, signing, &kid, issuer, keys)?;
     let audience = claims.audience()?;
     let mut meant = named
         .iter()
@@ -189,20 +193,19 @@ fn decode(part: &str, problem: &'static str) -> Result<Vec<u8>, OidcError> {
         .map_err(|_| OidcError::Malformed(problem))
 }
 
-fn check_signature(
+fn check_signature<'k>(
     parts: &Parts<'_>,
     signing: Signing,
     kid: &str,
-    issuers: &[&Issuer],
+    issuer: &str,
+    keys: impl Iterator<Item = &'k Jwk>,
 ) -> Result<(), OidcError> {
-    let mut named = issuers
-        .iter()
-        .flat_map(|one| &one.jwks.keys)
+    let mut named = keys
         .filter(|key| key.common.key_id.as_deref() == Some(kid))
         .peekable();
     if named.peek().is_none() {
         return Err(OidcError::UnknownKey {
-            issuer: issuers.first().map(|one| one.issuer.clone()).unwrap_or_default(),
+            issuer: issuer.to_owned(),
             kid: shown(kid),
         });
     }

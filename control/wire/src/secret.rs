@@ -16,11 +16,14 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use thiserror::Error;
 
-/// Length of a token's text: `tg`, a letter, `_`, 43 characters.
+/// Length of a token's text: `tg`, a letter (a role's, or `s` of a session), `_`, 43 characters.
 pub const SECRET_CHARS: usize = 47;
 
 /// Random bytes of a token.
 const RANDOM: usize = 32;
+
+/// The letter of a session's text, which no role has: who finds one sees that it ends by itself.
+const SESSION: char = 's';
 
 /// What a token is for. Its letter in the text lets a person (and a scanner for leaked secrets) tell what was found;
 /// what the token may do is what the store says, never the letter.
@@ -108,6 +111,9 @@ pub enum SecretError {
     /// A letter that no role has.
     #[error("no role has the letter {0:?}; a token begins with tga_, tge_, tgv_, tgg_, tgp_ or tgr_")]
     Role(char),
+    /// What a browser is logged in by.
+    #[error("this is a browser's session, which ends by itself; make a token with `tidegate token create`")]
+    Session,
     /// Cut off, or with something behind it.
     #[error("a token has {SECRET_CHARS} characters, this text has {0}")]
     Length(usize),
@@ -126,10 +132,19 @@ pub struct Secret {
 impl Secret {
     /// Makes a token from 32 random bytes.
     pub fn new(role: Role) -> Self {
+        Self::made(role, role.letter())
+    }
+
+    /// The same for a session of this role, which [`Self::parse`] refuses: a session is no token to be kept in a file.
+    pub fn session(role: Role) -> Self {
+        Self::made(role, SESSION)
+    }
+
+    fn made(role: Role, letter: char) -> Self {
         let mut random = [0; RANDOM];
         // aws-lc aborts the process rather than give out predictable bytes; its wrapper's error is never made.
         rand::fill(&mut random).expect("the system's random source answers");
-        let text = format!("tg{}_{}", role.letter(), URL_SAFE_NO_PAD.encode(random));
+        let text = format!("tg{letter}_{}", URL_SAFE_NO_PAD.encode(random));
         Self {
             role,
             text: text.into(),
@@ -143,6 +158,9 @@ impl Secret {
         let mut rest = rest.chars();
         let letter = rest.next().ok_or(SecretError::Prefix)?;
         let coded = rest.as_str().strip_prefix('_').ok_or(SecretError::Prefix)?;
+        if letter == SESSION {
+            return Err(SecretError::Session);
+        }
         let role = Role::ALL
             .into_iter()
             .find(|role| role.letter() == letter)
@@ -187,7 +205,7 @@ impl fmt::Debug for Secret {
 
 impl fmt::Display for Secret {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "tg{}_…", self.role.letter())
+        write!(out, "{}_…", self.text.get(..3).unwrap_or_default())
     }
 }
 

@@ -109,6 +109,11 @@ impl Default for Policies {
 }
 
 impl Policies {
+    /// A policy by its id.
+    pub(super) fn record(&self, id: &str) -> Option<&PolicyRecord> {
+        self.all.get(id).map(|policy| &policy.record)
+    }
+
     pub(super) fn put(&mut self, record: PolicyRecord) {
         if self
             .all

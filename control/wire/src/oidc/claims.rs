@@ -18,7 +18,7 @@ const MAX_SHORT: usize = 255;
 /// Longest Git ref in bytes.
 const MAX_REF: usize = 1024;
 /// Audiences in one token at most.
-const MAX_AUDIENCES: usize = 16;
+pub(super) const MAX_AUDIENCES: usize = 16;
 
 /// What is read of a token. A claim that comes twice is an error: two readers could choose differently.
 #[derive(Deserialize)]
@@ -79,25 +79,12 @@ impl Claims {
 
     /// Judges `exp`, `nbf` and `iat`; returns until when the token may be used.
     pub(super) fn check_times(&self, now: Timestamp) -> Result<Timestamp, OidcError> {
-        let clock = now.as_second();
-        let exp = self.exp.as_ref().ok_or(OidcError::MissingClaim("exp"))?;
-        let at = time("exp", exp)?;
-        // RFC 7519 §4.1.4: the time must be *before* `exp`.
-        let end = at.as_second().saturating_add(LEEWAY_SECONDS);
-        if clock >= end {
-            return Err(OidcError::Expired { at, now });
-        }
-        if at.as_second() > clock.saturating_add(MAX_LIFE_SECONDS) {
-            return Err(OidcError::TooLong { at });
-        }
-        for (claim, value) in [("nbf", &self.nbf), ("iat", &self.iat)] {
-            let Some(value) = value else { continue };
-            let at = time(claim, value)?;
-            if at.as_second() > clock.saturating_add(LEEWAY_SECONDS) {
-                return Err(OidcError::NotYetValid { claim, at, now });
-            }
-        }
-        Ok(Timestamp::from_second(end).unwrap_or(Timestamp::MAX))
+        let times = Times {
+            exp: self.exp.as_ref(),
+            nbf: self.nbf.as_ref(),
+            iat: self.iat.as_ref(),
+        };
+        times.check(now)
     }
 
     pub(super) fn jti(&self) -> Result<Option<CompactString>, OidcError> {
@@ -148,6 +135,38 @@ impl Claims {
     }
 }
 
+/// When a token is good, as it says itself.
+pub(super) struct Times<'a> {
+    pub(super) exp: Option<&'a Number>,
+    pub(super) nbf: Option<&'a Number>,
+    pub(super) iat: Option<&'a Number>,
+}
+
+impl Times<'_> {
+    /// Judges them; returns until when the token may be used.
+    pub(super) fn check(&self, now: Timestamp) -> Result<Timestamp, OidcError> {
+        let clock = now.as_second();
+        let exp = self.exp.ok_or(OidcError::MissingClaim("exp"))?;
+        let at = time("exp", exp)?;
+        // RFC 7519 §4.1.4: the time must be *before* `exp`.
+        let end = at.as_second().saturating_add(LEEWAY_SECONDS);
+        if clock >= end {
+            return Err(OidcError::Expired { at, now });
+        }
+        if at.as_second() > clock.saturating_add(MAX_LIFE_SECONDS) {
+            return Err(OidcError::TooLong { at });
+        }
+        for (claim, value) in [("nbf", self.nbf), ("iat", self.iat)] {
+            let Some(value) = value else { continue };
+            let at = time(claim, value)?;
+            if at.as_second() > clock.saturating_add(LEEWAY_SECONDS) {
+                return Err(OidcError::NotYetValid { claim, at, now });
+            }
+        }
+        Ok(Timestamp::from_second(end).unwrap_or(Timestamp::MAX))
+    }
+}
+
 /// The owner in `owner/name`, which has to be the one that the other claim says.
 fn owner_of<'a>(repository: &'a str, claimed: Option<&str>) -> Result<&'a str, OidcError> {
     let expected = "`owner/name` of letters, digits and `._-`";
@@ -188,12 +207,16 @@ fn text(value: Option<&Text>) -> Option<String> {
     })
 }
 
-fn short(claim: &'static str, value: Option<&str>) -> Result<CompactString, OidcError> {
+pub(super) fn short(claim: &'static str, value: Option<&str>) -> Result<CompactString, OidcError> {
     printable(claim, value, MAX_SHORT)
 }
 
 /// A claim that ends up in events and logs.
-fn printable(claim: &'static str, value: Option<&str>, max: usize) -> Result<CompactString, OidcError> {
+pub(super) fn printable(
+    claim: &'static str,
+    value: Option<&str>,
+    max: usize,
+) -> Result<CompactString, OidcError> {
     let value = value.unwrap_or_default();
     if value.len() > max || value.chars().any(char::is_control) {
         return Err(bad(claim, value, "a short text without control characters"));

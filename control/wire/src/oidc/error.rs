@@ -34,6 +34,25 @@ pub enum OidcError {
     /// Signed by somebody who is not configured.
     #[error("the token's issuer {0:?} is not configured (`control.oidc`)")]
     UnknownIssuer(String),
+    /// An ID token of another issuer than the one that people log in at.
+    #[error("the token's issuer is {found:?}, expected {expected:?}")]
+    OtherIssuer {
+        /// What the token says.
+        found: String,
+        /// What is configured.
+        expected: String,
+    },
+    /// An ID token that was made for another client too, or for another alone.
+    #[error("the token was given to {found:?} (`azp`), expected {expected:?}")]
+    AuthorizedParty {
+        /// What the token says; empty when it says nothing where it has to.
+        found: String,
+        /// The client's id.
+        expected: String,
+    },
+    /// An ID token of another login.
+    #[error("the token belongs to another login (`nonce`)")]
+    Nonce,
     /// Signed by a key that is not in the issuer's set as last fetched. Fetching it again may help.
     #[error("the token's key {kid:?} is not among the keys of {issuer} as last fetched")]
     UnknownKey {

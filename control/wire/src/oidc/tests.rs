@@ -3,6 +3,7 @@
 
 mod forged;
 mod odd;
+mod people;
 mod refs;
 
 use std::sync::LazyLock;

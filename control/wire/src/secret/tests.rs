@@ -53,6 +53,7 @@ fn a_wrong_text_is_told_why() {
         ("tg".into(), SecretError::Prefix),
         (format!("tgv{body}"), SecretError::Prefix),
         (format!("tgx_{body}"), SecretError::Role('x')),
+        (Secret::session(Role::Admin).expose().into(), SecretError::Session),
         (format!("tgV_{body}"), SecretError::Role('V')),
         (good[..46].into(), SecretError::Length(46)),
         (format!("{good}A"), SecretError::Length(48)),

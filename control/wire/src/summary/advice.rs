@@ -3,6 +3,9 @@
 //! Owns sentences. It never advises a line that a policy would not accept.
 
 use compact_str::{CompactString, format_compact};
+use serde::Deserialize;
+use serde::de::IntoDeserializer;
+use serde::de::value::StrDeserializer;
 use tidegate_policy::endpoint::parse::{Role, parse_endpoint};
 use tidegate_policy::event::Kind;
 use tidegate_policy::verdict::Reason;
@@ -13,6 +16,12 @@ const USUAL_PORT: u16 = 443;
 /// The reason that is spelled like this.
 pub fn reason(text: &str) -> Option<Reason> {
     Reason::ALL.iter().copied().find(|reason| reason.as_str() == text)
+}
+
+/// The kind of traffic that is spelled like this.
+pub fn kind(text: &str) -> Option<Kind> {
+    let text: StrDeserializer<'_, serde::de::value::Error> = text.into_deserializer();
+    Kind::deserialize(text).ok()
 }
 
 /// The line of `allowed-endpoints` that would allow the destination, where the lack of one is the reason. It holds
@@ -45,6 +54,44 @@ fn service_owner(mut name: &str) -> &str {
         name = rest;
     }
     name
+}
+
+/// The reason in a few words, for lists; its sentence is [`Reason::meaning`].
+pub const fn phrase(reason: Reason) -> &'static str {
+    match reason {
+        Reason::GlobalBlock => "on the global block list",
+        Reason::NeverDial => "address is never dialed",
+        Reason::Denied => "denied by the policy",
+        Reason::NotAllowed => "not allowed",
+        Reason::SearchSuffix => "search suffix of a resolver",
+        Reason::PolicyUnknown => "policy not known yet",
+        Reason::NoPolicy => "no lease, no policy",
+        Reason::Quarantined => "its job has ended",
+        Reason::UnboundSource => "address of no lease",
+        Reason::SpoofedSource => "another machine's address",
+        Reason::Unticketed => "address was not looked up",
+        Reason::NoName => "nothing names it",
+        Reason::Ech => "name is hidden (ECH)",
+        Reason::SecondHello => "second hello, other name",
+        Reason::MalformedTls => "malformed TLS",
+        Reason::MalformedHttp => "malformed HTTP",
+        Reason::MalformedQuic => "malformed QUIC",
+        Reason::MalformedDns => "malformed DNS",
+        Reason::DetectTimeout => "did not say what it is",
+        Reason::Silent => "client said nothing",
+        Reason::UnknownProtocol => "neither TLS nor HTTP",
+        Reason::Quic => "QUIC; TCP is for it",
+        Reason::ProxyRequest => "request to a proxy",
+        Reason::Icmp => "ICMP not allowed",
+        Reason::IpProtocol => "IP protocol not forwarded",
+        Reason::Rebinding => "public name, private address",
+        Reason::RecordType => "record type not forwarded",
+        Reason::DnsBudget => "too many lookups",
+        Reason::ResolveFailed => "does not resolve",
+        Reason::LeaseChanged => "lease changed meanwhile",
+        Reason::PolicyChanged => "policy changed meanwhile",
+        Reason::Limit => "limit of the gateway",
+    }
 }
 
 /// What else there is to say to somebody who met this refusal; a sentence.
@@ -95,5 +142,27 @@ pub const fn advice(reason: Reason) -> Option<&'static str> {
         | Reason::RecordType
         | Reason::LeaseChanged
         | Reason::PolicyChanged => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kinds_are_read_as_events_spell_them() {
+        assert_eq!((kind("tls"), kind("icmp")), (Some(Kind::Tls), Some(Kind::Icmp)));
+        assert_eq!((kind("TLS"), kind("")), (None, None));
+    }
+
+    #[test]
+    fn every_reason_has_words_of_its_own_that_fit_a_column() {
+        let mut seen = Vec::new();
+        for known in Reason::ALL {
+            let words = phrase(*known);
+            assert!(words.len() <= 28, "{words}");
+            assert!(!seen.contains(&words), "{words}");
+            seen.push(words);
+        }
     }
 }
