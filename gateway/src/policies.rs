@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use compact_str::CompactString;
 use hashbrown::HashMap;
+use tidegate_control_wire::frame::MAX_DEFAULT_POLICY;
 use tidegate_control_wire::record::BlockLayer;
 use tidegate_policy::compile::block::{GlobalBlock, GlobalBlocks};
 use tidegate_policy::compile::rules::RuleSource;
@@ -138,6 +139,18 @@ impl PolicyFiles {
                 Store::NeverRead
             },
         }
+    }
+
+    /// The text of a policy that is in force as it was read last, for who has none of the gateway's files: nothing for one
+    /// that uses sets, which lie here too, or that is too long to be told.
+    pub(crate) fn text_to_tell(&self, path: &Path) -> Option<&str> {
+        let kept = self.policies.get(path).filter(|kept| kept.problem.is_none())?;
+        kept.good
+            .as_ref()
+            .filter(|document| document.use_sets.is_empty())?;
+        kept.text
+            .as_deref()
+            .filter(|text| text.len() <= MAX_DEFAULT_POLICY)
     }
 
     /// How every file is, in the order of their paths.

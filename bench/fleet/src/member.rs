@@ -136,6 +136,7 @@ impl Member {
                 name: "runners".into(),
                 cluster: "".into(),
                 ranges: vec!["10.0.0.0/8".parse()?],
+                ..ServedNetwork::default()
             }],
             resume: self.look(|held| held.resume.clone()),
         };

@@ -76,6 +76,9 @@ enum Lost {
     /// What is held is not to be gone on from.
     #[error("everything has to be sent anew")]
     Forgotten,
+    /// What was told of this gateway is no longer so.
+    #[error("a default policy became another, and is told anew")]
+    Retold,
     /// The gateway stops.
     #[error("the gateway stops")]
     Stopping,
@@ -109,6 +112,7 @@ impl Lost {
             | Self::Line(_)
             | Self::Foreign
             | Self::Forgotten
+            | Self::Retold
             | Self::Stopping => false,
         };
         let error = chain(self);
@@ -120,12 +124,15 @@ impl Lost {
     }
 }
 
+/// Says who a gateway is at this moment; never waits.
+pub(crate) type Introduces = Box<dyn Fn() -> Hello + Send + Sync>;
+
 /// Follows the control plane for as long as the gateway runs.
 pub(crate) struct Client {
     control: Arc<Control>,
     connector: Arc<dyn Connector>,
-    /// Who this gateway is; where it goes on from is filled in at each connect.
-    hello: Hello,
+    /// Who this gateway is now; where it goes on from is filled in at each connect.
+    hello: Introduces,
     /// To what puts them in force.
     batches: mpsc::Sender<Batch>,
 }
@@ -135,7 +142,7 @@ impl Client {
     pub(crate) fn new(
         control: Arc<Control>,
         connector: Arc<dyn Connector>,
-        hello: Hello,
+        hello: Introduces,
         batches: mpsc::Sender<Batch>,
     ) -> Self {
         Self {
@@ -191,12 +198,11 @@ impl Client {
         let calls = Calls::new(sender, self.connector.origin(), bearer(token)?);
         let hello = Hello {
             resume: self.control.resume(),
-            ..self.hello.clone()
+            ..(self.hello)()
         };
         let body = calls.stream(&hello).await?;
-        let epoch = hello.resume.map(|resume| resume.epoch);
         tokio::select! {
-            lost = self.follow(body, &calls, (epoch, backoff)) => lost,
+            lost = self.follow(body, &calls, (&hello, backoff)) => lost,
             never = self.acknowledge(&calls) => match never {},
             () = self.control.forgotten() => Err(Lost::Forgotten),
         }
@@ -207,8 +213,9 @@ impl Client {
         &self,
         mut body: Incoming,
         calls: &Calls,
-        (held, backoff): (Option<String>, &mut Backoff),
+        (hello, backoff): (&Hello, &mut Backoff),
     ) -> Result<Infallible, Lost> {
+        let held = hello.resume.as_ref().map(|resume| &resume.epoch);
         let (mut lines, mut assembler) = (Lines::default(), Assembler::default());
         loop {
             while let Some(line) = lines.take()? {
@@ -216,11 +223,14 @@ impl Client {
                 if let Frame::Begin {
                     epoch, reset: false, ..
                 } = &frame
-                    && held.as_ref() != Some(epoch)
+                    && held != Some(epoch)
                 {
                     return Err(Lost::Foreign);
                 }
                 self.look(&frame, calls, backoff);
+                if matches!(frame, Frame::Ping { .. }) && (self.hello)().networks != hello.networks {
+                    return Err(Lost::Retold);
+                }
                 if let Some(batch) = assembler.take(frame)? {
                     self.batches.send(batch).await.map_err(|_| Lost::Stopping)?;
                 }

@@ -6,8 +6,6 @@
 
 use std::sync::Arc;
 
-use tidegate_control_wire::PROTOCOL;
-use tidegate_control_wire::frame::{Hello, ServedNetwork};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
@@ -26,6 +24,7 @@ mod force;
 mod leases;
 pub(crate) mod lines;
 mod state;
+mod told;
 
 pub(crate) use backoff::Backoff;
 pub(crate) use calls::ClaimError;
@@ -36,6 +35,7 @@ pub(crate) use ended::EndedLeases;
 pub(crate) use force::Enforcer;
 pub(crate) use leases::Leases;
 pub(crate) use state::{Control, LinkState};
+use told::Told;
 
 /// Keeps the gateway in step with the control plane behind `connector`.
 pub(crate) fn follow(
@@ -44,25 +44,13 @@ pub(crate) fn follow(
     connector: Arc<dyn Connector>,
     tasks: &mut JoinSet<()>,
 ) {
-    let config = core.config.load();
-    let network = |one: &Served| ServedNetwork {
-        name: one.network.name.clone(),
-        cluster: one.network.cluster.clone(),
-        ranges: one.network.ranges.clone(),
-    };
-    let hello = Hello {
-        protocol: PROTOCOL,
-        gateway: config.name.clone(),
-        group: config.group.clone(),
-        version: env!("CARGO_PKG_VERSION").into(),
-        networks: served.iter().map(network).collect(),
-        resume: None,
-    };
+    let told = Told::new(core, served);
     let (queue, batches) = mpsc::channel(client::QUEUE);
     tasks.spawn(force::run(Arc::clone(core), batches));
     tasks.spawn(force::blocks(Arc::clone(core)));
     tasks.spawn(disk::run(Arc::clone(core)));
     tasks.spawn(keep::control_addresses(Arc::clone(core)));
+    let hello = Box::new(move || told.hello());
     tasks.spawn(client::Client::new(Arc::clone(&core.control), connector, hello, queue).run());
 }
 

@@ -4,6 +4,7 @@
 mod asking;
 mod remote;
 mod streams;
+mod told;
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -22,7 +23,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use serde_json::Value;
-use tidegate_control_wire::frame::{Batch, Frame, Hello, Resume, write_line};
+use tidegate_control_wire::frame::{Batch, Frame, Hello, Resume, ServedNetwork, write_line};
 use tidegate_control_wire::mirror::Credentials;
 use tidegate_control_wire::record::Change;
 use tidegate_control_wire::{ACK_PATH, PROTOCOL, STREAM_PATH};
@@ -151,6 +152,8 @@ struct Scene {
     control: Arc<Control>,
     batches: mpsc::Receiver<Batch>,
     asked: mpsc::Receiver<Asked>,
+    /// What the gateway serves.
+    networks: Arc<Mutex<Vec<ServedNetwork>>>,
     client: JoinHandle<()>,
 }
 
@@ -194,12 +197,19 @@ impl Scene {
     fn over(plane: Arc<Plane>, asked: mpsc::Receiver<Asked>, connector: Arc<dyn Connector>) -> Self {
         let (queue, batches) = mpsc::channel(QUEUE);
         let control = Arc::new(Control::new(true));
-        let client = Client::new(Arc::clone(&control), connector, hello(), queue);
+        let networks = Arc::new(Mutex::new(Vec::new()));
+        let told = Arc::clone(&networks);
+        let introduces = move || Hello {
+            networks: told.lock().clone(),
+            ..hello()
+        };
+        let client = Client::new(Arc::clone(&control), connector, Box::new(introduces), queue);
         Self {
             plane,
             control,
             batches,
             asked,
+            networks,
             client: tokio::spawn(client.run()),
         }
     }

@@ -345,3 +345,23 @@ async fn status_tells_how_it_is() {
         "without a control plane there is nothing to tell"
     );
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_default_policy_that_became_another_is_told_with_the_next_ping() {
+    let (first, one) = line();
+    let (_second, two) = line();
+    let mut scene = Scene::new(vec![one, two]);
+    assert_eq!(scene.hello().await.networks, []);
+    first.begin("one", true).await;
+    first.commit(7).await;
+    scene.batch().await;
+    first.say(&ping(7)).await;
+    let network = ServedNetwork {
+        name: "runners".into(),
+        default_yaml: Some("egress-policy: audit\n".into()),
+        ..ServedNetwork::default()
+    };
+    *scene.networks.lock() = vec![network.clone()];
+    first.say(&ping(7)).await;
+    assert_eq!(scene.hello().await.networks, [network]);
+}
