@@ -4,6 +4,8 @@
 //! Times are RFC 3339 in JSON. What people write refuses unknown fields; what programs read tolerates them.
 
 mod policies;
+mod sessions;
+mod stats;
 
 use std::net::IpAddr;
 
@@ -16,7 +18,13 @@ pub use tidegate_control_wire::secret::Role;
 use utoipa::ToSchema;
 
 pub use self::policies::{
-    Apply, Attachment, Counters, DiagnosticView, Displaced, Held, Policy, PolicyMode, PolicyVersion, Set,
+    Apply, AttachPreview, Attachment, ClusterFallBack, Counters, DeletePreview, DiagnosticView, Displaced,
+    FallBack, FallsBack, Held, Policy, PolicyMode, PolicySummary, PolicyVersion, Set, SetSummary,
+};
+pub use self::sessions::{NewSession, Proven, TokenFilter, TokenKind};
+pub use self::stats::{
+    EndedLease, FirstSeen, IdlePolicy, ReasonCount, RefusedName, Tried, UnidentifiedSource, VerdictCounts,
+    VerdictHour,
 };
 
 /// Who did something: in every history.
@@ -52,8 +60,8 @@ pub struct AuditEntry {
     /// Who.
     pub actor: Actor,
     /// `policy.created`, `policy.updated`, `policy.attached`, `policy.detached`, `policy.moved` (both at once),
-    /// `policy.deleted`, `set.written`, `set.deleted`, and those of tokens, jobs, the block list, detections and their
-    /// suppressions.
+    /// `policy.deleted`, `set.written`, `set.deleted`, and those of tokens, sessions, jobs, the block list, detections and
+    /// their suppressions.
     pub action: String,
     /// Organization concerned; empty when none is.
     pub owner: String,
@@ -129,6 +137,22 @@ pub struct Token {
     /// When it was last shown, to the minute.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub last_used_at: Option<Timestamp>,
+    /// A token, or a session: those are listed apart.
+    #[serde(default)]
+    pub kind: TokenKind,
+    /// A session's: the token that was shown for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<String>,
+    /// A session's: who logged in at the issuer, as `ISSUER|SUBJECT`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub person: Option<String>,
+}
+
+impl Token {
+    /// True while it is good at this moment.
+    pub fn is_good(&self, now: Timestamp) -> bool {
+        self.revoked_at.is_none() && self.expires_at.is_none_or(|end| end > now)
+    }
 }
 
 /// A gateway that was seen.
@@ -153,6 +177,87 @@ pub struct GatewayView {
     pub generation: u64,
     /// It is connected to this control plane.
     pub connected: bool,
+    /// The newest change that concerns it.
+    pub newest_generation: u64,
+    /// How many generations that is ahead of what it has in force; those that concern others only count, too. 0 when it
+    /// has everything.
+    pub lag: u64,
+    /// Since when there is a change that it has not in force.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub behind_since: Option<Timestamp>,
+    /// Living leases of its group.
+    pub leases: u64,
+    /// Leases that it could not put in place since it is connected here.
+    pub refused_leases: u64,
+    /// Verdicts that it dropped.
+    pub drops: Drops,
+    /// What it sent of events, by lane.
+    pub spool: Vec<SpoolLane>,
+    /// The token of its name; absent when none is good.
+    pub token: Option<GatewayToken>,
+    /// What is wrong with it; empty when all is well.
+    pub degraded: Vec<Degraded>,
+}
+
+/// Verdicts that are missing from the record.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Drops {
+    /// Said today (UTC).
+    pub today: u64,
+    /// Said today and on the six days before.
+    pub week: u64,
+}
+
+/// A lane of a gateway's spool, as the store knows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SpoolLane {
+    /// `refusals` or `permits`.
+    pub lane: String,
+    /// When it sent something last.
+    #[schema(value_type = String, format = DateTime)]
+    pub last_at: Timestamp,
+    /// Verdicts that it dropped since it was made.
+    pub dropped: u64,
+}
+
+/// A gateway's token.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct GatewayToken {
+    /// Its id.
+    pub id: String,
+    /// When it ends; null: never.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub expires_at: Option<Timestamp>,
+    /// When it was shown last.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub last_used_at: Option<Timestamp>,
+}
+
+/// Something that is wrong with a gateway.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Degraded {
+    /// What, for programs.
+    pub code: DegradedCode,
+    /// The same as a sentence.
+    pub text: String,
+}
+
+/// What is wrong with a gateway.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum DegradedCode {
+    /// Nothing was heard of it for a while.
+    Away,
+    /// A change is older than it should be, and not in force.
+    Behind,
+    /// It dropped verdicts today: the record lacks them.
+    Drops,
+    /// A lease could not be put in place.
+    RefusedLeases,
+    /// No good token has its name, or the last one ends soon.
+    Token,
+    /// Its program is another version than the control plane's.
+    Version,
 }
 
 /// A job and its lease.
@@ -170,6 +275,27 @@ pub struct Job {
     /// Who ended it.
     #[schema(value_type = Option<String>)]
     pub ended_by: Option<EndedBy>,
+    /// What the verdicts about it add up to by now. Absent where none was asked for or heard of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub counts: Option<JobCounts>,
+}
+
+/// What the verdicts about a job add up to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct JobCounts {
+    /// Permitted.
+    pub permit: u64,
+    /// Refused, search suffixes among them.
+    pub refuse: u64,
+    /// Let through by audit mode, and refused in block mode.
+    pub would_refuse: u64,
+    /// Bytes from the runner.
+    pub bytes_up: u64,
+    /// Bytes to the runner.
+    pub bytes_down: u64,
+    /// The last event that was counted.
+    #[schema(value_type = String, format = DateTime)]
+    pub last_at: Timestamp,
 }
 
 /// A living lease, as `GET /leases` lists it.

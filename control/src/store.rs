@@ -25,57 +25,75 @@ mod losses;
 mod meta;
 mod names;
 mod observe;
+mod orgs;
 mod pages;
 mod policies;
+mod policy_list;
+mod preview;
 mod prune;
 mod publish;
 mod read;
 mod recorded;
 mod records;
+mod refused;
 mod retention;
 mod rollups;
+mod runs;
+mod seen;
 mod sets;
 mod snapshot;
 mod sql;
+mod stats;
+mod strangers;
 mod subjects;
+mod sums;
 mod suppressions;
 mod time;
 mod tokens;
 mod tx;
+mod unidentified;
 mod versions;
 mod warnings;
 mod writer;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use tokio::sync::Semaphore;
 
 use db::Half;
 use observe::{Observing, Upkeep};
+use strangers::Strangers;
 use subjects::Subjects;
 
 pub use attachments::AttachRequest;
-pub use audit::AuditDraft;
+pub use audit::{AuditDraft, AuditFilter};
 pub use backup::Backup;
-pub use baselines::Candidate;
-pub use block::{BlockImport, BlockUpdate, MAX_ENTRIES, MAX_LAYER};
+pub use baselines::{BaselineFilter, Candidate, Shown};
+pub use block::{BlockImport, BlockUpdate, LayerSummary, MAX_ENTRIES, MAX_LAYER};
 pub use changes::{ChangesPage, MAX_BLOCK_DELTA, MAX_PAGE, Since};
 pub use db::{Backend, Db, place};
-pub use detections::{DetectionFilter, Said};
+pub use detections::{DetectionCounters, DetectionFilter, Said};
 pub use error::StoreError;
 pub use events::{EventFilter, EventRun, EventTail, NamePattern, Place, StoredEvent};
 pub use ingest::{Item, Recorded};
 pub use jobs::{JobFilter, LeaseFilter};
 pub use leases::{ClaimError, Claimed};
 pub use meta::MetaKey;
+pub(crate) use names::owner as owner_name;
+pub use orgs::{OwnerCounts, Stands};
 pub use policies::PolicyFilter;
 pub use prune::{Pruned, Retention};
 pub use publish::{Attaching, Expected, Put};
 pub use recorded::{Further, RecordOf, RecordedEvents, RecordedSum};
 pub use retention::{EventRetention, Forgotten};
+pub use runs::{Legs, MAX_LEGS, MAX_RUN, RunView};
+pub use seen::{JudgedSums, LastJob, MAX_SEEN, SeenWorkflow, WorkflowSums};
+pub use stats::{FirstSeenQuestion, IdlePolicies, RefusedNames, days_ago};
 pub use suppressions::{MAX_SUPPRESSIONS, SuppressionDraft};
 pub use time::Micros;
 pub use tx::{ChangeKind, Tx};
+pub use unidentified::UnidentifiedFilter;
 pub use writer::Boxed;
 
 /// The store. Cheap to clone.
@@ -85,6 +103,9 @@ pub struct Store {
     events: Db,
     observing: Observing,
     subjects: Arc<Subjects>,
+    strangers: Arc<Strangers>,
+    /// Every refusal stands in the indexes of refusals.
+    indexed: Arc<AtomicBool>,
     kept: EventRetention,
     strict: bool,
     snapshots: Arc<Semaphore>,
@@ -106,6 +127,8 @@ impl Store {
             events,
             observing,
             subjects: Arc::default(),
+            strangers: Arc::default(),
+            indexed: Arc::default(),
             kept: EventRetention::default(),
             strict: false,
             snapshots: Arc::new(Semaphore::new(snapshot::AT_ONCE)),

@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use tidegate_control_wire::oidc::Issuer;
 use tidegate_control_wire::record::BlockLayer;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{FeedConfig, OidcConfig};
+use crate::config::{FeedConfig, LoginConfig, OidcConfig};
 use crate::feed::{self, Delivery, FeedState, Known, Poller};
 use crate::fetch::{Pace, SetupError};
+use crate::login::{Login, LoginKey};
 use crate::oidc::{Handle, Keeper};
 use crate::store::{BlockUpdate, MetaKey, Store, StoreError};
 use crate::sync::Hub;
@@ -96,13 +97,23 @@ pub(crate) async fn follow_issuers(
     Ok(handle)
 }
 
-/// Follows the feed, where one is configured.
+/// Where people log in, if anywhere. Its keys stay in there: what [`follow_issuers`] stores, gateways trust for jobs.
+pub(crate) async fn login(store: &Store, config: Option<&LoginConfig>) -> Result<Option<Login>, WorldError> {
+    let Some(config) = config else { return Ok(None) };
+    let made = || LoginKey::random().text();
+    let key = store.made_once(MetaKey::LoginKey, made).await?;
+    let unreadable = || StoreError::Unreadable("the key of logins is none".into());
+    let key = LoginKey::parse(&key).ok_or_else(unreadable)?;
+    Ok(Some(Login::new(config.clone(), &key)?))
+}
+
+/// Follows the feed, where one is configured, and answers how that goes.
 pub(crate) async fn follow_feed(
     store: &Store,
     config: Option<&FeedConfig>,
     tasks: &mut JoinSet<()>,
-) -> Result<(), WorldError> {
-    let Some(config) = config else { return Ok(()) };
+) -> Result<Option<watch::Receiver<FeedState>>, WorldError> {
+    let Some(config) = config else { return Ok(None) };
     let known = Known {
         serial: store
             .meta(MetaKey::FeedSerial)
@@ -119,8 +130,8 @@ pub(crate) async fn follow_feed(
     let state = poller.watch();
     tasks.spawn(poller.run(CancellationToken::new()));
     tasks.spawn(take_updates(store.clone(), delivered));
-    tasks.spawn(note_checks(store.clone(), state));
-    Ok(())
+    tasks.spawn(note_checks(store.clone(), state.clone()));
+    Ok(Some(state))
 }
 
 async fn take_updates(store: Store, mut delivered: mpsc::Receiver<Delivery>) {
@@ -152,7 +163,7 @@ async fn take_updates(store: Store, mut delivered: mpsc::Receiver<Delivery>) {
 }
 
 /// Keeps when the feed last answered well: gateways tell its age.
-async fn note_checks(store: Store, mut state: tokio::sync::watch::Receiver<FeedState>) {
+async fn note_checks(store: Store, mut state: watch::Receiver<FeedState>) {
     let mut noted = None;
     while state.changed().await.is_ok() {
         let checked = state.borrow_and_update().known.checked;

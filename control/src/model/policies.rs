@@ -89,6 +89,47 @@ pub struct Policy {
     pub diagnostics: Vec<DiagnosticView>,
 }
 
+/// What a table shows of a policy.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PolicySummary {
+    /// Immutable; a re-created name is another policy.
+    pub id: String,
+    /// Unique among the owner's.
+    pub name: String,
+    /// Organization.
+    pub owner: String,
+    /// Of the newest version; from 1.
+    pub version: u32,
+    /// Of the newest version.
+    pub mode: PolicyMode,
+    /// Whether it decides the lockdown facet.
+    pub lockdown: bool,
+    /// How many endpoints it lists itself, denied ones included.
+    pub endpoints: u32,
+    /// To how many scopes it is attached.
+    pub attached: u32,
+    /// The first three of them, sorted.
+    #[schema(value_type = Vec<String>)]
+    pub attachments: Vec<String>,
+    /// When the name was created.
+    #[schema(value_type = String, format = DateTime)]
+    pub created_at: Timestamp,
+    /// When the newest version was.
+    #[schema(value_type = String, format = DateTime)]
+    pub updated_at: Timestamp,
+    /// By whom.
+    pub updated_by: String,
+    /// When anything of it last changed, what it is attached to included.
+    #[schema(value_type = String, format = DateTime)]
+    pub changed_at: Timestamp,
+    /// By whom.
+    pub changed_by: String,
+    /// When it was deleted; absent while it lives.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub deleted_at: Option<Timestamp>,
+}
+
 /// One version of a policy.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct PolicyVersion {
@@ -143,6 +184,28 @@ pub struct Set {
     pub diagnostics: Vec<DiagnosticView>,
 }
 
+/// What a table shows of an endpoint set.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SetSummary {
+    /// Organization.
+    pub owner: String,
+    /// Unique among the owner's.
+    pub name: String,
+    /// From 1. Also the `ETag`.
+    pub version: u32,
+    /// How many endpoints it lists.
+    pub endpoints: u32,
+    /// How many of the owner's policies use it.
+    pub used: u32,
+    /// The first three of their names, sorted.
+    pub used_by: Vec<String>,
+    /// When it was last written.
+    #[schema(value_type = String, format = DateTime)]
+    pub updated_at: Timestamp,
+    /// By whom.
+    pub updated_by: String,
+}
+
 /// What came of attaching.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Attachment {
@@ -163,6 +226,83 @@ pub struct Displaced {
     pub policy: String,
     /// Its owner.
     pub owner: String,
+}
+
+/// What attaching and detaching would do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct AttachPreview {
+    /// The policy's version now.
+    pub version: u32,
+    /// Its mode now.
+    pub mode: PolicyMode,
+    /// Scopes that it would take.
+    pub attach: Vec<String>,
+    /// Scopes that it would leave.
+    pub detach: Vec<String>,
+    /// Scopes that were asked for and that it holds already.
+    pub unchanged: Vec<String>,
+    /// Policies that would lose a scope to it; needs `replace`.
+    pub displaced: Vec<Displaced>,
+    /// What decides egress of the scopes' jobs where this policy does not any more.
+    pub falls_back: Vec<FallsBack>,
+    /// What somebody should know.
+    pub warnings: Vec<String>,
+    /// Names what was shown here: a change that carries it is refused when something differs by then.
+    pub shown: String,
+}
+
+/// What deleting a policy would do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct DeletePreview {
+    /// Its id.
+    pub id: String,
+    /// Its version now.
+    pub version: u32,
+    /// Its mode now.
+    pub mode: PolicyMode,
+    /// Scopes that it would leave.
+    pub detached: Vec<String>,
+    /// What decides egress of the scopes' jobs then.
+    pub falls_back: Vec<FallsBack>,
+    /// Names what was shown here: a deletion that carries it is refused when something differs by then.
+    pub shown: String,
+}
+
+/// A scope whose policy goes, and what its jobs get then.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct FallsBack {
+    /// The scope.
+    pub scope: String,
+    /// The policy of a wider scope; null for their cluster's policy or their network's default.
+    pub to: Option<FallBack>,
+    /// Without a wider scope's policy: what jobs get in each cluster that some were seen in.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub by_cluster: Vec<ClusterFallBack>,
+}
+
+/// What a scope's jobs get in one cluster, where no wider scope's policy decides.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ClusterFallBack {
+    /// The cluster; empty for networks without one.
+    pub cluster: String,
+    /// The cluster's policy; null for the network's default.
+    pub to: Option<FallBack>,
+    /// The defaults of the networks that they were seen in, as gateways name them: `NAME (audit)`, `deny-all`. None when no
+    /// gateway says.
+    pub defaults: Vec<String>,
+}
+
+/// A policy of a wider scope.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct FallBack {
+    /// The wider scope.
+    pub scope: String,
+    /// The policy's owner.
+    pub owner: String,
+    /// Its name.
+    pub policy: String,
+    /// Its mode.
+    pub mode: PolicyMode,
 }
 
 /// A scope with its policy, of one policy's name.

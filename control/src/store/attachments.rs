@@ -9,10 +9,11 @@ use sqlx::AnyConnection;
 use tidegate_policy::job::Scope;
 
 use super::audit::cleaned;
-use super::policies::{Found, find, load_one, title};
+use super::policies::{Found, find, load_one, mode, title};
+use super::preview::{self, Overlay};
 use super::read::get;
 use super::{AuditDraft, ChangeKind, Store, StoreError, Tx, names, warnings};
-use crate::model::{Actor, Attachment, Displaced, Policy};
+use crate::model::{Actor, Attachment, Displaced, Policy, PolicyMode};
 
 /// Scopes of one request at most.
 const MAX_SCOPES: usize = 1_000;
@@ -30,16 +31,16 @@ pub struct AttachRequest {
 
 /// A request in canonical spelling, each scope once.
 #[derive(Debug)]
-struct Request {
-    owner: String,
-    name: String,
-    add: BTreeSet<String>,
-    remove: BTreeSet<String>,
+pub(super) struct Request {
+    pub(super) owner: String,
+    pub(super) name: String,
+    pub(super) add: BTreeSet<String>,
+    pub(super) remove: BTreeSet<String>,
     replace: bool,
 }
 
 impl Request {
-    fn new(owner: &str, name: &str, asked: &AttachRequest) -> Result<Self, StoreError> {
+    pub(super) fn new(owner: &str, name: &str, asked: &AttachRequest) -> Result<Self, StoreError> {
         let scopes = |field, scopes: &[Scope]| -> Result<BTreeSet<String>, StoreError> {
             if scopes.len() > MAX_SCOPES {
                 let reason = format!("{} scopes; at most {MAX_SCOPES} in one request", scopes.len());
@@ -78,6 +79,8 @@ pub(super) struct Holder {
     pub(super) name: String,
     /// It decides the egress facet.
     pub(super) egress: bool,
+    /// How.
+    pub(super) mode: PolicyMode,
 }
 
 impl Holder {
@@ -104,11 +107,13 @@ pub(super) async fn holder(
     .fetch_optional(connection)
     .await?;
     let read = |row| {
+        let mode = mode(get(&row, "mode")?)?;
         Ok(Holder {
             id: get(&row, "id")?,
             owner: get(&row, "owner")?,
             name: get(&row, "name")?,
-            egress: !get::<&str>(&row, "mode")?.is_empty(),
+            egress: mode != PolicyMode::None,
+            mode,
         })
     };
     row.map(read).transpose()
@@ -129,15 +134,36 @@ impl Store {
         request: &AttachRequest,
         actor: &Actor,
     ) -> Result<Attachment, StoreError> {
+        self.attach_as_shown(owner, name, (request, None), actor).await
+    }
+
+    /// The same, when what a preview has `shown` is still so; else [`StoreError::Conflict`].
+    pub async fn attach_as_shown(
+        &self,
+        owner: &str,
+        name: &str,
+        (request, shown): (&AttachRequest, Option<&str>),
+        actor: &Actor,
+    ) -> Result<Attachment, StoreError> {
         let asked = Request::new(owner, name, request)?;
+        let shown = shown.map(str::to_owned);
         let changed: Vec<String> = asked.add.union(&asked.remove).cloned().collect();
         let actor = cleaned(actor);
         let done = self
             .db
-            .write(move |tx| Box::pin(async move { attach(tx, &asked, &actor).await }))
+            .write(move |tx| {
+                Box::pin(async move {
+                    if let Some(shown) = &shown {
+                        preview::check_attach(tx.connection(), &asked, shown).await?;
+                    }
+                    attach(tx, &asked, &actor).await
+                })
+            })
             .await?;
         // Read after the commit, beside the line of writers: they advise, they decide nothing.
-        let warnings = warnings::of(self, &done.policy, &changed, &done.displaced).await?;
+        let mut reading = self.reading().await?;
+        let (policy, displaced) = (&done.policy, &done.displaced);
+        let warnings = warnings::of(&mut reading, policy, (&changed, displaced), &Overlay::default()).await?;
         let displaced = done.displaced.into_iter().map(|(scope, holder)| Displaced {
             scope,
             policy: holder.name,
@@ -202,6 +228,7 @@ async fn attach(tx: &mut Tx<'_>, asked: &Request, actor: &Actor) -> Result<Done,
         owner: asked.owner.clone(),
         name: asked.name.clone(),
         egress: false,
+        mode: PolicyMode::None,
     };
     for scope in &asked.remove {
         leave(tx, scope, &own, actor).await?;
@@ -238,22 +265,24 @@ async fn attach(tx: &mut Tx<'_>, asked: &Request, actor: &Actor) -> Result<Done,
     })
 }
 
+/// A scope that a policy is to leave is its own.
+pub(super) fn check_own(held: Option<&Holder>, scope: &str, own: &Holder) -> Result<(), StoreError> {
+    match held {
+        Some(holder) if holder.id == own.id => Ok(()),
+        Some(holder) => Err(StoreError::Conflict {
+            reason: format!("{scope} is held by {}, not by {}", holder.title(), own.title()),
+        }),
+        None => Err(StoreError::not_found(format!(
+            "attachment of {} to {scope}",
+            own.title()
+        ))),
+    }
+}
+
 /// A policy leaves a scope that it holds.
 async fn leave(tx: &mut Tx<'_>, scope: &str, own: &Holder, actor: &Actor) -> Result<(), StoreError> {
-    match holder(tx.connection(), scope).await? {
-        Some(holder) if holder.id == own.id => {}
-        Some(holder) => {
-            return Err(StoreError::Conflict {
-                reason: format!("{scope} is held by {}, not by {}", holder.title(), own.title()),
-            });
-        }
-        None => {
-            return Err(StoreError::not_found(format!(
-                "attachment of {} to {scope}",
-                own.title()
-            )));
-        }
-    }
+    let held = holder(tx.connection(), scope).await?;
+    check_own(held.as_ref(), scope, own)?;
     sqlx::query("DELETE FROM attachments WHERE scope = $1")
         .bind(scope)
         .execute(tx.connection())

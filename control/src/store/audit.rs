@@ -1,5 +1,7 @@
 //! The audit log: every change by anybody, in one chain of hashes; a policy's history are its rows.
 
+mod asked;
+
 use serde_json::{Value, json};
 use sqlx::any::AnyRow;
 use tidegate_control_wire::id::is_id;
@@ -7,17 +9,17 @@ use tidegate_control_wire::id::is_id;
 use super::chain::{Head, Verifier, canonical, entry_hash};
 use super::pages::Filler;
 use super::read::{bad_cursor, get};
-use super::sql::Sql;
 use super::{Micros, Store, StoreError, Tx, chain, names};
 use crate::model::{Actor, AuditEntry, Page, PageRequest};
+
+use asked::{Selection, Span};
+
+pub use asked::AuditFilter;
 
 /// Bytes of an entry's detail at most.
 const MAX_DETAIL: usize = 512 << 10;
 /// Characters of a subject, of a way and of a target at most.
 const MAX_WORDS: usize = 300;
-/// Rows that are read at once.
-const CHUNK: i64 = 100;
-
 /// An entry as the operation knows it; its number, time and hashes come from the transaction.
 #[derive(Clone, Debug)]
 pub struct AuditDraft<'a> {
@@ -131,32 +133,6 @@ fn entry(row: &AnyRow) -> Result<AuditEntry, StoreError> {
     })
 }
 
-/// Which entries, and in which order.
-struct Selection<'a> {
-    policy_id: Option<&'a str>,
-    owner: Option<&'a str>,
-    newest_first: bool,
-}
-
-impl Selection<'_> {
-    /// The next rows after this number.
-    fn after(&self, seq: i64) -> Sql {
-        let mut sql = Sql::new("SELECT * FROM audit_log WHERE seq ");
-        sql.push(if self.newest_first { "< " } else { "> " }).number(seq);
-        if let Some(id) = self.policy_id {
-            sql.push(" AND policy_id = ").text(id);
-        }
-        if let Some(owner) = self.owner {
-            sql.push(" AND owner = ").text(owner);
-        }
-        sql.push(" ORDER BY seq ")
-            .push(if self.newest_first { "DESC" } else { "ASC" })
-            .push(" LIMIT ")
-            .number(CHUNK);
-        sql
-    }
-}
-
 impl Store {
     /// What happened to a policy, newest first; of deleted ones too.
     pub async fn history(&self, policy_id: &str, page: &PageRequest) -> Result<Page<AuditEntry>, StoreError> {
@@ -164,12 +140,11 @@ impl Store {
         if !is_id("pol", policy_id) || known.fetch_optional(self.db.read()).await?.is_none() {
             return Err(StoreError::not_found(format!("policy {policy_id:?}")));
         }
-        let selection = Selection {
-            policy_id: Some(policy_id),
-            owner: None,
-            newest_first: true,
+        let filter = AuditFilter {
+            policy_id: Some(policy_id.to_owned()),
+            ..AuditFilter::default()
         };
-        self.entries(&selection, page).await
+        self.audit_entries(&filter, page, true).await
     }
 
     /// What happened, to everybody or to one owner. `page.after` is the number of the entry before. A page ends early
@@ -180,10 +155,29 @@ impl Store {
         page: &PageRequest,
         newest_first: bool,
     ) -> Result<Page<AuditEntry>, StoreError> {
-        let owner = owner.map(names::owner).transpose()?;
+        let filter = AuditFilter {
+            owner: owner.map(str::to_owned),
+            ..AuditFilter::default()
+        };
+        self.audit_entries(&filter, page, newest_first).await
+    }
+
+    /// The same of what the filter says.
+    pub async fn audit_entries(
+        &self,
+        filter: &AuditFilter,
+        page: &PageRequest,
+        newest_first: bool,
+    ) -> Result<Page<AuditEntry>, StoreError> {
+        let owner = filter.owner.as_deref().map(names::owner).transpose()?;
+        let filter = &AuditFilter {
+            owner,
+            ..filter.clone()
+        };
+        let span = self.span(filter).await?;
         let selection = Selection {
-            policy_id: None,
-            owner: owner.as_deref(),
+            filter,
+            span,
             newest_first,
         };
         self.entries(&selection, page).await
@@ -197,8 +191,8 @@ impl Store {
     ) -> Result<Result<Head, chain::Broken>, StoreError> {
         let mut verifier = Verifier::remembering(remembered.unwrap_or_default());
         let selection = Selection {
-            policy_id: None,
-            owner: None,
+            filter: &AuditFilter::default(),
+            span: Span::default(),
             newest_first: false,
         };
         let mut seq = i64::MIN;

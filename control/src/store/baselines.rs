@@ -1,17 +1,22 @@
 //! Baselines as people look at them, and forgetting what nobody reached for long. How they come about is
 //! [`super::observe`]'s.
 
+mod daily;
+mod page;
+
 use hashbrown::HashSet;
 use sqlx::any::AnyRow;
 use tidegate_policy::job::Scope;
 
 use super::observe::{read_standing, stamp, target};
-use super::read::{self, get, most};
+use super::read::{get, most};
 use super::sql::Sql;
 use super::{Micros, Store, StoreError, Tx, names};
 use crate::baseline::import::{self, Seen, Wanted};
 use crate::baseline::model::{Baseline, BaselineEndpoint, Observation};
 use crate::baseline::{LeftOut, Status, Target};
+
+pub use self::page::{BaselineFilter, Shown};
 
 /// Endpoints that are read of one baseline: all that it can hold.
 const MOST: i64 = super::observe::MOST_ROWS;
@@ -35,42 +40,14 @@ impl Store {
     /// What a scope's jobs were seen to reach. Of a scope that nobody has seen: nothing, being created.
     pub async fn baseline(&self, scope: &Scope, wanted: &Wanted) -> Result<Candidate, StoreError> {
         self.settle_counts().await;
-        let text = names::scope("scope", scope)?;
-        let row = sqlx::query("SELECT * FROM baselines WHERE scope = $1")
-            .bind(&text)
-            .fetch_optional(self.events.read())
-            .await?;
-        let (standing, dropped) = match &row {
-            Some(row) => (read_standing(row)?, get::<i64>(row, "dropped")?),
-            None => Default::default(),
-        };
-        let mut baseline = Baseline {
-            state: standing.state(Micros::now().timestamp()),
-            runs: standing.runs,
-            runs_since_change: standing.quiet,
-            changed_at: standing.changed_at,
-            stable_at: standing.stable_at,
-            endpoints_dropped: dropped.unsigned_abs(),
-            endpoints: Vec::new(),
-            scope: text,
-        };
+        let mut baseline = self.standing(scope).await?;
         let mut endpoints = Vec::new();
         for seen in self.seen(&baseline.scope).await? {
             let left_out = import::left_out(&seen, wanted);
             if left_out.is_empty() {
                 endpoints.extend(import::rule(&seen.target));
             }
-            baseline.endpoints.push(BaselineEndpoint {
-                endpoint: seen.target.endpoint.into(),
-                port: seen.target.port,
-                transport: seen.target.transport,
-                first_seen: seen.first_at,
-                last_seen: seen.last_at,
-                calls: seen.calls,
-                runs: seen.runs,
-                imported: left_out.is_empty(),
-                left_out,
-            });
+            baseline.endpoints.push(BaselineEndpoint::of(&seen, left_out));
         }
         endpoints.sort_unstable();
         let reasons = baseline.endpoints.iter().map(|one| one.left_out.as_slice());
@@ -79,6 +56,35 @@ impl Store {
             baseline,
             endpoints,
             left_out,
+        })
+    }
+
+    /// Where a scope's baseline stands, without its endpoints.
+    async fn standing(&self, scope: &Scope) -> Result<Baseline, StoreError> {
+        let text = names::scope("scope", scope)?;
+        let row = sqlx::query("SELECT * FROM baselines WHERE scope = $1")
+            .bind(&text)
+            .fetch_optional(self.events.read())
+            .await?;
+        let (standing, dropped, endpoints) = match &row {
+            Some(row) => (
+                read_standing(row)?,
+                get::<i64>(row, "dropped")?,
+                get::<i64>(row, "endpoints")? + get::<i64>(row, "strangers")?,
+            ),
+            None => Default::default(),
+        };
+        Ok(Baseline {
+            state: standing.state(Micros::now().timestamp()),
+            runs: standing.runs,
+            runs_since_change: standing.quiet,
+            changed_at: standing.changed_at,
+            stable_at: standing.stable_at,
+            endpoints_dropped: dropped.unsigned_abs(),
+            endpoints_total: endpoints.unsigned_abs(),
+            endpoints: Vec::new(),
+            next: None,
+            scope: text,
         })
     }
 
@@ -119,14 +125,8 @@ impl Store {
         let mut sql = Sql::new("SELECT * FROM observations WHERE endpoint <> '' AND owner = ");
         sql.text(&names::owner(owner)?);
         if let Some(search) = search {
-            read::storable(search).ok_or_else(|| StoreError::invalid("search", "no text has a NUL"))?;
-            let plain: String = search
-                .to_lowercase()
-                .chars()
-                .flat_map(|c| matches!(c, '%' | '_' | '!').then_some('!').into_iter().chain([c]))
-                .collect();
             sql.push(" AND endpoint LIKE ")
-                .text(&format!("%{plain}%"))
+                .owned(page::containing(search)?)
                 .push(" ESCAPE '!'");
         }
         sql.push(" ORDER BY at DESC LIMIT ")

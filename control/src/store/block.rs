@@ -16,6 +16,7 @@ use tidegate_control_wire::record::BlockLayer;
 use tidegate_policy::document::blocklist::parse_pattern;
 
 use super::audit::cleaned;
+use super::meta::MetaKey;
 use super::read::{self, bad_cursor, get, most, number, page, word};
 use super::sql::Sql;
 use super::{AuditDraft, ChangeKind, Micros, Store, StoreError, Tx};
@@ -139,25 +140,69 @@ impl Store {
         }
     }
 
+    /// How many entries each layer has, and when it last changed. Kept with every change: a million are not counted anew.
+    pub async fn block_summary(&self) -> Result<BTreeMap<BlockLayer, LayerSummary>, StoreError> {
+        let mut layers = BTreeMap::new();
+        for layer in BlockLayer::ALL {
+            let number = |text: Option<String>| text.and_then(|text| text.parse::<i64>().ok());
+            let entries = number(self.meta(MetaKey::BlockCount(layer)).await?);
+            let updated = number(self.meta(MetaKey::BlockUpdated(layer)).await?);
+            let summary = LayerSummary {
+                entries: entries.unwrap_or_default().unsigned_abs(),
+                updated_at: updated.map(|at| Micros(at).timestamp()),
+            };
+            layers.insert(layer, summary);
+        }
+        Ok(layers)
+    }
+
     /// How many entries each layer has.
     pub async fn block_count(&self) -> Result<BTreeMap<BlockLayer, u64>, StoreError> {
-        let rows = sqlx::query(
-            "SELECT layer, COUNT(*) AS entries FROM block_entries WHERE removed = 0 GROUP BY layer",
-        )
-        .fetch_all(self.db.read())
-        .await?;
-        let mut counts: BTreeMap<BlockLayer, u64> = BlockLayer::ALL.map(|layer| (layer, 0)).into();
-        for row in &rows {
-            counts.insert(
-                word("a layer", get(row, "layer")?)?,
-                get::<i64>(row, "entries")?.unsigned_abs(),
-            );
-        }
-        Ok(counts)
+        let layers = self.block_summary().await?.into_iter();
+        Ok(layers.map(|(layer, summary)| (layer, summary.entries)).collect())
+    }
+
+    /// How many entries a layer has, counted.
+    async fn counted(&self, layer: BlockLayer) -> Result<u64, StoreError> {
+        let row = sqlx::query(COUNT)
+            .bind(layer.as_str())
+            .fetch_one(self.db.read())
+            .await?;
+        Ok(get::<i64>(&row, "entries")?.unsigned_abs())
     }
 }
 
+/// Counts the entries of a layer.
+const COUNT: &str = "SELECT COUNT(*) AS entries FROM block_entries WHERE layer = $1 AND removed = 0";
+
+/// A layer as a whole.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LayerSummary {
+    /// Its entries.
+    pub entries: u64,
+    /// When any of them last changed; `None` before the first.
+    pub updated_at: Option<Timestamp>,
+}
+
 impl Tx<'_> {
+    /// Notes how many entries a layer has now, and that it changed.
+    async fn note_layer(&mut self, layer: BlockLayer, entries: u64) -> Result<(), StoreError> {
+        let now = self.now().0.to_string();
+        self.set_meta(MetaKey::BlockCount(layer), &entries.to_string())
+            .await?;
+        self.set_meta(MetaKey::BlockUpdated(layer), &now).await
+    }
+
+    /// The same of the deployment's entries, which are few enough to be counted.
+    async fn note_own(&mut self) -> Result<(), StoreError> {
+        let row = sqlx::query(COUNT)
+            .bind(BlockLayer::Deployment.as_str())
+            .fetch_one(&mut *self.connection())
+            .await?;
+        let entries = get::<i64>(&row, "entries")?.unsigned_abs();
+        self.note_layer(BlockLayer::Deployment, entries).await
+    }
+
     async fn add_entry(
         &mut self,
         pattern: String,
@@ -213,6 +258,7 @@ impl Tx<'_> {
         .bind(number(generation))
         .execute(&mut *self.connection())
         .await?;
+        self.note_own().await?;
         self.audit_entry("block.added", &entry, actor).await?;
         Ok(entry)
     }
@@ -255,7 +301,7 @@ impl Tx<'_> {
             .await?;
             self.audit_entry(action, entry, actor).await?;
         }
-        Ok(())
+        self.note_own().await
     }
 
     async fn audit_entry(

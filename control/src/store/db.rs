@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
 use sqlx::migrate::{Migration, MigrationType, Migrator};
-use sqlx::{AnyPool, ConnectOptions, Executor, Row, SqlSafeStr};
+use sqlx::{AnyConnection, AnyPool, ConnectOptions, Executor, Row, SqlSafeStr};
 use tidegate_policy::effective::Generation;
 use tokio::sync::watch;
 
@@ -40,6 +40,13 @@ const SQLITE: &[(i64, &str, &str)] = &[
         "written",
         include_str!("../../migrations/sqlite/0003_written.sql"),
     ),
+    (
+        4,
+        "sessions",
+        include_str!("../../migrations/sqlite/0004_sessions.sql"),
+    ),
+    (5, "lists", include_str!("../../migrations/sqlite/0005_lists.sql")),
+    (6, "seen", include_str!("../../migrations/sqlite/0006_seen.sql")),
 ];
 const SQLITE_EVENTS: &[(i64, &str, &str)] = &[
     (
@@ -51,6 +58,11 @@ const SQLITE_EVENTS: &[(i64, &str, &str)] = &[
         2,
         "baselines",
         include_str!("../../migrations/sqlite/events_0002_baselines.sql"),
+    ),
+    (
+        3,
+        "sums",
+        include_str!("../../migrations/sqlite/events_0003_sums.sql"),
     ),
 ];
 const POSTGRES: &[(i64, &str, &str)] = &[
@@ -74,6 +86,18 @@ const POSTGRES: &[(i64, &str, &str)] = &[
         "written",
         include_str!("../../migrations/postgres/0004_written.sql"),
     ),
+    (
+        5,
+        "sessions",
+        include_str!("../../migrations/postgres/0005_sessions.sql"),
+    ),
+    (
+        6,
+        "lists",
+        include_str!("../../migrations/postgres/0006_lists.sql"),
+    ),
+    (7, "seen", include_str!("../../migrations/postgres/0007_seen.sql")),
+    (8, "sums", include_str!("../../migrations/postgres/0008_sums.sql")),
 ];
 
 /// Which half of the store: each has a line of writers of its own, so that a flood of events never stands before a
@@ -151,8 +175,19 @@ impl Backend {
         }
     }
 
-    /// Brings the tables up to date.
+    /// Brings the tables up to date, on the only connection of a pool.
     async fn migrate(self, half: Half, pool: &AnyPool) -> Result<(), StoreError> {
+        let mut connection = pool.acquire().await.map_err(StoreError::unavailable)?;
+        let set = async |connection: &mut AnyConnection, settings: &'static str| {
+            let set = connection.execute(settings).await;
+            set.map(drop).map_err(StoreError::unavailable)
+        };
+        set(&mut connection, self.unhurried()).await?;
+        self.take_steps(half, &mut connection).await?;
+        set(&mut connection, self.settings(half)).await
+    }
+
+    async fn take_steps(self, half: Half, connection: &mut AnyConnection) -> Result<(), StoreError> {
         let of = |(version, name, sql): &(i64, &'static str, &'static str)| {
             Migration::new(
                 *version,
@@ -171,11 +206,11 @@ impl Backend {
             0
         };
         for _ in 0..tries {
-            if migrator.run(pool).await.is_ok() {
+            if migrator.run(&mut *connection).await.is_ok() {
                 return Ok(());
             }
         }
-        migrator.run(pool).await.map_err(StoreError::Migrate)
+        migrator.run(connection).await.map_err(StoreError::Migrate)
     }
 
     /// Settings of a fresh connection.
@@ -197,6 +232,15 @@ impl Backend {
                 "SET statement_timeout = '30s'; SET lock_timeout = '10s'; SET timezone = 'UTC'; \
                  SET default_transaction_isolation = 'read committed'"
             }
+        }
+    }
+
+    /// Settings while the tables are brought up to date: an index of a large table takes minutes, and so does who waits
+    /// for another control plane that makes it. A step that is cut short begins anew with each start, for ever.
+    fn unhurried(self) -> &'static str {
+        match self {
+            Self::Sqlite => "",
+            Self::Postgres => "SET statement_timeout = 0; SET lock_timeout = 0",
         }
     }
 

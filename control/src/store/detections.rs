@@ -3,8 +3,11 @@
 //! The log of who said what stands in the other half of the store. It is written first: a status that changed without an
 //! entry would be a hole, an entry whose change failed is an attempt that somebody made.
 
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sqlx::any::AnyRow;
+use utoipa::ToSchema;
 
 use super::audit::cleaned;
 use super::read::{self, get, json as read_json, page};
@@ -33,6 +36,29 @@ pub struct DetectionFilter {
     pub kind: Option<DetectionType>,
     /// With a status.
     pub status: Option<Status>,
+    /// Of a severity.
+    pub severity: Option<Severity>,
+    /// About an endpoint that has this in it, in any case.
+    pub search: Option<String>,
+    /// Whose last verdict is of this time or later.
+    pub since: Option<Timestamp>,
+}
+
+/// How many detections there are, by what became of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct DetectionCounters {
+    /// Nobody dealt with them yet.
+    pub new: u64,
+    /// Suppressed, by a rule or by somebody.
+    pub suppressed: u64,
+    /// Resolved.
+    pub resolved: u64,
+    /// New ones of high severity.
+    pub new_high: u64,
+    /// Of medium severity.
+    pub new_medium: u64,
+    /// Of low severity.
+    pub new_low: u64,
 }
 
 /// What somebody says of a detection.
@@ -54,16 +80,9 @@ impl Store {
         request: &PageRequest,
     ) -> Result<Page<Detection>, StoreError> {
         self.settle_counts().await;
-        let mut sql = Sql::new("SELECT * FROM detections WHERE 1 = 1");
         let lower = |text: &String| storable(&text.to_lowercase());
-        if !filter.owners.is_empty() {
-            let owners: Vec<String> = filter.owners.iter().map(lower).collect::<Result<_, _>>()?;
-            sql.push(" AND owner IN ")
-                .texts(owners.iter().map(String::as_str));
-        }
-        if let Some(owner) = &filter.owner {
-            sql.push(" AND owner = ").text(&lower(owner)?);
-        }
+        let mut sql = Sql::new("SELECT * FROM detections WHERE 1 = 1");
+        of_owners(&mut sql, filter)?;
         if let Some(repo) = &filter.repo {
             sql.push(" AND repo = ").text(&lower(repo)?);
         }
@@ -76,6 +95,18 @@ impl Store {
         if let Some(status) = filter.status {
             sql.push(" AND status = ").text(status.as_str());
         }
+        if let Some(severity) = filter.severity {
+            sql.push(" AND severity = ").text(severity.as_str());
+        }
+        if let Some(text) = &filter.search {
+            // `LIKE` folds case in one database and not in the other; endpoints are in lower case.
+            sql.push(" AND replace(endpoint, ")
+                .text(&lower(text)?)
+                .push(", '') <> endpoint");
+        }
+        if let Some(since) = filter.since {
+            sql.push(" AND last_at >= ").number(Micros::from(since).0);
+        }
         if request.after.is_some() {
             sql.push(" AND id < ").text(read::cursor(request)?);
         }
@@ -83,6 +114,37 @@ impl Store {
             .number(i64::from(request.size()) + 1);
         let rows = sql.fetch_all(self.events.read()).await?;
         page(rows, request, read_detection, |one| one.id.clone())
+    }
+
+    /// How many there are of the owners that a filter names, whatever else it says.
+    pub async fn count_detections(&self, filter: &DetectionFilter) -> Result<DetectionCounters, StoreError> {
+        let mut sql = Sql::new(
+            // By the index of states, whoever asks: an owner's own would lead to each row.
+            "SELECT status, severity, COUNT(*) AS count FROM \
+             (SELECT status, severity, owner || '' AS owner FROM detections) AS states WHERE 1 = 1",
+        );
+        of_owners(&mut sql, filter)?;
+        sql.push(" GROUP BY status, severity");
+        let mut all = DetectionCounters::default();
+        for row in &sql.fetch_all(self.events.read()).await? {
+            let count = get::<i64>(row, "count")?.unsigned_abs();
+            let (status, severity): (&str, &str) = (get(row, "status")?, get(row, "severity")?);
+            match (Status::parse(status), Severity::parse(severity)) {
+                (Some(Status::New), severity) => {
+                    all.new += count;
+                    match severity {
+                        Some(Severity::High) => all.new_high += count,
+                        Some(Severity::Medium) => all.new_medium += count,
+                        Some(Severity::Low) => all.new_low += count,
+                        None => {}
+                    }
+                }
+                (Some(Status::Suppressed), _) => all.suppressed += count,
+                (Some(Status::Resolved), _) => all.resolved += count,
+                (None, _) => {}
+            }
+        }
+        Ok(all)
     }
 
     /// One detection.
@@ -202,6 +264,20 @@ impl Tx<'_> {
         }
         self.accept(id, expected).await
     }
+}
+
+/// The owners that a filter is cut down to.
+fn of_owners(sql: &mut Sql, filter: &DetectionFilter) -> Result<(), StoreError> {
+    let lower = |text: &String| storable(&text.to_lowercase());
+    if !filter.owners.is_empty() {
+        let owners: Vec<String> = filter.owners.iter().map(lower).collect::<Result<_, _>>()?;
+        sql.push(" AND owner IN ")
+            .texts(owners.iter().map(String::as_str));
+    }
+    if let Some(owner) = &filter.owner {
+        sql.push(" AND owner = ").text(&lower(owner)?);
+    }
+    Ok(())
 }
 
 fn missing(id: &str) -> StoreError {

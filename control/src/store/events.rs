@@ -78,19 +78,24 @@ pub struct EventTail {
 }
 
 impl Store {
-    /// Events, the newest first. A page may have fewer than were asked for, or none, and still a next one.
+    /// Events, the newest first. A page may have fewer than were asked for, or none, and still a next one. Where an id is
+    /// asked for that a refusal has, permits with the same one are not looked for: nobody is shown theirs.
     pub async fn events(
         &self,
         filter: &EventFilter,
         request: &PageRequest,
     ) -> Result<Page<StoredEvent>, StoreError> {
         let from = request.after.as_deref().map(Place::parse).transpose()?;
-        let question = Question::new(filter, Order::NewestFirst)?;
-        let run = self.run(question, from, request).await?;
-        Ok(Page {
-            items: run.items,
-            next: run.next.map(|place| place.to_string()),
-        })
+        let indexed = self.refusals_are_indexed().await?;
+        if let (Some(id), None, true) = (&filter.id, from, indexed) {
+            let question = Question::of_refusal(filter, id, Order::NewestFirst)?;
+            let run = self.walk(question, None, request).await?;
+            if !run.items.is_empty() {
+                return Ok(run.into());
+            }
+        }
+        let question = Question::new(filter, Order::NewestFirst, indexed)?;
+        Ok(self.walk(question, from, request).await?.into())
     }
 
     /// Events, the oldest first, behind a place: for reading all of them, piece by piece.
@@ -100,9 +105,10 @@ impl Store {
         from: Option<Place>,
         limit: u32,
     ) -> Result<EventRun, StoreError> {
-        let question = Question::new(filter, Order::OldestFirst)?;
+        let indexed = self.refusals_are_indexed().await?;
+        let question = Question::new(filter, Order::OldestFirst, indexed)?;
         let request = PageRequest { after: None, limit };
-        self.run(question, from, &request).await
+        self.walk(question, from, &request).await
     }
 
     /// Events behind a number, in the order of storing: what is stored later has a larger number and is seen later, so
@@ -193,7 +199,7 @@ impl Store {
     }
 
     /// Events that answer a question, window by window.
-    async fn run(
+    async fn walk(
         &self,
         mut question: Question<'_>,
         from: Option<Place>,
@@ -236,6 +242,15 @@ impl Store {
             .fetch_one(self.events.read())
             .await?;
         get(&row, "first")
+    }
+}
+
+impl From<EventRun> for Page<StoredEvent> {
+    fn from(run: EventRun) -> Self {
+        Self {
+            items: run.items,
+            next: run.next.map(|place| place.to_string()),
+        }
     }
 }
 

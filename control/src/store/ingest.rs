@@ -15,13 +15,16 @@ use tidegate_control_wire::batch::{BatchHead, BatchStored, ProcessReport};
 use tidegate_control_wire::event::EventRecord;
 use tidegate_control_wire::text::{cut_bytes, printable};
 use tidegate_policy::effective::Generation;
+use tidegate_policy::verdict::Verdict;
 
 use super::db::Backend;
 use super::observe::Seen;
 use super::read::{get, number};
 use super::rollups::Rollups;
 use super::sql::{Sql, large_lots};
-use super::subjects::{Subject, body};
+use super::strangers::Strange;
+use super::subjects::{Heads, Subject, body};
+use super::sums::Sums;
 use super::{Micros, Store, StoreError, Tx};
 
 /// How far ahead of the store's clock an event may be.
@@ -88,10 +91,10 @@ impl From<Box<ProcessReport>> for Item {
 #[derive(Default)]
 struct Fresh {
     /// To be stored as they are: time, event, body, in the order of sending.
-    events: Vec<(Micros, Box<EventRecord>)>,
+    events: Vec<Filed>,
     bodies: Vec<String>,
     /// Only counted: older than raw events are kept.
-    late: Vec<(Micros, Box<EventRecord>)>,
+    late: Vec<Filed>,
     reports: Vec<ProcessReport>,
 }
 
@@ -160,18 +163,22 @@ impl Tx<'_> {
         let now = self.now().timestamp();
         let events = || fresh.events.iter().map(|(_, event)| event.as_ref());
         let counted = fresh.events.iter().chain(&fresh.late);
-        let subjects = self.subjects(&store.subjects, &fresh.events).await?;
+        let heads = Heads::of(&fresh.events);
+        let subjects = self.subjects(&store.subjects, &heads).await?;
         // Added up and looked through while the database is busy with the first of them.
-        let (inserted, (rollups, seen)) = tokio::join!(
+        let (inserted, (rollups, (sums, strange), seen)) = tokio::join!(
             self.insert_events(&fresh.events, &subjects, fresh.bodies),
             async {
                 let rollups = Rollups::of(counted.map(|(at, event)| (&**event, *at)));
-                (rollups, Seen::of(events(), now, &store.observing.observer))
+                let sums = summed(&fresh.events, &heads, &fresh.late);
+                (rollups, sums, Seen::of(events(), now, &store.observing.observer))
             }
         );
         inserted?;
         self.insert_reports(&fresh.reports).await?;
         self.add_rollups(&rollups).await?;
+        self.add_sums(&sums).await?;
+        self.add_strangers(&store.strangers, strange).await?;
         self.note_loss(gateway, head, source.dropped).await?;
         self.observe(&store.observing.observer, seen).await?;
         self.set_source(gateway, head, stored).await?;
@@ -226,7 +233,7 @@ impl Tx<'_> {
 
     async fn insert_events(
         &mut self,
-        events: &[(Micros, Box<EventRecord>)],
+        events: &[Filed],
         subjects: &[Subject],
         bodies: Vec<String>,
     ) -> Result<(), StoreError> {
@@ -279,19 +286,36 @@ impl Tx<'_> {
     }
 }
 
+/// An event and the time that it is filed under.
+type Filed = (Micros, Box<EventRecord>);
+
+/// The sums of what is stored as it is, whose heads are known, and of what is only counted.
+fn summed<'e>(events: &'e [Filed], heads: &Heads<'e>, late: &'e [Filed]) -> (Sums<'e>, Strange<'e>) {
+    let (mut sums, mut strange) = (Sums::default(), Strange::default());
+    sums.add(events, heads);
+    strange.add(events);
+    if !late.is_empty() {
+        sums.add(late, &Heads::of(late));
+        strange.add(late);
+    }
+    (sums, strange)
+}
+
 /// What is stored of an event: its time, it, its head, its body.
-type Row<'e> = ((&'e (Micros, Box<EventRecord>), &'e Subject), String);
+type Row<'e> = ((&'e Filed, &'e Subject), String);
 
 /// The statement that stores these rows.
 fn insertion<'e>(rows: impl Iterator<Item = Row<'e>>, backend: Backend) -> Sql {
-    let mut sql =
-        Sql::new("INSERT INTO events (at, subject, job, repo, endpoint, body) VALUES ").many(backend);
+    let mut sql = Sql::new("INSERT INTO events (at, subject, job, repo, endpoint, refused_id, body) VALUES ")
+        .many(backend);
     for (place, (((at, event), subject), body)) in rows.enumerate() {
         sql.push(if place == 0 { "(" } else { ", (" }).number(at.0);
         for number in [subject.number, subject.job, subject.repo] {
             sql.push(", ").number(number);
         }
         sql.push(", ").text(&event.endpoint());
+        let refused = event.verdict != Verdict::Permit;
+        sql.push(", ").text(if refused { &event.id } else { "" });
         sql.push(", ").owned(body).push(")");
     }
     sql

@@ -1,9 +1,13 @@
 //! Jobs and living leases as people and the API look at them.
 
+mod search;
+
 use std::net::IpAddr;
 
+use jiff::Timestamp;
 use sqlx::any::AnyRow;
 use tidegate_control_wire::record::LeaseRecord;
+use tidegate_policy::job::Assurance;
 
 use super::read::{self, bad_cursor, get, json, page, word};
 use super::sql::Sql;
@@ -30,6 +34,20 @@ pub struct JobFilter {
     pub run_id: Option<String>,
     /// Those that run, or those that have ended.
     pub alive: Option<bool>,
+    /// With this job id within the workflow.
+    pub job: Option<String>,
+    /// In a network.
+    pub network: Option<String>,
+    /// Known this well.
+    pub assurance: Option<Assurance>,
+    /// That hold, or held last, a source.
+    pub source: Option<IpAddr>,
+    /// That began at this time or later.
+    pub since: Option<Timestamp>,
+    /// That began before this time.
+    pub until: Option<Timestamp>,
+    /// With this text in their id, repository, workflow, job or run; case does not count.
+    pub search: Option<String>,
 }
 
 /// Which leases are wanted; what is absent limits nothing.
@@ -59,36 +77,17 @@ impl Store {
         read_job(&row.ok_or_else(missing)?)
     }
 
-    /// Jobs, newest first.
+    /// Jobs, newest first. A page of a search may have fewer than it has room for, or none, and still a next one: it
+    /// looks through the newest hundred thousand that the rest of the filter leaves, the next page goes on behind them.
     pub async fn jobs(&self, filter: &JobFilter, request: &PageRequest) -> Result<Page<Job>, StoreError> {
-        let mut sql = Sql::new("SELECT group_name, record, ended_at, ended_by FROM jobs WHERE 1 = 1");
-        one_of(&mut sql, " AND owner IN ", &filter.owners)?;
-        one_of(&mut sql, " AND network IN ", &filter.networks)?;
-        let lower = |text: &Option<String>| text.as_ref().map(|text| text.to_lowercase());
-        equals(&mut sql, " AND owner = ", lower(&filter.owner).as_deref())?;
-        equals(&mut sql, " AND repo = ", lower(&filter.repo).as_deref())?;
-        equals(&mut sql, " AND workflow = ", filter.workflow.as_deref())?;
-        equals(&mut sql, " AND run_id = ", filter.run_id.as_deref())?;
-        match filter.alive {
-            Some(true) => sql.push(" AND ended_at IS NULL"),
-            Some(false) => sql.push(" AND ended_at IS NOT NULL"),
-            None => &mut sql,
-        };
-        if let Some(after) = &request.after {
-            let (started, id) = after.split_once('.').ok_or_else(bad_cursor)?;
-            let started = started.parse().map_err(|_| bad_cursor())?;
-            read::storable(id).ok_or_else(bad_cursor)?;
-            sql.push(" AND (started_at, id) < (")
-                .number(started)
-                .push(", ")
-                .text(id)
-                .push(")");
+        if let Some(search) = &filter.search {
+            return self.jobs_with(search, filter, request).await;
         }
-        sql.push(" ORDER BY started_at DESC, id DESC LIMIT ")
-            .number(i64::from(request.size()) + 1);
+        let mut sql = Sql::new("SELECT group_name, record, ended_at, ended_by FROM jobs WHERE 1 = 1");
+        narrow_jobs(&mut sql, "jobs", filter)?;
+        newest_first(&mut sql, request)?;
         let rows = sql.fetch_all(self.db.read()).await?;
-        let cursor = |job: &Job| format!("{}.{}", Micros::from(job.lease.started_at).0, job.lease.id);
-        page(rows, request, read_job, cursor)
+        page(rows, request, read_job, cursor_of)
     }
 
     /// Living leases, one item a source, by group and source.
@@ -148,6 +147,114 @@ impl Store {
     }
 }
 
+/// The conditions of a filter, for jobs under a name of the statement.
+pub(super) fn narrow_jobs(sql: &mut Sql, of: &'static str, filter: &JobFilter) -> Result<(), StoreError> {
+    for (column, values) in [(".owner IN ", &filter.owners), (".network IN ", &filter.networks)] {
+        if !values.is_empty() {
+            sql.push(" AND ").push(of);
+        }
+        one_of(sql, column, values)?;
+    }
+    let lower = |text: &Option<String>| text.as_ref().map(|text| text.to_lowercase());
+    let repo = lower(&filter.repo);
+    // A repository says whose it is, and the index of repositories begins with that.
+    let of_repo = repo
+        .as_deref()
+        .and_then(|repo| repo.split_once('/'))
+        .map(|(owner, _)| owner.to_owned());
+    let owner = lower(&filter.owner);
+    for (column, value) in [
+        (".owner = ", owner.or(of_repo).as_deref()),
+        (".repo = ", repo.as_deref()),
+        (".workflow = ", filter.workflow.as_deref()),
+        (".run_id = ", filter.run_id.as_deref()),
+        (".job = ", filter.job.as_deref()),
+        (".network = ", filter.network.as_deref()),
+        (".assurance = ", filter.assurance.map(Assurance::as_str)),
+    ] {
+        if value.is_some() {
+            sql.push(" AND ").push(of);
+        }
+        equals(sql, column, value)?;
+    }
+    if let Some(alive) = filter.alive {
+        sql.push(" AND ").push(of);
+        sql.push(if alive {
+            ".ended_at IS NULL"
+        } else {
+            ".ended_at IS NOT NULL"
+        });
+    }
+    if let Some(source) = filter.source.map(text) {
+        sql.push(" AND ").push(of);
+        sql.push(".id IN (SELECT job_id FROM lease_sources WHERE source = ")
+            .text(&source)
+            .push(" UNION SELECT job_id FROM ended_sources WHERE source = ")
+            .text(&source)
+            .push(")");
+    }
+    for (compared, time) in [
+        (".started_at >= ", filter.since),
+        (".started_at < ", filter.until),
+    ] {
+        if let Some(time) = time {
+            sql.push(" AND ")
+                .push(of)
+                .push(compared)
+                .number(Micros::from(time).0);
+        }
+    }
+    if let Some(search) = &filter.search {
+        read::storable(search).ok_or_else(|| StoreError::invalid("search", "no text has a NUL"))?;
+        let wanted = containing(search);
+        for (place, column) in SEARCHED.into_iter().enumerate() {
+            sql.push(if place == 0 { " AND (LOWER(" } else { " OR LOWER(" });
+            sql.push(of)
+                .push(column)
+                .push(") LIKE ")
+                .text(&wanted)
+                .push(" ESCAPE '!'");
+        }
+        sql.push(")");
+    }
+    Ok(())
+}
+
+/// For `LIKE … ESCAPE '!'`: nothing of the text is a wildcard.
+fn containing(text: &str) -> String {
+    // As `LOWER` folds it: other letters are found as they are spelled.
+    let plain = text.to_ascii_lowercase();
+    let plain = plain
+        .chars()
+        .flat_map(|c| matches!(c, '%' | '_' | '!').then_some('!').into_iter().chain([c]));
+    format!("%{}%", plain.collect::<String>())
+}
+
+/// What a search looks through.
+const SEARCHED: [&str; 5] = [".id", ".repo", ".workflow", ".job", ".run_id"];
+
+/// The page of a list of jobs.
+pub(super) fn newest_first(sql: &mut Sql, request: &PageRequest) -> Result<(), StoreError> {
+    if let Some(after) = &request.after {
+        let (started, id) = after.split_once('.').ok_or_else(bad_cursor)?;
+        let started = started.parse().map_err(|_| bad_cursor())?;
+        read::storable(id).ok_or_else(bad_cursor)?;
+        sql.push(" AND (jobs.started_at, jobs.id) < (")
+            .number(started)
+            .push(", ")
+            .text(id)
+            .push(")");
+    }
+    sql.push(" ORDER BY jobs.started_at DESC, jobs.id DESC LIMIT ")
+        .number(i64::from(request.size()) + 1);
+    Ok(())
+}
+
+/// Where a page goes on behind a job.
+pub(super) fn cursor_of(job: &Job) -> String {
+    format!("{}.{}", Micros::from(job.lease.started_at).0, job.lease.id)
+}
+
 /// The conditions of a filter, for `held` sources of `jobs`.
 fn narrow(sql: &mut Sql, filter: &LeaseFilter) -> Result<(), StoreError> {
     one_of(sql, " AND jobs.owner IN ", &filter.owners)?;
@@ -182,13 +289,14 @@ fn one_of(sql: &mut Sql, condition: &'static str, values: &[String]) -> Result<(
     Ok(())
 }
 
-fn read_job(row: &AnyRow) -> Result<Job, StoreError> {
+pub(super) fn read_job(row: &AnyRow) -> Result<Job, StoreError> {
     let ended_by: Option<&str> = get(row, "ended_by")?;
     Ok(Job {
         lease: json("a lease", get(row, "record")?)?,
         group: get(row, "group_name")?,
         ended_at: get::<Option<i64>>(row, "ended_at")?.map(|at| Micros(at).timestamp()),
         ended_by: ended_by.map(|text| word("who ended a lease", text)).transpose()?,
+        counts: None,
     })
 }
 

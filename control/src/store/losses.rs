@@ -2,7 +2,7 @@
 
 use tidegate_control_wire::batch::BatchHead;
 
-use super::rollups::{count, day};
+use super::rollups::{count, day, times};
 use super::{StoreError, Tx};
 
 impl Tx<'_> {
@@ -13,7 +13,7 @@ impl Tx<'_> {
         head: &BatchHead,
         before: i64,
     ) -> Result<(), StoreError> {
-        let lost = count(head.dropped).saturating_sub(before);
+        let lost = count(head.dropped).saturating_sub(before).min(times(u64::MAX));
         // Less than before: a batch that comes again.
         if lost <= 0 {
             return Ok(());
@@ -21,7 +21,7 @@ impl Tx<'_> {
         sqlx::query(
             "INSERT INTO event_losses (day, gateway, lane, dropped) VALUES ($1, $2, $3, $4) \
              ON CONFLICT (day, gateway, lane) DO UPDATE SET dropped = CASE WHEN \
-             event_losses.dropped + excluded.dropped > 9007199254740992 THEN 9007199254740992 \
+             event_losses.dropped + excluded.dropped > 1099511627776 THEN 1099511627776 \
              ELSE event_losses.dropped + excluded.dropped END",
         )
         .bind(day(self.now()))

@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use sqlx::Row;
 use tidegate_control_wire::id::new_id;
+use tidegate_control_wire::record::BlockLayer;
 
 use super::read::get;
 use super::{Micros, Store, StoreError, Tx};
@@ -24,6 +25,13 @@ pub enum MetaKey {
     BuiltinDate,
     /// Names the state of the suppression rules: another text, other rules.
     Suppressions,
+    /// What ties the two halves of a login at an issuer together (`crate::login`). Whoever reads it can finish a login that
+    /// somebody else began, with that browser's cookie and code; it opens nothing else.
+    LoginKey,
+    /// How many entries a layer of the block list has.
+    BlockCount(BlockLayer),
+    /// When a layer of the block list last changed, in microseconds since 1970.
+    BlockUpdated(BlockLayer),
 }
 
 impl MetaKey {
@@ -36,6 +44,13 @@ impl MetaKey {
             Self::FeedChecked => "feed-checked",
             Self::BuiltinDate => "builtin-date",
             Self::Suppressions => "suppressions",
+            Self::LoginKey => "login-key",
+            Self::BlockCount(BlockLayer::Builtin) => "block-count:builtin",
+            Self::BlockCount(BlockLayer::Feed) => "block-count:feed",
+            Self::BlockCount(BlockLayer::Deployment) => "block-count:deployment",
+            Self::BlockUpdated(BlockLayer::Builtin) => "block-updated:builtin",
+            Self::BlockUpdated(BlockLayer::Feed) => "block-updated:feed",
+            Self::BlockUpdated(BlockLayer::Deployment) => "block-updated:deployment",
         }
     }
 }
@@ -61,20 +76,30 @@ impl Store {
     /// The store's name, made with its first use. A position in the changes of another store, or of a copy of this
     /// one ([`Self::backup`]), is worth nothing here.
     pub async fn epoch(&self) -> Result<String, StoreError> {
-        if let Some(epoch) = self.meta(MetaKey::Epoch).await? {
-            return Ok(epoch);
+        self.made_once(MetaKey::Epoch, || new_id("epoch")).await
+    }
+
+    /// A single value that is made with its first use, and never again.
+    pub(crate) async fn made_once(
+        &self,
+        key: MetaKey,
+        make: impl FnOnce() -> String + Send,
+    ) -> Result<String, StoreError> {
+        if let Some(value) = self.meta(key).await? {
+            return Ok(value);
         }
+        let made = make();
         self.db
-            .write(|tx| {
+            .write(move |tx| {
                 Box::pin(async move {
                     // Another control plane may have been faster.
                     sqlx::query("INSERT INTO meta (key, value) VALUES ($1, $2) ON CONFLICT (key) DO NOTHING")
-                        .bind(MetaKey::Epoch.as_str())
-                        .bind(new_id("epoch"))
+                        .bind(key.as_str())
+                        .bind(made)
                         .execute(&mut *tx.connection())
                         .await?;
                     let row = sqlx::query("SELECT value FROM meta WHERE key = $1")
-                        .bind(MetaKey::Epoch.as_str())
+                        .bind(key.as_str())
                         .fetch_one(tx.connection())
                         .await?;
                     Ok(row.try_get(0)?)

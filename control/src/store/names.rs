@@ -53,7 +53,7 @@ pub(super) fn set(name: &str) -> Result<String, StoreError> {
 }
 
 /// An owner, as forges have it, in lower case; the same characters.
-pub(super) fn owner(owner: &str) -> Result<String, StoreError> {
+pub(crate) fn owner(owner: &str) -> Result<String, StoreError> {
     framed(owner).map_err(|reason| StoreError::invalid("owner", reason))?;
     Ok(owner.to_ascii_lowercase())
 }

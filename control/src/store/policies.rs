@@ -1,19 +1,16 @@
-//! Policies as they are: one, a list, how many. How they come and change is [`super::publish`]'s.
+//! Policies as they are, one by one. Lists are [`super::policy_list`]'s; how policies come and change is
+//! [`super::publish`]'s.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 
 use sqlx::AnyConnection;
 use sqlx::any::AnyRow;
 use tidegate_control_wire::id::is_id;
 
-use super::pages::Filler;
-use super::read::{bad_cursor, get, json};
+use super::read::{get, json};
 use super::sql::Sql;
 use super::{Micros, Store, StoreError, names};
-use crate::model::{Counters, Page, PageRequest, Policy, PolicyMode};
-
-/// Policies that are looked through at once.
-const CHUNK: u32 = 500;
+use crate::model::{Policy, PolicyMode};
 
 /// Which policies a list has; everything absent selects all.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -26,6 +23,8 @@ pub struct PolicyFilter {
     pub attached: Option<bool>,
     /// One of these ids.
     pub ids: Option<Vec<String>>,
+    /// The deleted ones instead of the living; of the others only `search` then says which.
+    pub deleted: bool,
 }
 
 /// A living policy, as far as every operation on one needs it.
@@ -142,56 +141,6 @@ fn policy(row: &AnyRow) -> Result<Policy, StoreError> {
     })
 }
 
-/// A policy of a list before its texts are read.
-struct Light {
-    id: String,
-    owner: String,
-    name: String,
-    bytes: usize,
-}
-
-/// A filter in the forms that are looked at.
-struct Looking<'a> {
-    owner: Option<String>,
-    search: Option<String>,
-    ids: Option<HashSet<&'a str>>,
-    filter: &'a PolicyFilter,
-}
-
-impl Looking<'_> {
-    /// The next policies by owner and name. What a name contains is not asked in SQL: the two databases fold case
-    /// differently.
-    fn after(&self, owner: &str, name: &str) -> Sql {
-        let mut sql = Sql::new(
-            "SELECT p.id, p.owner, p.name, OCTET_LENGTH(v.yaml) + OCTET_LENGTH(p.parsed) AS bytes FROM policies p \
-             JOIN policy_versions v ON v.policy_id = p.id AND v.version = p.version \
-             WHERE p.deleted_at IS NULL AND (p.owner, p.name) > (",
-        );
-        sql.text(owner).push(", ").text(name).push(")");
-        if let Some(owner) = &self.owner {
-            sql.push(" AND p.owner = ").text(owner);
-        }
-        if let Some(mode) = self.filter.mode {
-            sql.push(" AND p.mode = ").text(mode_text(mode));
-        }
-        if let Some(attached) = self.filter.attached {
-            sql.push(if attached { " AND " } else { " AND NOT " })
-                .push("EXISTS (SELECT 1 FROM attachments a WHERE a.policy_id = p.id)");
-        }
-        sql.push(" ORDER BY p.owner, p.name LIMIT ").number(CHUNK.into());
-        sql
-    }
-
-    fn matches(&self, light: &Light) -> bool {
-        let found = |search: &String| light.name.to_lowercase().contains(search);
-        self.search.as_ref().is_none_or(found)
-            && self
-                .ids
-                .as_ref()
-                .is_none_or(|ids| ids.contains(light.id.as_str()))
-    }
-}
-
 impl Store {
     /// A living policy.
     pub async fn policy(&self, owner: &str, name: &str) -> Result<Policy, StoreError> {
@@ -207,95 +156,5 @@ impl Store {
             return Err(StoreError::not_found(format!("policy {id:?}")));
         }
         load_one(&mut *self.reading().await?, id).await
-    }
-
-    /// Living policies by owner and name. A page ends early when its texts come to several megabytes.
-    pub async fn policies(
-        &self,
-        owner: Option<&str>,
-        filter: &PolicyFilter,
-        page: &PageRequest,
-    ) -> Result<Page<Policy>, StoreError> {
-        let looking = Looking {
-            owner: owner.map(names::owner).transpose()?,
-            search: filter.search.as_ref().map(|search| search.to_lowercase()),
-            ids: filter
-                .ids
-                .as_ref()
-                .map(|ids| ids.iter().map(String::as_str).collect()),
-            filter,
-        };
-        let mut reading = self.reading().await?;
-        let lights = look(&mut reading, &looking, page).await?;
-        let ids: Vec<String> = lights.items.iter().map(|light| light.id.clone()).collect();
-        let mut policies = load(&mut reading, &ids).await?;
-        Ok(Page {
-            items: ids.iter().filter_map(|id| policies.remove(id)).collect(),
-            next: lights.next,
-        })
-    }
-
-    /// How many living policies there are.
-    pub async fn counters(&self, owner: Option<&str>) -> Result<Counters, StoreError> {
-        let mut sql = Sql::new(
-            "SELECT p.mode, COUNT(*) AS policies, COUNT(*) - COUNT(a.policy_id) AS unattached FROM policies p \
-             LEFT JOIN (SELECT DISTINCT policy_id FROM attachments) a ON a.policy_id = p.id \
-             WHERE p.deleted_at IS NULL",
-        );
-        if let Some(owner) = owner {
-            sql.push(" AND p.owner = ").text(&names::owner(owner)?);
-        }
-        sql.push(" GROUP BY p.mode");
-        let mut counters = Counters::default();
-        for row in sql.fetch_all(self.db.read()).await? {
-            let policies = get::<i64>(&row, "policies")?.unsigned_abs();
-            counters.total += policies;
-            counters.unattached += get::<i64>(&row, "unattached")?.unsigned_abs();
-            match mode(get(&row, "mode")?)? {
-                PolicyMode::Block => counters.block = policies,
-                PolicyMode::Audit => counters.audit = policies,
-                PolicyMode::None => {}
-            }
-        }
-        Ok(counters)
-    }
-}
-
-async fn look(
-    connection: &mut AnyConnection,
-    looking: &Looking<'_>,
-    page: &PageRequest,
-) -> Result<Page<Light>, StoreError> {
-    let (mut owner, mut name) = match page.after.as_deref() {
-        None => (String::new(), String::new()),
-        Some(after) => {
-            let (owner, name) = after.split_once('/').ok_or_else(bad_cursor)?;
-            let valid = |_| bad_cursor();
-            (
-                names::owner(owner).map_err(valid)?,
-                names::policy(name).map_err(valid)?,
-            )
-        }
-    };
-    let cursor = |light: &Light| format!("{}/{}", light.owner, light.name);
-    let mut filler = Filler::new(page);
-    loop {
-        let rows = looking.after(&owner, &name).fetch_all(&mut *connection).await?;
-        for row in &rows {
-            let light = Light {
-                id: get(row, "id")?,
-                owner: get(row, "owner")?,
-                name: get(row, "name")?,
-                bytes: get::<i64>(row, "bytes")?.unsigned_abs() as usize,
-            };
-            (owner, name) = (light.owner.clone(), light.name.clone());
-            let bytes = light.bytes;
-            if looking.matches(&light) && !filler.offer(light, bytes) {
-                return Ok(filler.page(cursor));
-            }
-        }
-        if rows.len() < CHUNK as usize {
-            return Ok(filler.page(cursor));
-        }
     }
 }

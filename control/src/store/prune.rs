@@ -16,9 +16,15 @@ const LOT: i64 = 2_000;
 pub struct Retention {
     /// Changes: a gateway that was away for longer begins with a snapshot.
     pub changes: Duration,
-    /// Jobs after their end, tokens after theirs, gateways that did not come again.
+    /// Jobs after their end, tokens after theirs, gateways that did not come again. Sessions after theirs, but those at
+    /// most a day: each login makes one.
     pub jobs: Duration,
+    /// Workflows after their last job: as long as sums by day.
+    pub seen: Duration,
 }
+
+/// How long a session is kept after its end, at most.
+const SESSIONS: Duration = Duration::from_hours(24);
 
 impl Default for Retention {
     fn default() -> Self {
@@ -26,6 +32,7 @@ impl Default for Retention {
         Self {
             changes: 7 * DAY,
             jobs: 90 * DAY,
+            seen: 400 * DAY,
         }
     }
 }
@@ -49,12 +56,16 @@ pub struct Pruned {
     pub jobs: u64,
     /// Tokens.
     pub tokens: u64,
+    /// Sessions.
+    pub sessions: u64,
     /// Gateways.
     pub gateways: u64,
     /// Proofs that could not be used any more anyway.
     pub proofs: u64,
     /// Removed block entries.
     pub block_entries: u64,
+    /// Workflows.
+    pub seen: u64,
 }
 
 /// What a lot is of.
@@ -63,9 +74,11 @@ enum Kind {
     Changes,
     Jobs,
     Tokens,
+    Sessions,
     Gateways,
     Proofs,
     Tombstones,
+    Seen,
 }
 
 impl Store {
@@ -76,10 +89,12 @@ impl Store {
             changes: self.lots(Kind::Changes, retention.changes).await?,
             jobs: self.lots(Kind::Jobs, retention.jobs).await?,
             tokens: self.lots(Kind::Tokens, retention.jobs).await?,
+            sessions: self.lots(Kind::Sessions, retention.jobs.min(SESSIONS)).await?,
             gateways: self.lots(Kind::Gateways, retention.jobs).await?,
             proofs: self.lots(Kind::Proofs, Duration::ZERO).await?,
             // After the changes: tombstones go with them.
             block_entries: self.lots(Kind::Tombstones, Duration::ZERO).await?,
+            seen: self.lots(Kind::Seen, retention.seen).await?,
         })
     }
 
@@ -96,9 +111,11 @@ impl Store {
                             Kind::Changes => tx.prune_changes(before).await,
                             Kind::Jobs => tx.prune_jobs(before).await,
                             Kind::Tokens => tx.prune_tokens(before).await,
+                            Kind::Sessions => tx.prune_sessions(before).await,
                             Kind::Gateways => tx.prune_gateways(before).await,
                             Kind::Proofs => tx.prune_proofs(before).await,
                             Kind::Tombstones => tx.prune_tombstones().await,
+                            Kind::Seen => tx.prune_seen(before, LOT).await,
                         }
                     })
                 })
@@ -143,7 +160,7 @@ impl Tx<'_> {
     /// Gateways still hold those that have expired, if only to know when they did.
     async fn prune_tokens(&mut self, before: i64) -> Result<u64, StoreError> {
         let rows = sqlx::query(
-            "SELECT id, revoked_at FROM tokens WHERE revoked_at < $1 OR expires_at < $1 LIMIT $2",
+            "SELECT id, revoked_at FROM tokens WHERE kind = 'token' AND (revoked_at < $1 OR expires_at < $1) LIMIT $2",
         )
         .bind(before)
         .bind(LOT)
@@ -158,6 +175,16 @@ impl Tx<'_> {
             }
         }
         Ok(rows.len() as u64)
+    }
+
+    /// No gateway ever heard of them.
+    async fn prune_sessions(&mut self, before: i64) -> Result<u64, StoreError> {
+        self.remove_lot(
+            "DELETE FROM tokens WHERE id IN (SELECT id FROM tokens WHERE kind = 'session' AND \
+             (revoked_at < $1 OR expires_at < $1) LIMIT $2)",
+            before,
+        )
+        .await
     }
 
     async fn prune_gateways(&mut self, before: i64) -> Result<u64, StoreError> {

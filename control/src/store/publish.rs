@@ -182,10 +182,24 @@ impl Store {
         expected: Option<Expected>,
         actor: &Actor,
     ) -> Result<Vec<String>, StoreError> {
+        self.delete_policy_as_shown(owner, name, (expected, None), actor)
+            .await
+    }
+
+    /// The same, when what a preview has shown is still so; else [`StoreError::Conflict`].
+    pub async fn delete_policy_as_shown(
+        &self,
+        owner: &str,
+        name: &str,
+        (expected, shown): (Option<Expected>, Option<&str>),
+        actor: &Actor,
+    ) -> Result<Vec<String>, StoreError> {
         let named = Named::new(owner, name)?;
-        let actor = cleaned(actor);
+        let (actor, shown) = (cleaned(actor), shown.map(str::to_owned));
         self.db
-            .write(move |tx| Box::pin(async move { delete(tx, &named, expected, &actor).await }))
+            .write(move |tx| {
+                Box::pin(async move { delete(tx, &named, (expected, shown.as_deref()), &actor).await })
+            })
             .await
     }
 

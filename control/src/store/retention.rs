@@ -65,6 +65,8 @@ pub struct Forgotten {
     pub sources: u64,
     /// Who reached what, as long as raw events; baselines' endpoints and detections, as long as sums.
     pub observed: u64,
+    /// Rows of the sums that pages are made of: by job and by source as long as raw events, the others as sums by day.
+    pub sums: u64,
 }
 
 /// What a lot is of.
@@ -76,10 +78,15 @@ enum Kind {
     Rollups,
     Losses,
     Sources,
+    Hours,
+    Workflows,
+    Jobs,
+    Policies,
+    Strangers,
 }
 
 impl Kind {
-    /// By time or by day, and how many at most.
+    /// By time, by day or by hour, and how many at most.
     fn sql(self) -> &'static str {
         match self {
             Self::Events => {
@@ -109,6 +116,28 @@ impl Kind {
                 "DELETE FROM event_sources WHERE (gateway, spool, lane) IN \
                  (SELECT gateway, spool, lane FROM event_sources WHERE last_at < $1 LIMIT $2)"
             }
+            Self::Hours => {
+                "DELETE FROM verdict_hours WHERE (owner, hour, verdict) IN \
+                 (SELECT owner, hour, verdict FROM verdict_hours WHERE hour < $1 ORDER BY hour LIMIT $2)"
+            }
+            Self::Workflows => {
+                "DELETE FROM workflow_days WHERE (repo, workflow, day, owner, cluster) IN \
+                 (SELECT repo, workflow, day, owner, cluster FROM workflow_days WHERE day < $1 ORDER BY day LIMIT $2)"
+            }
+            // One that goes on for longer than events are kept stays until it has ended.
+            Self::Jobs => {
+                "DELETE FROM job_sums WHERE job_id IN (SELECT job_id FROM job_sums WHERE day < $1 AND \
+                 last_at < $1 * 86400000000 ORDER BY day LIMIT $2)"
+            }
+            Self::Policies => {
+                "DELETE FROM policy_days WHERE (policy, scope, version, day) IN \
+                 (SELECT policy, scope, version, day FROM policy_days WHERE day < $1 ORDER BY day LIMIT $2)"
+            }
+            Self::Strangers => {
+                "DELETE FROM stranger_days WHERE (day, gateway, network, source, endpoint, port, kind, verdict, reason) \
+                 IN (SELECT day, gateway, network, source, endpoint, port, kind, verdict, reason FROM stranger_days \
+                 WHERE day < $1 ORDER BY day LIMIT $2)"
+            }
         }
     }
 }
@@ -121,7 +150,8 @@ impl Store {
         self
     }
 
-    /// Forgets what is older than it is kept, and has room ready for what comes today and tomorrow.
+    /// Forgets what is older than it is kept, and has room ready for what comes today and tomorrow. What is kept of an
+    /// older program is brought up to date.
     pub async fn forget_events(&self) -> Result<Forgotten, StoreError> {
         self.prepare_days().await?;
         let now = Micros::now();
@@ -136,14 +166,38 @@ impl Store {
         };
         let subjects = day(raw).min(remembered_from(day(now)));
         self.forget(Kind::Subjects, subjects).await?;
-        Ok(Forgotten {
+        let forgotten = Forgotten {
             events,
             reports: self.forget(Kind::Reports, raw.0).await?,
             rollups: self.forget(Kind::Rollups, day(counted)).await?,
             losses: self.forget(Kind::Losses, day(counted)).await?,
             sources: self.forget(Kind::Sources, counted.0).await?,
             observed: self.forget_observed(raw, counted).await?,
-        })
+            sums: self.forget_sums(raw, counted).await?,
+        };
+        // Last, and whatever becomes of it: what can't be read must not keep everything else for ever.
+        if let Err(error) = self.index_refusals().await {
+            tracing::error!(
+                error = error.chain(),
+                "old refusals could not be brought into their indexes"
+            );
+        }
+        Ok(forgotten)
+    }
+
+    async fn forget_sums(&self, raw: Micros, counted: Micros) -> Result<u64, StoreError> {
+        let kinds = [
+            (Kind::Hours, super::sums::hour(counted)),
+            (Kind::Workflows, day(counted)),
+            (Kind::Policies, day(counted)),
+            (Kind::Jobs, day(raw)),
+            (Kind::Strangers, day(raw)),
+        ];
+        let mut all = 0;
+        for (kind, before) in kinds {
+            all += self.forget(kind, before).await?;
+        }
+        Ok(all)
     }
 
     async fn forget(&self, kind: Kind, before: i64) -> Result<u64, StoreError> {

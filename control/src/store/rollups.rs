@@ -13,6 +13,9 @@ use super::{Micros, StoreError, Tx};
 /// Largest sum that is told apart: what JSON's readers hold exactly. A gateway that says more says nonsense, and must not
 /// make a row overflow that others add to.
 const MOST: u64 = 1 << 53;
+/// The same of verdicts and losses, which pages add up over rows: eight million rows of nonsense fit into a number of the
+/// database, where 1 024 of [`MOST`] would make an answer overflow.
+const MOST_TIMES: u64 = 1 << 40;
 /// Microseconds of a day.
 pub(super) const DAY: i64 = 86_400_000_000;
 
@@ -24,6 +27,11 @@ pub(super) const fn day(at: Micros) -> i64 {
 /// A count as it is stored.
 pub(super) fn count(count: u64) -> i64 {
     count.min(MOST).cast_signed()
+}
+
+/// A count of verdicts or losses as it is stored.
+pub(super) fn times(times: u64) -> i64 {
+    times.min(MOST_TIMES).cast_signed()
 }
 
 /// What is summed, in the order of the primary key: rows that stand together are written together.
@@ -115,16 +123,17 @@ impl Tx<'_> {
                 for text in [key.kind, key.verdict, key.reason, key.owner, key.cluster] {
                     sql.push(", ").text(text);
                 }
-                for sum in [sums.verdicts, sums.bytes_up, sums.bytes_down] {
+                sql.push(", ").number(times(sums.verdicts));
+                for sum in [sums.bytes_up, sums.bytes_down] {
                     sql.push(", ").number(count(sum));
                 }
                 sql.push(", ").number(sums.first.0);
                 sql.push(", ").number(sums.last.0).push(")");
             }
-            // Both sides are at most MOST, so nothing overflows before it is cut.
+            // Both sides are at most MOST, or MOST_TIMES, so nothing overflows before it is cut.
             sql.push(
                 " ON CONFLICT (repo, workflow, day, endpoint, port, kind, verdict, reason, owner, cluster) DO UPDATE SET \
-                 verdicts = CASE WHEN rollups.verdicts + excluded.verdicts > 9007199254740992 THEN 9007199254740992 \
+                 verdicts = CASE WHEN rollups.verdicts + excluded.verdicts > 1099511627776 THEN 1099511627776 \
                  ELSE rollups.verdicts + excluded.verdicts END, \
                  bytes_up = CASE WHEN rollups.bytes_up + excluded.bytes_up > 9007199254740992 THEN 9007199254740992 \
                  ELSE rollups.bytes_up + excluded.bytes_up END, \

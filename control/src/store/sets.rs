@@ -15,12 +15,14 @@ use super::read::{bad_cursor, get};
 use super::{AuditDraft, ChangeKind, Expected, Micros, Store, StoreError, Tx, chain, names};
 use crate::diff::Diff;
 use crate::document::{CheckedSet, views};
-use crate::model::{Actor, Page, PageRequest, Set};
+use crate::model::{Actor, Page, PageRequest, Set, SetSummary};
 
 /// Sets that are read at once: each may be a megabyte.
 const CHUNK: i64 = 8;
 /// Policies that a refusal names.
 const NAMED: usize = 5;
+/// Users that a summary names.
+const SHOWN: usize = 3;
 /// Tries of a write that does not say which version it is of, while others write the same set.
 const TRIES: u32 = 16;
 
@@ -67,6 +69,24 @@ fn set(row: &AnyRow) -> Result<Set, StoreError> {
         updated_at: Micros(get(row, "updated_at")?).timestamp(),
         updated_by: get(row, "updated_by")?,
         diagnostics: Vec::new(),
+    })
+}
+
+/// Whether a name has a text, which is in lower case, in it.
+fn contains(name: &str, search: Option<&str>) -> bool {
+    search.is_none_or(|search| name.to_lowercase().contains(search))
+}
+
+fn summary(row: &AnyRow) -> Result<SetSummary, StoreError> {
+    Ok(SetSummary {
+        owner: get(row, "owner")?,
+        name: get(row, "name")?,
+        version: count(row, "version")?,
+        endpoints: count(row, "endpoints")?,
+        used: 0,
+        used_by: Vec::new(),
+        updated_at: Micros(get(row, "updated_at")?).timestamp(),
+        updated_by: get(row, "updated_by")?,
     })
 }
 
@@ -138,9 +158,16 @@ impl Store {
         rows.iter().map(|row| get(row, "name")).collect()
     }
 
-    /// The sets of an owner, by name. A page ends early when its texts come to several megabytes.
-    pub async fn sets(&self, owner: &str, page: &PageRequest) -> Result<Page<Set>, StoreError> {
+    /// The sets of an owner, by name; with `search` those whose name has this text in it, in any case. A page ends early
+    /// when its texts come to several megabytes.
+    pub async fn sets(
+        &self,
+        owner: &str,
+        search: Option<&str>,
+        page: &PageRequest,
+    ) -> Result<Page<Set>, StoreError> {
         let owner = names::owner(owner)?;
+        let search = search.map(str::to_lowercase);
         let after = page.after.as_deref().map(names::set).transpose();
         let mut after = after.map_err(|_| bad_cursor())?.unwrap_or_default();
         let mut reading = self.reading().await?;
@@ -160,7 +187,7 @@ impl Store {
                 set.used_by = used_by.remove(&set.name).unwrap_or_default();
                 after.clone_from(&set.name);
                 let bytes = set.yaml.len();
-                if !filler.offer(set, bytes) {
+                if contains(&set.name, search.as_deref()) && !filler.offer(set, bytes) {
                     return Ok(filler.page(|set| set.name.clone()));
                 }
             }
@@ -168,6 +195,50 @@ impl Store {
                 return Ok(filler.page(|set| set.name.clone()));
             }
         }
+    }
+
+    /// The same list, with what a table shows.
+    pub async fn set_summaries(
+        &self,
+        owner: &str,
+        search: Option<&str>,
+        page: &PageRequest,
+    ) -> Result<Page<SetSummary>, StoreError> {
+        let owner = names::owner(owner)?;
+        let search = search.map(str::to_lowercase);
+        let after = page.after.as_deref().map(names::set).transpose();
+        let after = after.map_err(|_| bad_cursor())?.unwrap_or_default();
+        let mut reading = self.reading().await?;
+        let mut used_by = all_users(&mut reading, &owner).await?;
+        // What is searched for is compared here: the two databases fold case differently.
+        let most = match search {
+            None => i64::from(page.size()) + 1,
+            Some(_) => i64::MAX,
+        };
+        let rows = sqlx::query(
+            "SELECT owner, name, version, endpoints, updated_at, updated_by FROM endpoint_sets \
+             WHERE owner = $1 AND name > $2 ORDER BY name LIMIT $3",
+        )
+        .bind(&owner)
+        .bind(&after)
+        .bind(most)
+        .fetch_all(&mut *reading)
+        .await?;
+        let mut filler = Filler::new(page);
+        for row in &rows {
+            let mut summary = summary(row)?;
+            if !contains(&summary.name, search.as_deref()) {
+                continue;
+            }
+            let mut users = used_by.remove(&summary.name).unwrap_or_default();
+            summary.used = u32::try_from(users.len()).unwrap_or(u32::MAX);
+            users.truncate(SHOWN);
+            summary.used_by = users;
+            if !filler.offer(summary, 0) {
+                break;
+            }
+        }
+        Ok(filler.page(|set| set.name.clone()))
     }
 
     /// Deletes a set that no policy uses; [`StoreError::Conflict`] names those that do.

@@ -20,6 +20,11 @@ pub(super) fn large_lots(rows: usize) -> impl Iterator<Item = usize> {
     parted(rows, &[512, 64, 8, 1])
 }
 
+/// The same where rows are few and each statement is worth saving, as for sums.
+pub(super) fn few_lots(rows: usize) -> impl Iterator<Item = usize> {
+    parted(rows, &[64, 16, 4, 2, 1])
+}
+
 fn parted(mut rows: usize, sizes: &'static [usize]) -> impl Iterator<Item = usize> {
     std::iter::from_fn(move || {
         let lot = sizes.iter().copied().find(|lot| *lot <= rows)?;

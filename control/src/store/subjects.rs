@@ -47,20 +47,46 @@ pub(super) fn key(text: &str) -> i64 {
 
 /// What an event has in common with others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
-struct Head<'e> {
+pub(super) struct Head<'e> {
     schema: u32,
     gateway: &'e str,
     network: &'e str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    job: Option<&'e EventJob>,
+    pub(super) job: Option<&'e EventJob>,
     source: IpAddr,
     mode: Mode,
     #[serde(skip_serializing_if = "Option::is_none")]
-    policy: Option<&'e str>,
+    pub(super) policy: Option<&'e str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    policy_version: Option<u32>,
+    pub(super) policy_version: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    scope: Option<&'e str>,
+    pub(super) scope: Option<&'e str>,
+}
+
+/// The heads of some events, each once, and which of them each event has.
+#[derive(Debug, Default)]
+pub(super) struct Heads<'e> {
+    /// The day that they are filed under, and the head.
+    pub(super) heads: Vec<(i64, Head<'e>)>,
+    /// By event, in their order: the place of its head.
+    pub(super) of: Vec<usize>,
+}
+
+impl<'e> Heads<'e> {
+    /// Of events, each with the time that it is filed under.
+    pub(super) fn of(events: &'e [(Micros, Box<EventRecord>)]) -> Self {
+        let mut places: HashMap<(i64, Head<'_>), usize> = HashMap::new();
+        let mut heads = Vec::new();
+        let mut of = Vec::with_capacity(events.len());
+        for (at, event) in events {
+            let head = (day(*at), part(event).0);
+            of.push(*places.entry(head).or_insert_with(|| {
+                heads.push(head);
+                heads.len() - 1
+            }));
+        }
+        Self { heads, of }
+    }
 }
 
 /// What is an event's own. What is left out is what [`EventRecord`] reads where nothing stands.
@@ -263,40 +289,28 @@ struct Missing<'e> {
 }
 
 impl Tx<'_> {
-    /// The head of each of these events, filed under these times; those that are not known are stored.
+    /// The head of each of these events; those that are not known are stored.
     pub(super) async fn subjects(
         &mut self,
         known: &Arc<Subjects>,
-        events: &[(Micros, Box<EventRecord>)],
+        heads: &Heads<'_>,
     ) -> Result<Vec<Subject>, StoreError> {
-        let mut places: HashMap<(i64, Head<'_>), usize> = HashMap::new();
-        let mut heads = Vec::new();
-        let mut of = Vec::with_capacity(events.len());
-        for (at, event) in events {
-            let head = (day(*at), part(event).0);
-            of.push(*places.entry(head).or_insert_with(|| {
-                heads.push(head);
-                heads.len() - 1
-            }));
-        }
-        let subjects = self.settle(known, heads).await?;
-        Ok(of
-            .into_iter()
-            .filter_map(|place| subjects.get(place).copied())
-            .collect())
+        let subjects = self.settle(known, &heads.heads).await?;
+        let of = heads.of.iter();
+        Ok(of.filter_map(|place| subjects.get(*place).copied()).collect())
     }
 
     /// Looks heads up; stores what is not known.
     async fn settle(
         &mut self,
         known: &Arc<Subjects>,
-        heads: Vec<(i64, Head<'_>)>,
+        heads: &[(i64, Head<'_>)],
     ) -> Result<Vec<Subject>, StoreError> {
         let today = day(self.now());
         let mut subjects = Vec::with_capacity(heads.len());
         let mut missing = Vec::new();
         let mut next = None;
-        for (day, head) in heads {
+        for (day, head) in heads.iter().copied() {
             let text = to_json(&head)?;
             let mut of = (day, [0; 32]);
             of.1.copy_from_slice(digest(&SHA256, text.as_bytes()).as_ref());

@@ -1,31 +1,34 @@
-//! Tokens: what each may do and how long, known by the digest of its text. The text itself never comes here.
-
-mod wanted;
-
-use jiff::Timestamp;
-use serde_json::json;
-use sqlx::any::AnyRow;
-use tidegate_control_wire::id::new_id;
-use tidegate_control_wire::secret::TokenDigest;
-
-use super::audit::cleaned;
-use super::read::{self, get, page, to_json};
-use super::{AuditDraft, ChangeKind, Micros, Store, StoreError, Tx};
-use crate::model::{Actor, NewToken, Page, PageRequest, Role, Token};
-
-/// Between two writes of when a token was last shown, in microseconds.
-const TOUCH: i64 = 60_000_000;
+//! Tokens: what each may do and how long, known by the digest of its text. The text itself never comes here. Sessions are
+//! tokens of a kind of their own ([`sessions`]).
 
 /// Every column of [`read_token`].
 macro_rules! tokens {
     ($rest:literal) => {
         concat!(
             "SELECT id, role, name, owners, repos, networks, cluster, created_at, created_by, expires_at, revoked_at, \
-             last_used_at FROM tokens ",
+             last_used_at, kind, parent, person FROM tokens ",
             $rest
         )
     };
 }
+
+mod listed;
+mod sessions;
+mod wanted;
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use sqlx::any::AnyRow;
+use tidegate_control_wire::id::new_id;
+use tidegate_control_wire::secret::TokenDigest;
+
+use super::audit::cleaned;
+use super::read::{self, get, to_json};
+use super::{AuditDraft, ChangeKind, Micros, Store, StoreError, Tx};
+use crate::model::{Actor, NewToken, Role, Token, TokenKind};
+
+/// Between two writes of when a token was last shown, in microseconds.
+const TOUCH: i64 = 60_000_000;
 
 impl Store {
     /// Records a token. Its limits are checked and brought into canonical form: owners and repositories in lower case.
@@ -41,16 +44,6 @@ impl Store {
         self.db
             .write(move |tx| Box::pin(async move { tx.create_token(wanted, &digest, &actor).await }))
             .await
-    }
-
-    /// Every token, those that were taken back or have expired too, oldest first.
-    pub async fn tokens(&self, request: &PageRequest) -> Result<Page<Token>, StoreError> {
-        let rows = sqlx::query(tokens!("WHERE id > $1 ORDER BY id LIMIT $2"))
-            .bind(read::cursor(request)?)
-            .bind(i64::from(request.size()) + 1)
-            .fetch_all(self.db.read())
-            .await?;
-        page(rows, request, read_token, |token| token.id.clone())
     }
 
     /// A token by its id.
@@ -72,7 +65,7 @@ impl Store {
         row.as_ref().map(read_token).transpose()
     }
 
-    /// Takes a token back. One that was taken back before stays as it was.
+    /// Takes a token back, and with it the sessions that it was shown for. One that was taken back before stays as it was.
     pub async fn revoke_token(&self, id: &str, actor: &Actor) -> Result<Token, StoreError> {
         read::storable(id).ok_or_else(|| missing(id))?;
         let (id, actor) = (id.to_owned(), actor.clone());
@@ -99,10 +92,10 @@ impl Store {
             .await
     }
 
-    /// Whether somebody can do everything: a living admin token without limits.
+    /// Whether somebody can do everything: a living admin token without limits. A session is none: tomorrow it is gone.
     pub async fn has_admin(&self) -> Result<bool, StoreError> {
         let row = sqlx::query(
-            "SELECT id FROM tokens WHERE role = 'admin' AND owners = '[]' AND revoked_at IS NULL \
+            "SELECT id FROM tokens WHERE kind = 'token' AND role = 'admin' AND owners = '[]' AND revoked_at IS NULL \
              AND (expires_at IS NULL OR expires_at > $1) LIMIT 1",
         )
         .bind(Micros::now().0)
@@ -167,7 +160,8 @@ impl Tx<'_> {
             self.change(ChangeKind::Token, &id).await?;
         }
         let token = self.token(&id).await?;
-        self.audit_token("token.created", &token, actor).await?;
+        self.audit_token("token.created", &token, told(&token), actor)
+            .await?;
         Ok(token)
     }
 
@@ -182,7 +176,9 @@ impl Tx<'_> {
             if is_synced(token.role) {
                 self.change(ChangeKind::Token, id).await?;
             }
-            self.audit_token("token.revoked", &token, actor).await?;
+            let mut detail = told(&token);
+            detail["sessions"] = self.end_sessions_of(id).await?.into();
+            self.audit_token("token.revoked", &token, detail, actor).await?;
         }
         Ok(token)
     }
@@ -199,26 +195,31 @@ impl Tx<'_> {
         &mut self,
         action: &'static str,
         token: &Token,
+        detail: Value,
         actor: &Actor,
     ) -> Result<(), StoreError> {
-        let detail = json!({
-            "role": token.role.as_str(),
-            "name": token.name,
-            "owners": token.owners,
-            "repos": token.repos,
-            "networks": token.networks,
-            "cluster": token.cluster,
-            "expires_at": token.expires_at.map(|at| at.to_string()),
-        });
         let draft = AuditDraft {
             action,
             owner: "",
-            target: format!("token {}", token.id),
+            target: format!("{} {}", token.kind.as_str(), token.id),
             policy_id: None,
             detail,
         };
         self.audit(draft, actor).await
     }
+}
+
+/// What histories say of a token.
+fn told(token: &Token) -> Value {
+    json!({
+        "role": token.role.as_str(),
+        "name": token.name,
+        "owners": token.owners,
+        "repos": token.repos,
+        "networks": token.networks,
+        "cluster": token.cluster,
+        "expires_at": token.expires_at.map(|at| at.to_string()),
+    })
 }
 
 /// Gateways have to recognize these by themselves.
@@ -250,5 +251,12 @@ fn read_token(row: &AnyRow) -> Result<Token, StoreError> {
         expires_at: time("expires_at")?,
         revoked_at: time("revoked_at")?,
         last_used_at: time("last_used_at")?,
+        kind: kind(get(row, "kind")?)?,
+        parent: get(row, "parent")?,
+        person: get(row, "person")?,
     })
+}
+
+fn kind(text: &str) -> Result<TokenKind, StoreError> {
+    read::word("a token's kind", text)
 }

@@ -30,18 +30,27 @@ impl Store {
         page: &PageRequest,
     ) -> Result<Page<PolicyVersion>, StoreError> {
         let (owner, name) = (names::owner(owner)?, names::policy(name)?);
+        let found = find(&mut *self.reading().await?, &owner, &name).await?;
+        self.versions_of(&found.id, page).await
+    }
+
+    /// The same by the policy's id; of a deleted one, too. There are none of an id that is nobody's.
+    pub async fn versions_of(
+        &self,
+        policy_id: &str,
+        page: &PageRequest,
+    ) -> Result<Page<PolicyVersion>, StoreError> {
         let mut before = match page.after.as_deref() {
             None => i64::MAX,
             Some(after) => after.parse::<u32>().map_err(|_| bad_cursor())?.into(),
         };
         let mut reading = self.reading().await?;
-        let found = find(&mut reading, &owner, &name).await?;
         let mut filler = Filler::new(page);
         loop {
             let rows = sqlx::query(
                 "SELECT * FROM policy_versions WHERE policy_id = $1 AND version < $2 ORDER BY version DESC LIMIT $3",
             )
-            .bind(&found.id)
+            .bind(policy_id)
             .bind(before)
             .bind(CHUNK)
             .fetch_all(&mut *reading)
@@ -63,14 +72,23 @@ impl Store {
     /// One version of a living policy.
     pub async fn version(&self, owner: &str, name: &str, number: u32) -> Result<PolicyVersion, StoreError> {
         let (owner, name) = (names::owner(owner)?, names::policy(name)?);
-        let mut reading = self.reading().await?;
-        let found = find(&mut reading, &owner, &name).await?;
+        let found = find(&mut *self.reading().await?, &owner, &name).await?;
+        self.version_of(&found.id, number)
+            .await?
+            .ok_or_else(|| StoreError::not_found(format!("version {number} of {}", title(&owner, &name))))
+    }
+
+    /// The same by the policy's id; of a deleted one, too.
+    pub async fn version_of(
+        &self,
+        policy_id: &str,
+        number: u32,
+    ) -> Result<Option<PolicyVersion>, StoreError> {
         let row = sqlx::query("SELECT * FROM policy_versions WHERE policy_id = $1 AND version = $2")
-            .bind(&found.id)
+            .bind(policy_id)
             .bind(i64::from(number))
-            .fetch_optional(&mut *reading)
+            .fetch_optional(self.db.read())
             .await?;
-        let missing = || StoreError::not_found(format!("version {number} of {}", title(&owner, &name)));
-        version(&row.ok_or_else(missing)?)
+        row.as_ref().map(version).transpose()
     }
 }

@@ -19,11 +19,12 @@ use tidegate_policy::endpoint::Endpoint;
 use tidegate_policy::endpoint::cover::covered_by;
 use tidegate_policy::verdict::Mode;
 
+use super::StoreError;
 use super::attachments::{Holder, holder};
 use super::policies::load_one;
+use super::preview::Overlay;
 use super::publish::beside;
 use super::read::get;
-use super::{Store, StoreError};
 use crate::model::{Policy, PolicyMode};
 
 /// Workflows that are compared with their repositories in one request.
@@ -31,24 +32,23 @@ const MAX_COMPARED: u32 = 200;
 /// Warnings of one answer.
 const MAX_WARNINGS: usize = 50;
 
-/// The warnings after scopes of a policy changed. `displaced` lost theirs to it.
+/// The warnings about scopes of a policy that changed, or would with `overlay`. `displaced` lose theirs to it.
 pub(super) async fn of(
-    store: &Store,
+    reading: &mut AnyConnection,
     policy: &Policy,
-    changed: &[String],
-    displaced: &[(String, Holder)],
+    (changed, displaced): (&[String], &[(String, Holder)]),
+    overlay: &Overlay,
 ) -> Result<Vec<String>, StoreError> {
-    let mut reading = store.reading().await?;
     let mut warnings = Vec::new();
     if policy.mode == PolicyMode::None {
         for (scope, _) in displaced.iter().filter(|(_, before)| before.egress) {
-            warnings.push(left_to_wider(&mut reading, policy, scope).await?);
+            warnings.push(left_to_wider(reading, policy, scope, overlay).await?);
         }
     }
-    let workflows = concerned(&mut reading, changed).await?;
+    let workflows = concerned(reading, changed).await?;
     let mut known = Known::default();
     for workflow in &workflows {
-        warnings.extend(stricter(&mut reading, &mut known, workflow).await?);
+        warnings.extend(stricter(reading, &mut known, workflow, overlay).await?);
     }
     let more = warnings.len().saturating_sub(MAX_WARNINGS);
     if more > 0 {
@@ -59,7 +59,7 @@ pub(super) async fn of(
 }
 
 /// The wider scopes that the store knows of, nearest first.
-fn wider(scope: &str) -> Vec<String> {
+pub(super) fn wider(scope: &str) -> Vec<String> {
     let Some((kind, path)) = scope.split_once(':') else {
         return Vec::new();
     };
@@ -73,12 +73,16 @@ fn wider(scope: &str) -> Vec<String> {
 }
 
 /// The first of these scopes that holds a policy which decides egress.
-async fn egress(
+pub(super) async fn egress(
     connection: &mut AnyConnection,
     scopes: &[String],
+    overlay: &Overlay,
 ) -> Result<Option<(String, Holder)>, StoreError> {
     for scope in scopes {
-        let found = holder(connection, scope).await?;
+        let found = match overlay.get(scope) {
+            Some(would) => would.clone(),
+            None => holder(connection, scope).await?,
+        };
         if let Some(holder) = found.filter(|holder| holder.egress) {
             return Ok(Some((scope.clone(), holder)));
         }
@@ -90,8 +94,9 @@ async fn left_to_wider(
     connection: &mut AnyConnection,
     policy: &Policy,
     scope: &str,
+    overlay: &Overlay,
 ) -> Result<String, StoreError> {
-    let from = match egress(connection, &wider(scope)).await? {
+    let from = match egress(connection, &wider(scope), overlay).await? {
         Some((wider, holder)) => format!("{wider} ({})", holder.title()),
         None => "the cluster's policy or the network's default policy".to_owned(),
     };
@@ -142,12 +147,13 @@ async fn stricter(
     connection: &mut AnyConnection,
     known: &mut Known,
     workflow: &str,
+    overlay: &Overlay,
 ) -> Result<Option<String>, StoreError> {
     let scopes = wider(workflow);
-    let Some((_, own)) = egress(connection, &[workflow.to_owned()]).await? else {
+    let Some((_, own)) = egress(connection, &[workflow.to_owned()], overlay).await? else {
         return Ok(None);
     };
-    let base = egress(connection, &scopes).await?;
+    let base = egress(connection, &scopes, overlay).await?;
     if base.as_ref().is_some_and(|(_, base)| base.id == own.id) {
         return Ok(None);
     }

@@ -77,6 +77,8 @@ struct Seat {
     /// Which of its connections this is: a new one takes the seat of an old one.
     number: u64,
     in_force: watch::Sender<Generation>,
+    /// Leases that it could not put in place since it is connected.
+    refused: u64,
 }
 
 /// A gateway's presence; leaving is dropping it.
@@ -145,6 +147,7 @@ impl Hub {
             group: Self::group_of(hello),
             number,
             in_force,
+            refused: 0,
         };
         members.seat(&hello.gateway, seat);
         let presence = Presence {
@@ -166,7 +169,8 @@ impl Hub {
 
     /// A gateway has put something in force.
     pub(super) fn acknowledge(&self, gateway: &str, ack: Ack) {
-        if !ack.refused.is_empty() {
+        let refused = ack.refused.len() as u64;
+        if refused > 0 {
             let mut refusals = self.refusals.lock();
             let spare = (refusals.len() + ack.refused.len()).saturating_sub(MAX_REFUSALS);
             let spare = spare.min(refusals.len());
@@ -178,7 +182,8 @@ impl Hub {
                     .map(|one| (one.id, one.reason)),
             );
         }
-        if let Some(seat) = self.members.lock().seats.get(gateway) {
+        if let Some(seat) = self.members.lock().seats.get_mut(gateway) {
+            seat.refused = seat.refused.saturating_add(refused);
             seat.in_force.send_if_modified(|known| {
                 let newer = ack.generation > *known;
                 *known = ack.generation.max(*known);
@@ -352,6 +357,7 @@ impl Hub {
             if let Some(seat) = members.seats.get(gateway.name.as_str()) {
                 gateway.connected = true;
                 gateway.generation = seat.in_force.borrow().0;
+                gateway.refused_leases = seat.refused;
             }
         }
     }

@@ -246,7 +246,7 @@ impl Feeder {
             tracing::warn!(gateway = %hello.gateway, "the gateway's token is not good any more");
             return Err(Over.into());
         }
-        self.state.store.gateway_seen(hello, &self.group, at).await?;
+        self.state.store.gateway_alive(&hello.gateway, at).await?;
         let frame = Frame::Ping {
             generation: at,
             at: Timestamp::now(),

@@ -4,10 +4,11 @@ use futures_util::future::join_all;
 use serde_json::{Value, json};
 use tidegate_control::model::{Actor, PageRequest};
 use tidegate_control::store::chain::{Broken, Head, verify};
-use tidegate_control::store::{AuditDraft, Backend, Store, StoreError};
+use tidegate_control::store::{AuditDraft, AuditFilter, Backend, Store, StoreError};
+use tidegate_control_wire::id::new_id;
 
 use crate::bench::Bench;
-use crate::fixture::actor;
+use crate::fixture::{NASTY, actor, in_seconds};
 
 async fn enter(store: &Store, owner: &'static str, detail: Value, fail: bool) -> Result<(), StoreError> {
     let work = store.db().write(move |tx| {
@@ -108,6 +109,124 @@ pub(crate) async fn the_log_is_read_from_either_end_in_pages_and_by_owner(bench:
         .history("pol_0000000000000000000000000a", &PageRequest::default())
         .await;
     assert!(matches!(unknown, Err(StoreError::NotFound { .. })));
+}
+
+pub(crate) async fn the_log_is_asked_by_who_what_to_what_and_when(bench: Bench) {
+    let store = bench.open().await;
+    let person = |subject: &str, token: Option<&str>| Actor {
+        subject: subject.into(),
+        token_id: token.map(str::to_owned),
+        via: if token.is_some() { "ui" } else { "system" }.into(),
+    };
+    let session = new_id("ses");
+    let did = [
+        (
+            person("ada", Some(&session)),
+            "policy.updated",
+            "policy acme/base",
+        ),
+        (person("ada", None), "policy.created", "policy acme/other"),
+        (person("bo", None), "policy.updated", "policy acme/base"),
+        (person("bo", None), "policies.odd", "policy acme_base"),
+        (person("%", None), "set.written", "endpoint set acme/\u{1f680}"),
+    ];
+    for (actor, action, target) in did.clone() {
+        let work = store.db().write(move |tx| {
+            Box::pin(async move {
+                let draft = AuditDraft {
+                    action,
+                    owner: "acme",
+                    target: target.to_owned(),
+                    policy_id: None,
+                    detail: json!({}),
+                };
+                tx.audit(draft, &actor).await
+            })
+        });
+        work.await.unwrap();
+    }
+    let ask = async |change: &dyn Fn(&mut AuditFilter)| {
+        let mut filter = AuditFilter::default();
+        change(&mut filter);
+        let mut seen = [Vec::new(), Vec::new()];
+        for (newest_first, seen) in [false, true].into_iter().zip(&mut seen) {
+            let mut page = PageRequest {
+                after: None,
+                limit: 1,
+            };
+            loop {
+                let part = store.audit_entries(&filter, &page, newest_first).await.unwrap();
+                seen.extend(part.items.into_iter().map(|one| one.seq));
+                match part.next {
+                    Some(next) => page.after = Some(next),
+                    None => break,
+                }
+            }
+        }
+        seen[1].reverse();
+        assert_eq!(seen[0], seen[1], "{filter:?}: from either end");
+        seen[0].clone()
+    };
+    assert_eq!(ask(&|_| {}).await, [1, 2, 3, 4, 5]);
+    assert_eq!(ask(&|filter| filter.actor = Some("ada".into())).await, [1, 2]);
+    assert_eq!(ask(&|filter| filter.actor = Some(session.clone())).await, [1]);
+    assert_eq!(
+        ask(&|filter| filter.actor = Some("%".into())).await,
+        [5],
+        "no pattern"
+    );
+    assert_eq!(ask(&|filter| filter.via = Some("ui".into())).await, [1]);
+    assert_eq!(
+        ask(&|filter| filter.action = Some("policy.updated".into())).await,
+        [1, 3]
+    );
+    assert_eq!(
+        ask(&|filter| filter.action = Some("policy.*".into())).await,
+        [1, 2, 3]
+    );
+    assert_eq!(
+        ask(&|filter| filter.action = Some("*".into())).await,
+        [1, 2, 3, 4, 5]
+    );
+    assert_eq!(
+        ask(&|filter| filter.target = Some("policy acme/*".into())).await,
+        [1, 2, 3]
+    );
+    assert_eq!(
+        ask(&|filter| filter.target = Some("policy acme_base".into())).await,
+        [4]
+    );
+    assert_eq!(
+        ask(&|filter| filter.target = Some("endpoint set acme/*".into())).await,
+        [5]
+    );
+    let both = ask(&|filter| {
+        filter.actor = Some("bo".into());
+        filter.action = Some("policy.*".into());
+    });
+    assert_eq!(both.await, [3]);
+    assert_eq!(ask(&|filter| filter.owner = Some("ACME".into())).await.len(), 5);
+    let past = |filter: &mut AuditFilter| filter.until = Some(in_seconds(-300));
+    assert_eq!(ask(&past).await, [0; 0]);
+    let future = |filter: &mut AuditFilter| filter.since = Some(in_seconds(300));
+    assert_eq!(ask(&future).await, [0; 0]);
+    let now = |filter: &mut AuditFilter| {
+        filter.since = Some(in_seconds(-300));
+        filter.until = Some(in_seconds(300));
+    };
+    assert_eq!(ask(&now).await, [1, 2, 3, 4, 5]);
+    for nasty in NASTY.iter().filter(|text| !text.contains('\0')) {
+        assert_eq!(ask(&|filter| filter.target = Some((*nasty).into())).await, [0; 0]);
+    }
+    let nul = AuditFilter {
+        actor: Some("a\0b".into()),
+        ..AuditFilter::default()
+    };
+    let odd = store.audit_entries(&nul, &PageRequest::default(), true).await;
+    assert!(
+        matches!(odd, Err(StoreError::Invalid { field: "actor", .. })),
+        "{odd:?}"
+    );
 }
 
 pub(crate) async fn the_database_refuses_to_change_the_log(bench: Bench) {

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use tidegate_control::baseline::import::Wanted;
 use tidegate_control::baseline::{LeftOut, State};
-use tidegate_control::store::{EventRetention, StoreError};
+use tidegate_control::model::PageRequest;
+use tidegate_control::store::{BaselineFilter, EventRetention, Shown, StoreError};
 use tidegate_policy::event::Kind;
 use tidegate_policy::job::{Assurance, Scope};
 use tidegate_policy::verdict::Verdict;
@@ -379,4 +380,158 @@ pub(crate) async fn what_is_known_needs_no_look_at_the_tables(bench: Bench) {
     let failed = watched.store.ingest("gw-1", crate::ingest::head(), new).await;
     assert!(failed.is_err(), "only what is known needs none: {failed:?}");
     assert_eq!(watched.detections().await[0].3, 2, "it is counted all the same");
+}
+
+/// A page of so many endpoints after this one.
+fn part(limit: u32, after: Option<String>) -> Shown {
+    Shown {
+        page: PageRequest { after, limit },
+        ..Shown::default()
+    }
+}
+
+pub(crate) async fn a_baseline_is_shown_in_parts_with_its_calls_by_day(bench: Bench) {
+    let watched = Watched::new(bench.open().await);
+    let mut told: Vec<_> = (1..=3).map(|run| reach(run, "b.test")).collect();
+    told.extend(["a.test", "c_d.test", "d.test"].map(|name| reach(4, name)));
+    for event in &mut told[..2] {
+        event.time = days_ago(2);
+    }
+    let mut refused = reach(5, "b.test");
+    (refused.verdict, refused.reason) = (Verdict::Refuse, Some("not-allowed".into()));
+    told.push(refused);
+    watched.tell(told).await;
+    let scope: Scope = "repo:acme/web".parse().unwrap();
+    let wanted = Wanted::default();
+    let whole = watched.look("repo:acme/web").await.baseline;
+    assert_eq!((whole.endpoints.len(), whole.endpoints_total), (4, 4));
+    let mut walked = Vec::new();
+    let mut after = None;
+    loop {
+        let shown = part(1, after);
+        let page = watched
+            .store
+            .baseline_page(&scope, &wanted, &shown)
+            .await
+            .unwrap();
+        assert_eq!((page.runs, page.endpoints_total), (whole.runs, 4));
+        walked.extend(page.endpoints);
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    assert_eq!(walked, whole.endpoints, "parts are the whole");
+    let found = |search: &str| Shown {
+        search: Some(search.to_owned()),
+        days: 3,
+        ..Shown::default()
+    };
+    let names = async |search: &str| {
+        let page = watched
+            .store
+            .baseline_page(&scope, &wanted, &found(search))
+            .await
+            .unwrap();
+        let names = page.endpoints.into_iter().map(|one| (one.endpoint, one.daily));
+        names.collect::<Vec<_>>()
+    };
+    assert_eq!(
+        names("B.T").await,
+        [("b.test".to_owned(), vec![2, 0, 1])],
+        "what was refused was not reached"
+    );
+    assert_eq!(
+        names("c_").await,
+        [("c_d.test".to_owned(), vec![0, 0, 1])],
+        "an underscore is one"
+    );
+    assert_eq!(names("%").await, []);
+    let org: Scope = "org:acme".parse().unwrap();
+    let page = watched
+        .store
+        .baseline_page(&org, &wanted, &found("b.test"))
+        .await
+        .unwrap();
+    assert!(
+        page.endpoints[0].daily.is_empty(),
+        "an organization's calls are not kept by themselves"
+    );
+    let workflow: Scope = "workflow:Acme/Web/ci.yml".parse().unwrap();
+    let page = watched
+        .store
+        .baseline_page(&workflow, &wanted, &found("b.test"))
+        .await
+        .unwrap();
+    assert_eq!(page.endpoints[0].daily, [2, 0, 1]);
+    let wrong = part(1, Some("b.test".to_owned()));
+    let refused = watched
+        .store
+        .baseline_page(&scope, &wanted, &wrong)
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(refused, StoreError::Invalid { field: "after", .. }),
+        "{refused}"
+    );
+}
+
+pub(crate) async fn baselines_are_listed_by_scope(bench: Bench) {
+    let watched = Watched::new(bench.open().await);
+    watched.runs(1, 101, "a.test").await;
+    let mut other = reach(200, "b.test");
+    change(&mut other, |job| {
+        (job.owner, job.repo) = ("acme-labs".into(), "acme-labs/web".into());
+    });
+    watched.tell(vec![other]).await;
+    let list = async |owner: Option<&str>, search: Option<&str>, request: PageRequest| {
+        let filter = BaselineFilter {
+            owner: owner.map(str::to_owned),
+            search: search.map(str::to_owned),
+        };
+        watched.store.baselines(&filter, &request).await.unwrap()
+    };
+    let scopes = |page: &tidegate_control::model::Page<tidegate_control::baseline::model::BaselineScope>| {
+        page.items.iter().map(|one| one.scope.clone()).collect::<Vec<_>>()
+    };
+    let all = list(None, None, PageRequest::default()).await;
+    assert_eq!(
+        scopes(&all),
+        [
+            "cluster:prod",
+            "org:acme",
+            "org:acme-labs",
+            "repo:acme-labs/web",
+            "repo:acme/web",
+            "workflow:acme-labs/web/ci.yml",
+            "workflow:acme/web/ci.yml"
+        ]
+    );
+    let web = &all.items[4];
+    assert_eq!((web.state, web.runs, web.endpoints), (State::Stable, 101, 1));
+    assert!(web.last_seen.is_some() && web.stable_at.is_some(), "{web:?}");
+    let own = list(Some("Acme"), None, PageRequest::default()).await;
+    assert_eq!(
+        scopes(&own),
+        ["org:acme", "repo:acme/web", "workflow:acme/web/ci.yml"]
+    );
+    let first = PageRequest {
+        after: None,
+        limit: 2,
+    };
+    let first = list(Some("acme"), None, first).await;
+    assert_eq!(first.next.as_deref(), Some("repo:acme/web"));
+    let rest = PageRequest {
+        after: first.next,
+        limit: 2,
+    };
+    assert_eq!(
+        scopes(&list(Some("acme"), None, rest).await),
+        ["workflow:acme/web/ci.yml"]
+    );
+    let found = list(None, Some("LABS/web"), PageRequest::default()).await;
+    assert_eq!(
+        scopes(&found),
+        ["repo:acme-labs/web", "workflow:acme-labs/web/ci.yml"]
+    );
 }

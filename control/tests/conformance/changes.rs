@@ -33,6 +33,7 @@ fn everything() -> Retention {
     Retention {
         changes: std::time::Duration::ZERO,
         jobs: std::time::Duration::ZERO,
+        seen: std::time::Duration::ZERO,
     }
 }
 

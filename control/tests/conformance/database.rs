@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use tidegate_control::store::{ChangeKind, Store, StoreError};
+use tidegate_control::store::{Backend, ChangeKind, Db, Store, StoreError};
 use tidegate_policy::effective::Generation;
 
 use crate::bench::{Bench, within};
@@ -119,6 +119,52 @@ pub(crate) async fn tables_are_brought_up_to_date_once_by_whoever_comes_first(be
     }
     let again = bench.open().await;
     assert_eq!(generations(&again).await.len(), 4);
+}
+
+/// What is set on the connection that writes.
+async fn set_for_writing(db: &Db, name: &'static str) -> String {
+    let said = db.write(move |tx| {
+        Box::pin(async move {
+            let sql = "SELECT current_setting($1)";
+            let said = sqlx::query_scalar(sql).bind(name).fetch_one(tx.connection());
+            Ok(said.await?)
+        })
+    });
+    said.await.unwrap()
+}
+
+/// An index of a large table takes longer than any statement later may.
+pub(crate) async fn a_migration_may_take_as_long_as_it_needs(bench: Bench) {
+    if !bench.url().starts_with("postgres") {
+        // SQLite ends no statement for the time it takes; what waits for another process is looked at again.
+        let store = bench.open().await;
+        assert_eq!(store.db().backend(), Backend::Sqlite);
+        return;
+    }
+    sqlx::any::install_default_drivers();
+    let watcher = sqlx::AnyPool::connect(bench.url()).await.unwrap();
+    for sql in [
+        "CREATE TABLE watched (tag TEXT, limits TEXT)",
+        "CREATE FUNCTION watch() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO watched \
+         VALUES (tg_tag, current_setting('statement_timeout') || ' ' || current_setting('lock_timeout')); END $$",
+        "CREATE EVENT TRIGGER watching ON ddl_command_start EXECUTE FUNCTION watch()",
+    ] {
+        sqlx::query(sql).execute(&watcher).await.unwrap();
+    }
+    let store = bench.open().await;
+    let seen: Vec<(String, String)> = sqlx::query_as("SELECT tag, limits FROM watched")
+        .fetch_all(&watcher)
+        .await
+        .unwrap();
+    for made in ["CREATE TABLE", "CREATE INDEX", "ALTER TABLE"] {
+        assert!(seen.iter().any(|(tag, _)| tag == made), "{made}: {seen:?}");
+    }
+    let hurried: Vec<_> = seen.iter().filter(|(_, limits)| limits != "0 0").collect();
+    assert!(hurried.is_empty(), "{hurried:?}");
+    for db in [store.db(), store.events_db()] {
+        assert_eq!(set_for_writing(db, "statement_timeout").await, "30s");
+        assert_eq!(set_for_writing(db, "lock_timeout").await, "10s");
+    }
 }
 
 pub(crate) async fn two_control_planes_see_each_others_changes_in_order(bench: Bench) {

@@ -84,6 +84,8 @@ pub(crate) async fn what_is_old_is_forgotten_each_kind_in_its_time(bench: Bench)
         losses: 0,
         sources: 0,
         observed: 7,
+        // Of its hour, of its workflow's day and of its policy's; its job went on.
+        sums: 3,
     };
     assert_eq!(forgotten, expected);
     assert_eq!(names(&store).await, ["n3.test", "n4.test"]);

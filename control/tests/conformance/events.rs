@@ -48,6 +48,9 @@ const NAMES: [&str; 6] = [
     "xforge.test",
     "",
 ];
+const NETWORKS: [&str; 2] = ["runners", "lab"];
+const SOURCES: [&str; 2] = ["10.0.0.1", "2001:db8::1"];
+const POLICIES: [&str; 2] = ["acme/base", "strict"];
 const REASONS: [&str; 2] = ["not-allowed", "denied"];
 const KINDS: [Kind; 3] = [Kind::Dns, Kind::Tls, Kind::Tcp];
 const VERDICTS: [Verdict; 3] = [Verdict::Permit, Verdict::Refuse, Verdict::WouldRefuse];
@@ -59,6 +62,9 @@ fn thrown(dice: &mut Dice, number: usize, begin: Timestamp) -> EventRecord {
     // Many of the same millisecond.
     event.time = begin + SignedDuration::from_millis(i64::try_from(dice.below(40)).unwrap());
     event.kind = dice.of(&KINDS);
+    event.network = (dice.of(&NETWORKS)).into();
+    event.source = dice.of(&SOURCES).parse().unwrap();
+    event.policy = dice.maybe(|dice| (dice.of(&POLICIES)).into());
     event.verdict = dice.of(&VERDICTS);
     event.reason = (event.verdict != Verdict::Permit).then(|| (dice.of(&REASONS)).into());
     event.note = dice.maybe(|_| "it says \"kind\":\"dns\" and \"reason\":\"denied\"".into());
@@ -104,6 +110,11 @@ fn asked(dice: &mut Dice, begin: Timestamp) -> EventFilter {
         kind: dice.maybe(|dice| dice.of(&KINDS)),
         reason: dice.maybe(|dice| text(dice.of(&REASONS))),
         gateway: dice.maybe(|_| text("gw-1")),
+        network: dice.maybe(|dice| text(dice.of(&NETWORKS))),
+        source: dice.maybe(|dice| dice.of(&SOURCES).parse().unwrap()),
+        policy: dice.maybe(|dice| text(dice.of(&POLICIES))),
+        scope: dice.maybe(|_| text("repo:acme/web")),
+        unidentified: None,
         id: dice
             .maybe(|dice| format!("ID{}", dice.below(200)))
             .filter(|_| dice.below(4) == 0),
@@ -150,6 +161,20 @@ fn answers(filter: &EventFilter, event: &EventRecord) -> bool {
             .gateway
             .as_ref()
             .is_none_or(|gateway| event.gateway == *gateway)
+        && filter
+            .network
+            .as_ref()
+            .is_none_or(|network| event.network == *network)
+        && filter.source.is_none_or(|source| event.source == source)
+        && filter
+            .policy
+            .as_ref()
+            .is_none_or(|policy| event.policy.as_deref() == Some(policy))
+        && filter
+            .scope
+            .as_ref()
+            .is_none_or(|scope| event.scope.as_deref() == Some(scope))
+        && filter.unidentified.is_none_or(|nobody| job.is_none() == nobody)
         && lower(&filter.id).is_none_or(|id| event.id == id)
         && filter.since.is_none_or(|since| event.time >= since)
         && filter.until.is_none_or(|until| event.time < until)
@@ -215,8 +240,11 @@ pub(crate) async fn every_question_is_answered_from_either_end_in_pages_of_any_s
     let in_order = stored.clone();
     stored.sort_by_key(|event| event.time);
     let mut found = 0;
-    for round in 0..150 {
+    for round in 0..250 {
         let mut filter = asked(&mut dice, begin);
+        filter.unidentified = dice
+            .maybe(|dice| dice.below(2) == 0)
+            .filter(|nobody| !nobody || filter.job.is_none());
         let limit = dice.of(&[1, 7, 1_000]);
         let ids = |events: &[EventRecord], filter: &EventFilter| -> Vec<String> {
             let fit = events.iter().filter(|event| answers(filter, event));

@@ -295,3 +295,66 @@ pub(crate) async fn jobs_and_leases_are_cut_down_to_networks(bench: Bench) {
         .unwrap_err();
     assert!(matches!(nul, StoreError::Invalid { .. }), "{nul:?}");
 }
+
+fn with(text: &str) -> JobFilter {
+    JobFilter {
+        search: Some(text.into()),
+        ..JobFilter::default()
+    }
+}
+
+pub(crate) async fn a_search_folds_the_case_of_every_letter_and_goes_through_pages(bench: Bench) {
+    let store = filled(&bench).await;
+    let mut one = claim("job_7", &["10.0.0.7"]);
+    one.lease.identity.workflow = "Über.yml".into();
+    one.lease.started_at = jiff::Timestamp::from_second(1_600_000_000).unwrap();
+    one.lease.expires_at = in_seconds(3_600);
+    store.claim(&one, "a", "gw-1").await.unwrap();
+    for text in ["Über.yml", "über", "ÜBER"] {
+        assert_eq!(ids(&store, &with(text), 5).await, ["job_7"], "{text}");
+    }
+    let runs = store
+        .runs(&with("Über.yml"), &PageRequest::default())
+        .await
+        .unwrap();
+    assert_eq!(runs.items.len(), 1);
+    let all = ["job_6", "job_5", "job_3", "job_2", "job_1", "job_0"];
+    for limit in [1, 2, 5, 6, 7] {
+        assert_eq!(ids(&store, &with(".YML"), limit).await[..6], all, "{limit}");
+    }
+    let ended = JobFilter {
+        alive: Some(false),
+        ..with("job_")
+    };
+    assert_eq!(ids(&store, &ended, 1).await, ["job_6", "job_2"]);
+    let wrong = PageRequest {
+        after: Some("x".into()),
+        limit: 1,
+    };
+    assert!(store.jobs(&with("a"), &wrong).await.is_err());
+}
+
+pub(crate) async fn a_search_looks_through_so_many_jobs_a_page(bench: Bench) {
+    let store = filled(&bench).await;
+    let many = store.db().write(|tx| {
+        Box::pin(async move {
+            let sql = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 99994) \
+                INSERT INTO jobs (id, group_name, gateway, network, owner, repo, workflow, job, run_id, assurance, \
+                record, began, started_at, expires_at, ended_at) SELECT 'bulk_' || i, group_name, gateway, network, \
+                owner, repo, workflow, job, run_id, assurance, record, began, started_at + i, expires_at, expires_at \
+                FROM jobs, n WHERE id = 'job_6'";
+            sqlx::query(sql).execute(tx.connection()).await?;
+            Ok(())
+        })
+    });
+    many.await.unwrap();
+    // Six jobs stand before the last of all, 99 994 before them.
+    let first = store.jobs(&with("job_0"), &PageRequest::default()).await.unwrap();
+    assert_eq!((first.items, first.next.is_some()), (Vec::new(), true));
+    let second = PageRequest {
+        after: first.next,
+        ..PageRequest::default()
+    };
+    let second = store.jobs(&with("job_0"), &second).await.unwrap();
+    assert_eq!((second.items.len(), second.next), (1, None));
+}

@@ -107,6 +107,10 @@ pub(crate) async fn a_claim_that_makes_no_sense_is_refused_with_its_field(bench:
         ("replaces", with(|one| one.replaces = vec!["job_0".into(); 65])),
         ("repo", with(|one| one.lease.identity.repo = "acme/a\0b".into())),
         ("ref", with(|one| one.lease.identity.git_ref = "a\nb".into())),
+        (
+            "head_repo",
+            with(|one| one.lease.identity.head_repo = "fork/a\0".into()),
+        ),
         ("token_id", with(|one| one.lease.token_id = Some("\u{1}".into()))),
         ("proof", with(|one| one.proof = Some(once(&"k".repeat(2_000))))),
     ];

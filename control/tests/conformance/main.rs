@@ -22,18 +22,26 @@ mod detections;
 mod event_upkeep;
 mod events;
 mod fixture;
+mod idle;
 mod ingest;
 mod ingest_random;
 mod jobs;
+mod judged;
 mod leases;
+mod lists;
 mod model;
 mod policies;
 mod put;
 mod random;
 mod reader;
 mod recorded;
+mod refused;
 mod restart;
+mod runs;
+mod seen;
+mod sessions;
 mod sets;
+mod sums;
 mod suppressions;
 mod tokens;
 mod upkeep;
@@ -82,6 +90,12 @@ suite! {
         sets_are_listed_by_name_and_bad_names_are_refused
         a_set_that_is_to_be_new_is_not_written_over_another
     }
+    lists {
+        a_summary_says_what_the_whole_policy_says
+        deleted_policies_are_listed_the_latest_first
+        layers_are_counted_with_every_change
+        what_was_shown_is_what_is_done_or_nothing_is
+    }
     policies {
         a_policy_is_kept_as_written_with_its_parsed_form
         names_are_unique_per_owner_and_in_one_encoding
@@ -99,6 +113,7 @@ suite! {
     audit {
         entries_of_many_writers_are_one_chain_without_gaps
         the_log_is_read_from_either_end_in_pages_and_by_owner
+        the_log_is_asked_by_who_what_to_what_and_when
         the_database_refuses_to_change_the_log
         tampering_below_the_database_breaks_the_chain
         an_entry_never_is_why_an_operation_fails
@@ -121,6 +136,7 @@ suite! {
         many_writers_are_committed_together_and_one_that_fails_harms_no_other
         more_writers_than_the_line_holds_are_told_to_come_back
         tables_are_brought_up_to_date_once_by_whoever_comes_first
+        a_migration_may_take_as_long_as_it_needs
         two_control_planes_see_each_others_changes_in_order
         what_was_acknowledged_is_there_after_an_end_without_a_goodbye
         a_url_says_what_it_is_and_hides_its_password
@@ -140,6 +156,25 @@ suite! {
         jobs_are_listed_newest_first_by_what_is_asked
         jobs_and_leases_are_cut_down_to_networks
         leases_are_listed_by_source
+        a_search_folds_the_case_of_every_letter_and_goes_through_pages
+        a_search_looks_through_so_many_jobs_a_page
+    }
+    seen {
+        a_workflow_is_noted_with_each_of_its_jobs
+        what_only_events_tell_of_is_noted_too
+        what_is_known_is_not_noted_again
+        a_workflow_is_forgotten_long_after_its_last_job
+        jobs_are_found_by_what_is_known_of_them
+        owners_and_baselines_are_counted_at_once
+        questions_of_jobs_and_runs_use_an_index
+    }
+    idle {
+        nobody_is_said_to_be_silent_when_there_are_too_many_to_look_at
+    }
+    runs {
+        a_run_stands_where_its_newest_job_does
+        a_run_is_found_by_any_of_its_jobs
+        runs_of_many_jobs_are_counted_whole
     }
     leases {
         a_claim_is_recorded_once_and_answered_the_same
@@ -155,6 +190,14 @@ suite! {
         of_two_uses_of_one_proof_at_once_one_wins
         the_end_of_one_and_the_claim_of_the_next_are_in_some_order
         what_was_answered_is_there_after_a_restart
+    }
+    sessions {
+        a_session_is_listed_apart_and_ends_with_its_token
+        a_person_has_a_session_of_its_own
+        what_is_not_good_any_more_makes_no_session
+        one_session_too_many_ends_the_oldest
+        of_a_login_and_the_end_of_its_token_at_once_none_is_left_over
+        a_session_is_no_admin_and_is_forgotten_after_a_day
     }
     tokens {
         a_token_is_known_by_its_digest_and_its_text_is_nowhere
@@ -203,6 +246,23 @@ suite! {
         a_batch_that_two_control_planes_get_at_once_is_stored_once
         a_writer_of_events_keeps_no_registration_waiting
     }
+    sums {
+        sums_say_what_was_ingested_whatever_came_twice
+        what_is_too_old_to_be_kept_raw_is_summed_as_well
+        what_strangers_try_is_bounded_and_all_of_it_counted
+        what_is_undone_takes_no_room
+        sums_are_forgotten_each_kind_in_its_time
+        a_refusal_is_found_by_its_id_and_among_all_whoever_stored_it
+        events_are_found_by_where_they_came_from_and_what_judged_them
+    }
+    judged {
+        workflows_are_judged_by_days_of_their_own_and_by_what_an_older_program_summed
+    }
+    refused {
+        what_an_older_program_stores_beside_this_one_is_found_too
+        what_is_old_is_forgotten_though_a_refusal_can_not_be_read
+        sums_of_nonsense_are_added_up
+    }
     recorded {
         a_walk_back_meets_each_event_of_its_scopes_once
         sums_are_of_whole_days_the_newest_first_and_bounded
@@ -226,6 +286,7 @@ suite! {
         an_epoch_is_made_once
         single_values_are_kept
         gateways_are_remembered_as_they_were_last_seen
+        since_when_gateways_are_behind_is_told_alike_of_few_and_of_many
         an_issuer_is_written_when_it_is_another
         only_what_nobody_needs_is_forgotten
         tokens_and_gateways_are_forgotten_long_after_their_end
@@ -245,6 +306,8 @@ suite! {
         what_was_undone_is_not_remembered
         what_nobody_reached_for_long_is_forgotten
         what_is_known_needs_no_look_at_the_tables
+        a_baseline_is_shown_in_parts_with_its_calls_by_day
+        baselines_are_listed_by_scope
     }
     detections {
         a_new_endpoint_of_a_stable_baseline_is_detected_once

@@ -435,7 +435,7 @@ async fn compare(store: &Store, model: &Model) -> Result<(), TestCaseError> {
         prop_assert_eq!(held.map(|policy| (policy.owner, policy.name)), wanted);
     }
     for (at, owner) in OWNERS.iter().enumerate() {
-        let sets = store.sets(owner, &page).await.unwrap().items;
+        let sets = store.sets(owner, None, &page).await.unwrap().items;
         let found: Vec<(String, u32, Vec<String>)> = sets
             .into_iter()
             .map(|set| (set.name, set.version, set.used_by))

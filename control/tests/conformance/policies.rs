@@ -317,7 +317,14 @@ pub(crate) async fn policies_are_found_by_name_mode_attachment_and_id(bench: Ben
             filter(|one| one.search = Some("BÜRO".into())),
             vec!["Büro streng"],
         ),
+        // ASCII in a name that is not, and what LIKE would take for more than itself.
+        (
+            filter(|one| one.search = Some("O STR".into())),
+            vec!["Büro streng"],
+        ),
         (filter(|one| one.search = Some("%".into())), vec![]),
+        (filter(|one| one.search = Some("l_ck".into())), vec![]),
+        (filter(|one| one.search = Some("\\".into())), vec![]),
         (
             filter(|one| one.mode = Some(PolicyMode::Block)),
             vec!["Büro streng"],

@@ -333,6 +333,7 @@ impl World {
                 let retention = Retention {
                     changes: kept(changes),
                     jobs: kept(jobs),
+                    ..Retention::default()
                 };
                 store.prune(retention).await.map(drop)
             }

@@ -115,7 +115,7 @@ pub(crate) async fn sets_are_listed_by_name_and_bad_names_are_refused(bench: Ben
     };
     let mut names = Vec::new();
     loop {
-        let part = store.sets("acme", &page).await.unwrap();
+        let part = store.sets("acme", None, &page).await.unwrap();
         names.extend(part.items.into_iter().map(|set| (set.name, set.used_by.len())));
         page.after = part.next;
         if page.after.is_none() {
@@ -138,7 +138,7 @@ pub(crate) async fn sets_are_listed_by_name_and_bad_names_are_refused(bench: Ben
             limit: 0,
         };
         assert!(matches!(
-            store.sets("acme", &page).await,
+            store.sets("acme", None, &page).await,
             Err(StoreError::Invalid { field: "after", .. })
         ));
     }

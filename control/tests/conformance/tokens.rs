@@ -1,7 +1,7 @@
 //! Tokens: what is kept of them, which limits they may have, how they end.
 
 use jiff::Timestamp;
-use tidegate_control::model::{NewToken, PageRequest};
+use tidegate_control::model::{NewToken, PageRequest, TokenFilter};
 use tidegate_control::store::{Since, Store, StoreError};
 use tidegate_control_wire::record::Change;
 use tidegate_control_wire::secret::{Role, Secret, digest};
@@ -221,7 +221,10 @@ pub(crate) async fn tokens_are_listed_page_by_page(bench: Bench) {
     };
     let mut seen = Vec::new();
     loop {
-        let page = store.tokens(&request).await.unwrap();
+        let page = store
+            .tokens(&TokenFilter::default(), &request, |_| true)
+            .await
+            .unwrap();
         assert!(page.items.len() <= 2);
         seen.extend(page.items.into_iter().map(|one| one.id));
         match page.next {
@@ -231,7 +234,7 @@ pub(crate) async fn tokens_are_listed_page_by_page(bench: Bench) {
     }
     assert_eq!(seen, made);
     request.after = Some("a\0b".into());
-    let odd = store.tokens(&request).await;
+    let odd = store.tokens(&TokenFilter::default(), &request, |_| true).await;
     assert!(
         matches!(odd, Err(StoreError::Invalid { field: "after", .. })),
         "{odd:?}"

@@ -55,6 +55,7 @@ fn hello(name: &str, version: &str) -> Hello {
             name: "runners".into(),
             cluster: "prod".into(),
             ranges: vec!["10.0.0.0/24".parse().unwrap(), "fd00::/64".parse().unwrap()],
+            ..ServedNetwork::default()
         }],
         resume: None,
     }
@@ -92,6 +93,36 @@ pub(crate) async fn gateways_are_remembered_as_they_were_last_seen(bench: Bench)
     assert_eq!(one.first_seen_at, before[0].first_seen_at);
     assert!(one.last_seen_at >= before[0].last_seen_at);
     assert_eq!(after[1], before[1]);
+}
+
+/// Many gateways at as many positions are told by one walk, few by themselves: both say the same.
+pub(crate) async fn since_when_gateways_are_behind_is_told_alike_of_few_and_of_many(bench: Bench) {
+    let store = bench.open().await;
+    for n in 0..60_u64 {
+        let hello = hello(&format!("gw-{n:02}"), "1.0");
+        let group = format!("gateway:gw-{n:02}");
+        store.gateway_seen(&hello, &group, Generation(n)).await.unwrap();
+        let issuer = Issuer {
+            issuer: format!("https://{n}.example"),
+            audience: "tidegate".into(),
+            owners: Vec::new(),
+            jwks: JwkSet { keys: Vec::new() },
+        };
+        store.put_issuer(&issuer, &actor()).await.unwrap();
+    }
+    let mut many = store.gateways().await.unwrap();
+    let now = in_seconds(0);
+    store.tell_of_gateways(&mut many, now).await.unwrap();
+    assert!(many.iter().all(|one| one.behind_since.is_some()));
+    assert!(many.is_sorted_by_key(|one| one.behind_since));
+    for few in many.chunks(7) {
+        let mut again = few.to_vec();
+        for one in &mut again {
+            one.behind_since = None;
+        }
+        store.tell_of_gateways(&mut again, now).await.unwrap();
+        assert_eq!(again, few);
+    }
 }
 
 pub(crate) async fn an_issuer_is_written_when_it_is_another(bench: Bench) {
@@ -173,6 +204,7 @@ pub(crate) async fn only_what_nobody_needs_is_forgotten(bench: Bench) {
     let all = Retention {
         changes: Duration::ZERO,
         jobs: Duration::ZERO,
+        seen: Duration::ZERO,
     };
     let forgotten = store.prune(all).await.unwrap();
     assert_eq!(

@@ -55,6 +55,18 @@ pub(crate) async fn every_version_stays_as_it_was_written(bench: Bench) {
         store.versions("acme", "base", &wrong).await,
         Err(StoreError::Invalid { .. })
     ));
+    let id = store.policy("acme", "base").await.unwrap().id;
+    store.delete_policy("acme", "base", None, &actor()).await.unwrap();
+    assert!(
+        store
+            .versions("acme", "base", &PageRequest::default())
+            .await
+            .is_err()
+    );
+    let all = store.versions_of(&id, &PageRequest::default()).await.unwrap();
+    assert_eq!(all.items, seen, "they outlive the policy");
+    assert_eq!(store.version_of(&id, 5).await.unwrap(), Some(fifth));
+    assert_eq!(store.version_of(&id, 13).await.unwrap(), None);
 }
 
 pub(crate) async fn the_history_of_an_update_shows_what_changed(bench: Bench) {

@@ -129,6 +129,7 @@ impl Tx<'_> {
             .execute(&mut *self.connection())
             .await?;
         }
+        self.note_own().await?;
         let named: Vec<&String> = wanted.patterns.iter().take(NAMED).collect();
         let detail = json!({
             "added": wanted.patterns.len(),

@@ -44,6 +44,8 @@ pub struct BlockUpdate {
 struct Diff {
     add: Vec<(String, String)>,
     remove: Vec<String>,
+    /// Of what is added: how many replace the reason of one that is there.
+    replaced: u64,
 }
 
 impl Store {
@@ -66,14 +68,16 @@ impl Store {
         let full = update.full;
         bounded(update.add.len().max(update.remove.len()))?;
         let (add, remove) = canonical(update)?;
-        let diff = if full {
-            bounded(add.len())?;
-            self.diff_full(layer, add).await?
+        let (diff, entries) = if full {
+            let entries = add.len();
+            bounded(entries)?;
+            (self.diff_full(layer, add).await?, entries)
         } else {
             let diff = self.diff_delta(layer, add, remove).await?;
-            let held = self.block_count().await?.get(&layer).copied().unwrap_or_default() as usize;
-            bounded((held + diff.add.len()).saturating_sub(diff.remove.len()))?;
-            diff
+            let held = self.counted(layer).await?.saturating_sub(diff.replaced) as usize;
+            let entries = (held + diff.add.len()).saturating_sub(diff.remove.len());
+            bounded(entries)?;
+            (diff, entries)
         };
         let changed = diff.add.len() + diff.remove.len();
         if changed == 0 && marks.is_empty() {
@@ -88,6 +92,7 @@ impl Store {
                     }
                     if changed > 0 {
                         tx.write_layer(layer, &diff).await?;
+                        tx.note_layer(layer, entries as u64).await?;
                     }
                     Ok(changed)
                 })
@@ -141,7 +146,7 @@ impl Store {
         for (pattern, reason) in known {
             match add.get(&pattern) {
                 Some(wanted) if *wanted == reason => drop(add.remove(&pattern)),
-                Some(_) => {}
+                Some(_) => diff.replaced += 1,
                 None => diff.remove.push(pattern),
             }
         }

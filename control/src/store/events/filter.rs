@@ -42,6 +42,16 @@ pub struct EventFilter {
     pub reason: Option<String>,
     /// Of a gateway.
     pub gateway: Option<String>,
+    /// Of a network.
+    pub network: Option<String>,
+    /// Of a source, by its address.
+    pub source: Option<IpAddr>,
+    /// Judged by a policy of this name.
+    pub policy: Option<String>,
+    /// Judged by a policy that came from this scope.
+    pub scope: Option<String>,
+    /// Of sources that held no lease; `Some(false)`: of jobs.
+    pub unidentified: Option<bool>,
     /// With this short id.
     pub id: Option<String>,
     /// At this time or later.
@@ -92,6 +102,8 @@ pub(super) enum Condition {
     Below(String),
     /// The event's own JSON has one of these in it.
     Has(Vec<String>),
+    /// It is a job's.
+    OfJob,
 }
 
 impl EventFilter {
@@ -118,11 +130,6 @@ impl EventFilter {
         // No columns of their own. A quoted name followed by a colon is a key, never within a text, whose quotes are
         // escaped; and of these keys each is there once, with a text.
         let said = |key: &str, value: &str| format!("\"{key}\":{}", serde_json::json!(value));
-        let verdicts: Vec<_> = self
-            .verdicts
-            .iter()
-            .map(|one| said("verdict", one.as_str()))
-            .collect();
         for (key, value) in [
             ("id", lower(&self.id)),
             ("kind", self.kind.map(|kind| kind.as_str().to_owned())),
@@ -130,16 +137,45 @@ impl EventFilter {
         ] {
             all.extend(value.map(|value| Condition::Has(vec![said(key, &value)])));
         }
-        all.extend((!verdicts.is_empty()).then_some(Condition::Has(verdicts)));
-        let job = self.job_name.as_ref();
-        all.extend(job.map(|job| Condition::HeadHas(said("job", job))));
+        let source = self.source.map(|source| source.to_string());
+        for (key, value) in [
+            ("job", self.job_name.as_ref()),
+            ("network", self.network.as_ref()),
+            ("source", source.as_ref()),
+            ("policy", self.policy.as_ref()),
+            ("scope", self.scope.as_ref()),
+        ] {
+            all.extend(value.map(|value| Condition::HeadHas(said(key, value))));
+        }
+        all.extend((self.unidentified == Some(false)).then_some(Condition::OfJob));
         all
     }
 
-    /// The job's id and the repository, as they are stored.
+    /// The comparison with the verdicts.
+    pub(super) fn verdict(&self) -> Option<Condition> {
+        let said = |one: &Verdict| format!("\"verdict\":\"{}\"", one.as_str());
+        let verdicts: Vec<_> = self.verdicts.iter().map(said).collect();
+        (!verdicts.is_empty()).then_some(Condition::Has(verdicts))
+    }
+
+    /// Permits are not wanted.
+    pub(super) fn is_of_refusals(&self) -> bool {
+        !self.verdicts.is_empty() && !self.verdicts.contains(&Verdict::Permit)
+    }
+
+    /// All that are none are.
+    pub(super) fn is_of_all_refusals(&self) -> bool {
+        self.is_of_refusals()
+            && [Verdict::Refuse, Verdict::WouldRefuse]
+                .iter()
+                .all(|one| self.verdicts.contains(one))
+    }
+
+    /// The job's id (none is a job's, too) and the repository, as they are stored.
     pub(super) fn indexed(&self) -> (Option<String>, Option<String>) {
+        let nobody = (self.unidentified == Some(true)).then(String::new);
         (
-            self.job.clone(),
+            self.job.clone().or(nobody),
             self.repo.as_ref().map(|repo| repo.to_lowercase()),
         )
     }
@@ -159,6 +195,9 @@ impl EventFilter {
             ("name", name),
             ("reason", self.reason.as_ref()),
             ("gateway", self.gateway.as_ref()),
+            ("network", self.network.as_ref()),
+            ("policy", self.policy.as_ref()),
+            ("scope", self.scope.as_ref()),
             ("id", self.id.as_ref()),
         ];
         for (field, text) in texts {
@@ -170,6 +209,10 @@ impl EventFilter {
         }
         if self.owners.iter().any(|owner| read::storable(owner).is_none()) {
             return Err(StoreError::invalid("owner", "no text has a NUL"));
+        }
+        if self.unidentified == Some(true) && self.job.is_some() {
+            let reason = "what is of a job is not unidentified";
+            return Err(StoreError::invalid("unidentified", reason));
         }
         if let (Some(since), Some(until)) = (self.since, self.until)
             && since > until
@@ -206,6 +249,9 @@ impl Condition {
                 sql.push(" AND endpoint LIKE ")
                     .text(&ends_with(name))
                     .push(" ESCAPE '!'");
+            }
+            Self::OfJob => {
+                sql.push(" AND job + 0 <> 0");
             }
             Self::Has(texts) => {
                 sql.push(" AND (1 = 0");

@@ -31,7 +31,15 @@ enum Index {
     Job(String),
     Repo(String),
     Time,
+    /// Of refusals only.
+    Refused,
+    RefusedOf(String),
+    /// A refusal by its id.
+    RefusedId(String),
 }
+
+/// What the indexes of refusals leave out, said as they say it.
+const REFUSED: &str = "refused_id <> '' AND ";
 
 /// A question that is asked window by window.
 #[derive(Debug)]
@@ -44,17 +52,23 @@ pub(super) struct Question<'f> {
 }
 
 impl<'f> Question<'f> {
-    pub(super) fn new(filter: &'f EventFilter, order: Order) -> Result<Self, StoreError> {
+    /// `indexed`: every refusal stands in the indexes of refusals.
+    pub(super) fn new(filter: &'f EventFilter, order: Order, indexed: bool) -> Result<Self, StoreError> {
         filter.check()?;
         let mut conditions = filter.conditions();
+        let refused = indexed && filter.is_of_refusals();
         let index = match filter.indexed() {
             (Some(job), repo) => {
                 conditions.extend(repo.map(|repo| Condition::Of("repo", vec![repo])));
                 Index::Job(job)
             }
+            (None, Some(repo)) if refused => Index::RefusedOf(repo),
             (None, Some(repo)) => Index::Repo(repo),
+            (None, None) if refused => Index::Refused,
             (None, None) => Index::Time,
         };
+        let told = matches!(index, Index::Refused | Index::RefusedOf(_)) && filter.is_of_all_refusals();
+        conditions.extend(filter.verdict().filter(|_| !told));
         Ok(Self {
             filter,
             order,
@@ -62,6 +76,19 @@ impl<'f> Question<'f> {
             conditions,
             from: None,
         })
+    }
+
+    /// For a refusal with this id, where all of them are indexed.
+    pub(super) fn of_refusal(filter: &'f EventFilter, id: &str, order: Order) -> Result<Self, StoreError> {
+        let mut question = Self::new(filter, order, true)?;
+        let (job, repo) = filter.indexed();
+        let of = |column, value: Option<String>| value.map(|value| Condition::Of(column, vec![value]));
+        question.conditions = filter.conditions();
+        question.conditions.extend(of("job_id", job));
+        question.conditions.extend(of("repo", repo));
+        question.conditions.extend(filter.verdict());
+        question.index = Index::RefusedId(id.to_lowercase());
+        Ok(question)
     }
 
     /// Only what is behind this place.
@@ -104,6 +131,15 @@ impl<'f> Question<'f> {
                 sql.push("repo = ").number(key(repo)).push(" AND ");
             }
             Index::Time => {}
+            Index::Refused => {
+                sql.push(REFUSED);
+            }
+            Index::RefusedOf(repo) => {
+                sql.push(REFUSED).push("repo = ").number(key(repo)).push(" AND ");
+            }
+            Index::RefusedId(id) => {
+                sql.push(REFUSED).push("refused_id = ").text(id).push(" AND ");
+            }
         }
         let (first, last) = self.times(edge);
         sql.push("at >= ").number(first).push(" AND at <= ").number(last);
@@ -165,6 +201,7 @@ pub(super) fn between(
         .number(last);
     let (job, repo) = filter.indexed();
     let mut conditions = filter.conditions();
+    conditions.extend(filter.verdict());
     conditions.extend(job.map(|job| Condition::Of("job_id", vec![job])));
     conditions.extend(repo.map(|repo| Condition::Of("repo", vec![repo])));
     for condition in &conditions {

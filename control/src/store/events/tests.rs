@@ -20,7 +20,7 @@ async fn long_record() -> (Store, TempDir) {
     let insert = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < $1) \
          INSERT INTO events (at, subject, job, repo, endpoint, body) \
          SELECT i * 1000000, 1 + i % 100, 0, 0, 'h' || (i % 1000) || '.test', \
-         replace(replace($2, '%I', i), '%V', CASE WHEN i = 1 THEN 'refuse' ELSE 'permit' END) FROM n";
+         replace(replace($2, '%I', i), '%V', CASE WHEN i = 1 THEN 'refuse\",\"reason\":\"not-allowed' ELSE 'permit' END) FROM n";
     let heads = "WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 99) \
          INSERT INTO event_subjects (number, day, gateway, owner, repo, workflow, job_id, run_id, head) \
          SELECT 1 + i, 0, 'gw-1', 'acme', 'acme/r' || (i % 10), 'ci.yml', 'job_' || i, 'r' || i, $1 FROM n";
@@ -51,6 +51,14 @@ async fn long_record() -> (Store, TempDir) {
     (store, folder)
 }
 
+/// What only the oldest has, and no index knows.
+fn rare() -> EventFilter {
+    EventFilter {
+        reason: Some("not-allowed".into()),
+        ..EventFilter::default()
+    }
+}
+
 fn refused() -> EventFilter {
     EventFilter {
         verdicts: vec![Verdict::Refuse],
@@ -67,12 +75,12 @@ fn windows(rows: i64) -> usize {
 async fn a_request_for_what_is_hardly_there_stops_and_says_where_to_go_on() {
     let (store, _folder) = long_record().await;
     let mut request = PageRequest::default();
-    let first = store.events(&refused(), &request).await.unwrap();
+    let first = store.events(&rare(), &request).await.unwrap();
     assert_eq!(first.items, [], "the newest {} rows have none", WINDOW * WINDOWS);
     request.after = Some(first.next.expect("there is more"));
     // A slow machine may stop sooner, but never without a step.
     for _ in 0..windows(ROWS) {
-        let page = store.events(&refused(), &request).await.unwrap();
+        let page = store.events(&rare(), &request).await.unwrap();
         if page.next.is_none() {
             assert_eq!(page.items.iter().map(|one| one.seq).collect::<Vec<_>>(), [1]);
             return;
@@ -86,16 +94,16 @@ async fn a_request_for_what_is_hardly_there_stops_and_says_where_to_go_on() {
 #[tokio::test]
 async fn the_same_holds_upwards_and_in_the_order_of_storing() {
     let (store, _folder) = long_record().await;
-    let mut run = store.events_onwards(&refused(), None, 10).await.unwrap();
+    let mut run = store.events_onwards(&rare(), None, 10).await.unwrap();
     assert_eq!(run.items.iter().map(|one| one.seq).collect::<Vec<_>>(), [1]);
     assert!(run.next.is_some(), "what lies behind was not looked at yet");
     for _ in 0..windows(ROWS) {
         let Some(next) = run.next else { break };
-        run = store.events_onwards(&refused(), Some(next), 10).await.unwrap();
+        run = store.events_onwards(&rare(), Some(next), 10).await.unwrap();
         assert_eq!(run.items, []);
     }
     assert_eq!(run.next, None);
-    let mut tail = store.events_after(&refused(), 1, 10).await.unwrap();
+    let mut tail = store.events_after(&rare(), 1, 10).await.unwrap();
     assert!(
         tail.more && tail.upto <= 1 + (WINDOW * WINDOWS).unsigned_abs(),
         "{tail:?}"
@@ -105,9 +113,34 @@ async fn the_same_holds_upwards_and_in_the_order_of_storing() {
         if !tail.more {
             break;
         }
-        tail = store.events_after(&refused(), tail.upto, 10).await.unwrap();
+        tail = store.events_after(&rare(), tail.upto, 10).await.unwrap();
     }
     assert_eq!((tail.upto, tail.more), (ROWS.unsigned_abs(), false));
+}
+
+/// An older program stored them without their ids: they are filled in beside everything else, and found as before
+/// meanwhile.
+#[tokio::test]
+async fn the_one_refusal_of_a_long_record_is_found_at_once_when_refusals_are_indexed() {
+    let (store, _folder) = long_record().await;
+    let mark = "UPDATE event_marks SET value = $1 WHERE name = 'refused-unfilled'";
+    let marked = store.events.write(move |tx| {
+        Box::pin(async move { Ok(sqlx::query(mark).bind(ROWS).execute(tx.connection()).await?) })
+    });
+    marked.await.unwrap();
+    let request = PageRequest::default();
+    let page = store.events(&refused(), &request).await.unwrap();
+    assert!(page.items.is_empty() && page.next.is_some(), "{page:?}");
+    store.index_refusals().await.unwrap();
+    let by_id = EventFilter {
+        id: Some("I1".into()),
+        ..EventFilter::default()
+    };
+    for filter in [refused(), by_id] {
+        let page = store.events(&filter, &request).await.unwrap();
+        assert_eq!(page.items.iter().map(|one| one.seq).collect::<Vec<_>>(), [1]);
+        assert_eq!(page.next, None);
+    }
 }
 
 #[tokio::test]
@@ -168,13 +201,34 @@ async fn every_question_is_answered_by_its_index_without_sorting() {
         reason: Some("not-allowed".into()),
         gateway: Some("gw-1".into()),
         id: Some("i1".into()),
+        network: Some("runners".into()),
+        source: Some("10.77.1.2".parse().unwrap()),
+        policy: Some("base".into()),
+        scope: Some("org:acme".into()),
+        unidentified: Some(false),
+        ..rare()
+    };
+    let strange = || EventFilter {
+        unidentified: Some(true),
         ..refused()
     };
+    let refused_of = || EventFilter {
+        repo: Some("acme/r7".into()),
+        ..refused()
+    };
+    let all_refused = || EventFilter {
+        verdicts: vec![Verdict::WouldRefuse, Verdict::Refuse],
+        ..EventFilter::default()
+    };
     for (filter, index) in [
-        (job(), "events_by_job"),
-        (repo(), "events_by_repo"),
-        (all(), "events_by_time"),
-        (EventFilter::default(), "events_by_time"),
+        (job(), "INDEX events_by_job "),
+        (strange(), "INDEX events_by_job "),
+        (repo(), "INDEX events_by_repo "),
+        (all(), "INDEX events_by_time "),
+        (EventFilter::default(), "INDEX events_by_time "),
+        (refused(), "INDEX events_refused "),
+        (all_refused(), "INDEX events_refused "),
+        (refused_of(), "INDEX events_refused_of_repo "),
     ] {
         for order in [Order::NewestFirst, Order::OldestFirst] {
             for from in [
@@ -184,10 +238,11 @@ async fn every_question_is_answered_by_its_index_without_sorting() {
                     seq: 5,
                 }),
             ] {
-                let mut question = Question::new(&filter, order).unwrap();
+                let mut question = Question::new(&filter, order, true).unwrap();
                 question.behind(from);
                 let edge = question.edge(WINDOW);
-                assert_eq!(edge.is_none(), filter == EventFilter::default());
+                let told = filter == EventFilter::default() || filter == all_refused();
+                assert_eq!(edge.is_none(), told, "{filter:?}");
                 let rows = question.rows(edge.is_some().then_some(Place { at: 9, seq: 9 }), 10);
                 for sql in edge.iter().chain([&rows]) {
                     let plan = plan(&store, sql).await;
@@ -209,6 +264,23 @@ async fn every_question_is_answered_by_its_index_without_sorting() {
     }
 }
 
+#[tokio::test]
+async fn a_refusal_is_found_by_its_id_alone() {
+    let (store, _folder) = long_record().await;
+    let filter = EventFilter {
+        id: Some("i1".into()),
+        job: Some("job_1".into()),
+        repo: Some("acme/r1".into()),
+        ..refused()
+    };
+    let question = Question::of_refusal(&filter, "i1", Order::NewestFirst).unwrap();
+    for sql in question.edge(WINDOW).iter().chain([&question.rows(None, 10)]) {
+        let plan = plan(&store, sql).await;
+        assert!(plan.contains("INDEX events_refused_by_id "), "{plan}");
+        assert!(!plan.contains("TEMP B-TREE"), "{plan}");
+    }
+}
+
 #[test]
 fn a_window_is_as_narrow_as_what_is_known_of_it() {
     let time = |second: i64| Some(Timestamp::from_second(second).unwrap());
@@ -221,7 +293,7 @@ fn a_window_is_as_narrow_as_what_is_known_of_it() {
     let filter = EventFilter {
         since: time(10),
         until: time(20),
-        ..refused()
+        ..rare()
     };
     for (order, from, edge, first, last) in [
         (Order::NewestFirst, None, None, 10_000_000, 19_999_999),
@@ -230,11 +302,11 @@ fn a_window_is_as_narrow_as_what_is_known_of_it() {
         (Order::OldestFirst, place(12), place(15), 12_000_000, 15_000_000),
         (Order::OldestFirst, None, place(15), 10_000_000, 15_000_000),
     ] {
-        let mut question = Question::new(&filter, order).unwrap();
+        let mut question = Question::new(&filter, order, true).unwrap();
         question.behind(from);
         assert_eq!(question.times(edge), (first, last), "{order:?}");
     }
     let all = EventFilter::default();
-    let always = Question::new(&all, Order::NewestFirst).unwrap().times(None);
+    let always = Question::new(&all, Order::NewestFirst, true).unwrap().times(None);
     assert_eq!(always, (i64::MIN, i64::MAX));
 }

@@ -91,6 +91,7 @@ impl Prepared {
             generation
         };
         self.insert(tx, fate).await?;
+        tx.see(&self.record).await?;
         if let (Some(token), Some(used)) = (&self.record.token_id, standing.token_used) {
             let shown = Micros::from(self.record.started_at);
             tx.touch_token(token, used, shown).await?;
@@ -294,6 +295,7 @@ fn texts(record: &LeaseRecord, group: &str, claim: &Claim) -> Result<(), String>
         ("event", &identity.event),
         ("ref", &identity.git_ref),
         ("actor", &identity.actor),
+        ("head_repo", &identity.head_repo),
         ("token_id", record.token_id.as_deref().unwrap_or_default()),
     ];
     let replaced = claim.replaces.iter().map(|id| ("replaces", id.as_str()));

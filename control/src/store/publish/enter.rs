@@ -8,7 +8,7 @@ use crate::document::{unknown_sets, views};
 use crate::model::{Actor, Apply, Policy};
 use crate::store::policies::{find, load_one, mode_text};
 use crate::store::read::{get, number};
-use crate::store::{AuditDraft, ChangeKind, StoreError, Tx, chain};
+use crate::store::{AuditDraft, ChangeKind, StoreError, Tx, chain, preview};
 
 /// A new policy; its name must be free.
 pub(super) async fn create(
@@ -163,12 +163,15 @@ async fn enter(
 pub(super) async fn delete(
     tx: &mut Tx<'_>,
     named: &Named,
-    expected: Option<Expected>,
+    (expected, shown): (Option<Expected>, Option<&str>),
     actor: &Actor,
 ) -> Result<Vec<String>, StoreError> {
     let found = find(tx.connection(), &named.owner, &named.name).await?;
     if let Some(expected) = expected {
         expected.check(&named.title(), found.version)?;
+    }
+    if let Some(shown) = shown {
+        preview::check_delete(tx.connection(), &found, shown).await?;
     }
     let policy = (found.id.as_str(), named);
     let rows = sqlx::query("DELETE FROM attachments WHERE policy_id = $1 RETURNING scope")
