@@ -20,6 +20,7 @@
 //!   behind `registry.example.evil.example`.
 //! - A name that is no endpoint of the policy grammar never gets into an export.
 
+pub mod collapse;
 pub mod detection;
 pub mod import;
 pub mod model;

@@ -3,6 +3,8 @@
 //! Pure. Owns the parsed form that the API shows. Which endpoint sets exist is the store's to know
 //! ([`unknown_sets`] says it in the reader's own manner).
 
+pub mod edit;
+
 use serde_json::{Value, json};
 use tidegate_policy::document::diagnostic::Severity;
 use tidegate_policy::document::keys::nearest;

@@ -3,18 +3,15 @@
 use std::collections::BTreeSet;
 
 use compact_str::CompactString;
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use jiff::Timestamp;
 use tidegate_policy::event::Kind;
 use tidegate_policy::verdict::Verdict;
 
 use super::call::Call;
 use super::judge::Foreseen;
-use super::report::{Change, Counted, Counts, Dns, JobOf, Unchanged};
+use super::report::{Affected, Change, Counted, Counts, Dns, JobOf, Unchanged};
 use super::tally::{MAX_JOBS, Seen};
-
-/// Lines of a list.
-const MAX_LINES: usize = 200;
 
 /// Calls that are decided alike.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -57,6 +54,8 @@ pub(super) struct Lists {
     by_outcome: [List; 4],
     pub(super) unchanged: Unchanged,
     pub(super) dns: Dns,
+    /// Jobs with a line in the first three lists, by their numbers.
+    jobs: [HashSet<u32>; 3],
 }
 
 impl Which {
@@ -87,11 +86,12 @@ impl Lists {
     /// A call that stands for itself.
     pub(super) fn enter(&mut self, call: &Call, seen: &Seen, foreseen: &Foreseen) {
         let [permitted, refused, would_refuse, undecided] = &mut self.by_outcome;
-        let list = match Which::of(call, foreseen) {
-            Which::NewlyPermitted => permitted,
-            Which::NewlyRefused => refused,
-            Which::WouldRefuse => would_refuse,
-            Which::Undecided => undecided,
+        let [jobs_permitted, jobs_refused, jobs_would] = &mut self.jobs;
+        let (list, jobs) = match Which::of(call, foreseen) {
+            Which::NewlyPermitted => (permitted, Some(jobs_permitted)),
+            Which::NewlyRefused => (refused, Some(jobs_refused)),
+            Which::WouldRefuse => (would_refuse, Some(jobs_would)),
+            Which::Undecided => (undecided, None),
             Which::Same => {
                 let counted = if call.passed() {
                     &mut self.unchanged.permitted
@@ -103,7 +103,21 @@ impl Lists {
                 return;
             }
         };
+        if let Some(jobs) = jobs {
+            jobs.extend(&seen.who);
+        }
         list.add(call, seen, foreseen);
+    }
+
+    /// How many jobs the lists are about.
+    pub(super) fn affected(&self) -> Affected {
+        let [newly_permitted, newly_refused, would_refuse] =
+            self.jobs.each_ref().map(|jobs| jobs.len() as u64);
+        Affected {
+            newly_permitted,
+            newly_refused,
+            would_refuse,
+        }
     }
 
     /// The lists in numbers.
@@ -121,8 +135,8 @@ impl Lists {
 
 impl Lists {
     /// The lines of every list: newly permitted, newly refused, would be refused, not known.
-    pub(super) fn lines(self) -> [Vec<Change>; 4] {
-        self.by_outcome.map(List::lines)
+    pub(super) fn lines(self, most: usize) -> [Vec<Change>; 4] {
+        self.by_outcome.map(|list| list.lines(most))
     }
 }
 
@@ -172,7 +186,7 @@ impl List {
     }
 
     /// What was reached most, first.
-    fn lines(self) -> Vec<Change> {
+    fn lines(self, most: usize) -> Vec<Change> {
         let mut lines: Vec<Change> = self.0.into_iter().map(|(line, sum)| change(line, sum)).collect();
         let key = |one: &Change| {
             (
@@ -183,7 +197,7 @@ impl List {
             )
         };
         lines.sort_by_cached_key(|one| (std::cmp::Reverse(one.verdicts), key(one)));
-        lines.truncate(MAX_LINES);
+        lines.truncate(most);
         lines
     }
 }

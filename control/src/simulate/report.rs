@@ -11,14 +11,21 @@ use utoipa::ToSchema;
 pub struct Simulation {
     /// The candidate.
     pub policy: SimulatedPolicy,
-    /// Where it would be attached.
+    /// Where it would be attached, or would decide.
+    #[serde(default)]
     pub scopes: Vec<String>,
+    /// The clusters in which it would decide there; none when it would in all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub clusters: Vec<String>,
     /// What was looked at.
     pub window: Window,
     /// Jobs that it would have governed, as far as events still tell them apart.
     pub jobs: u64,
     /// Runs of theirs.
     pub runs: u64,
+    /// How many of the jobs the lists are about, as far as events still tell them apart.
+    #[serde(default)]
+    pub affected: Affected,
     /// Refused then, let through by the candidate. Those that were reached most come first, as in every list.
     pub newly_permitted: Vec<Change>,
     /// Let through then, refused by the candidate.
@@ -27,7 +34,7 @@ pub struct Simulation {
     pub would_refuse: Vec<Change>,
     /// What the record tells too little of.
     pub undecided: Vec<Change>,
-    /// How many all of them are: lists have 200 lines at most.
+    /// How many all of them are: lists have 200 lines at most, 20 when more than three policies are tried at once.
     pub counts: Counts,
     /// What stays as it was.
     pub unchanged: Unchanged,
@@ -35,6 +42,17 @@ pub struct Simulation {
     pub dns: Dns,
     /// How far the record can be trusted.
     pub completeness: Completeness,
+}
+
+/// Jobs by what would become of something of theirs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Affected {
+    /// Something that was refused would be let through.
+    pub newly_permitted: u64,
+    /// Something that was let through would be refused.
+    pub newly_refused: u64,
+    /// Something would be recorded as what the candidate would refuse if it blocked.
+    pub would_refuse: u64,
 }
 
 /// The policy that was tried.
@@ -48,6 +66,20 @@ pub struct SimulatedPolicy {
     /// What it does.
     #[schema(value_type = String)]
     pub mode: Mode,
+    /// It is no stored policy, but the default of a network, as its gateway tells it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub network_default: bool,
+}
+
+/// A policy that was tried, and where.
+#[derive(Clone, Debug)]
+pub struct Tried {
+    /// The policy.
+    pub policy: SimulatedPolicy,
+    /// See [`Simulation::scopes`].
+    pub scopes: Vec<String>,
+    /// See [`Simulation::clusters`].
+    pub clusters: Vec<String>,
 }
 
 /// A span of time.

@@ -11,18 +11,44 @@ use super::call::Call;
 use super::candidate::Candidate;
 use super::judge::foresee;
 use super::lists::Lists;
-use super::report::{Completeness, JobOf, SimulatedPolicy, Simulation, Window};
+use super::report::{Completeness, JobOf, Simulation, Tried, Window};
 
-/// Different calls that are judged at most.
+/// Different calls that are judged at most, all candidates together.
 pub const MAX_CALLS: usize = 100_000;
+/// Different calls that are judged of each, though there are many.
+const LEAST_CALLS: usize = 2_000;
 /// Jobs that a line names.
 pub(super) const MAX_JOBS: usize = 5;
+/// Lines of a list, when few candidates are tried, and of each when many are.
+const MAX_LINES: usize = 200;
+const FEW_LINES: usize = 20;
+const FEW: usize = 3;
 /// Names of chains that are kept.
 const MAX_CHAINS: usize = 50_000;
 /// Jobs and runs that are told apart.
 const MAX_COUNTED: usize = 200_000;
-/// Seconds of a day.
-const DAY: i64 = 86_400;
+
+/// What is kept for a candidate at most: less when many are tried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Bounds {
+    pub(super) calls: usize,
+    chains: usize,
+    counted: usize,
+    pub(super) lines: usize,
+}
+
+impl Bounds {
+    /// With so many candidates.
+    pub(super) fn of(candidates: usize) -> Self {
+        let share = |whole: usize| whole / candidates.max(1);
+        Self {
+            calls: share(MAX_CALLS).max(LEAST_CALLS),
+            chains: share(MAX_CHAINS).max(LEAST_CALLS),
+            counted: share(MAX_COUNTED).max(LEAST_CALLS),
+            lines: if candidates > FEW { FEW_LINES } else { MAX_LINES },
+        }
+    }
+}
 
 /// How a call was recorded.
 #[derive(Clone, Debug)]
@@ -30,6 +56,8 @@ pub(super) struct Seen {
     pub(super) verdicts: u64,
     pub(super) last: Timestamp,
     pub(super) jobs: Vec<JobOf>,
+    /// Every job of theirs that is told apart, by its number.
+    pub(super) who: HashSet<u32>,
 }
 
 /// How much of the record was read.
@@ -49,16 +77,15 @@ pub struct Read {
 
 /// Calls of the jobs that a candidate would govern.
 #[derive(Debug)]
-pub struct Tally {
+pub(super) struct Tally {
     candidate: Candidate,
     whole: Calls,
     /// The calls of the day that is being read: they count when all of it was.
     open: Calls,
-    /// In days since 1970, UTC.
-    day: i64,
     /// Names in the CNAME chains of a workflow's answers, and the names that were asked.
     chains: HashMap<(CompactString, CompactString, CompactString), Vec<DnsName>>,
-    jobs: HashSet<CompactString>,
+    /// Jobs that are told apart, numbered.
+    jobs: HashMap<CompactString, u32>,
     runs: HashSet<CompactString>,
 }
 
@@ -73,8 +100,8 @@ struct Calls {
 }
 
 impl Calls {
-    fn take(&mut self, call: Call, new: Seen) {
-        if self.seen.len() >= MAX_CALLS && !self.seen.contains_key(&call) {
+    fn take(&mut self, call: Call, new: Seen, most: usize) {
+        if self.seen.len() >= most && !self.seen.contains_key(&call) {
             self.left_out = self.left_out.saturating_add(new.verdicts);
             return;
         }
@@ -82,7 +109,9 @@ impl Calls {
             verdicts: 0,
             last: new.last,
             jobs: Vec::new(),
+            who: HashSet::new(),
         });
+        seen.who.extend(new.who);
         seen.verdicts = seen.verdicts.saturating_add(new.verdicts);
         seen.last = seen.last.max(new.last);
         for job in new.jobs {
@@ -92,78 +121,64 @@ impl Calls {
         }
     }
 
-    fn add(&mut self, other: Self) {
+    fn add(&mut self, other: Self, most: usize) {
         self.events += other.events;
         self.left_out = self.left_out.saturating_add(other.left_out);
         self.aggregated = self.aggregated.saturating_add(other.aggregated);
         for (call, seen) in other.seen {
-            self.take(call, seen);
+            self.take(call, seen, most);
         }
     }
 }
 
 impl Tally {
     /// Nothing yet.
-    pub fn new(candidate: Candidate) -> Self {
+    pub(super) fn new(candidate: Candidate) -> Self {
         Self {
             candidate,
             whole: Calls::default(),
             open: Calls::default(),
-            day: i64::MAX,
             chains: HashMap::new(),
-            jobs: HashSet::new(),
+            jobs: HashMap::new(),
             runs: HashSet::new(),
         }
     }
 
-    /// Takes events, each with the time that it is filed under, the newest first. For those before `from` sums stand.
-    pub fn events(&mut self, events: &[(Timestamp, EventRecord)], from: Timestamp) {
-        for (at, event) in events.iter().filter(|(at, _)| *at >= from) {
-            let Some(call) = Call::of(event) else { continue };
-            if !self.candidate.governs(&call.identity()) {
-                continue;
-            }
-            let day = at.as_second().div_euclid(DAY);
-            if day != self.day {
-                self.close();
-                self.day = day;
-            }
-            self.open.events += 1;
-            if event.count > 1 {
-                self.open.aggregated = self.open.aggregated.saturating_add(event.count);
-            }
-            self.chain(event, &call);
-            let jobs = event.job.iter().map(job_of).collect();
-            if let Some(job) = &event.job {
-                count(&mut self.jobs, &job.id);
-                let run = compact_str::format_compact!("{} {}", job.repo, job.run_id);
-                count(&mut self.runs, &run);
-            }
-            let seen = Seen {
-                verdicts: event.count,
-                last: *at,
-                jobs,
-            };
-            self.open.take(call, seen);
+    /// Takes an event of the day that is being read, with the time that it is filed under.
+    pub(super) fn event(&mut self, call: Call, (at, event): (Timestamp, &EventRecord), bounds: Bounds) {
+        self.open.events += 1;
+        if event.count > 1 {
+            self.open.aggregated = self.open.aggregated.saturating_add(event.count);
         }
+        self.chain(event, &call, bounds.chains);
+        let mut who = HashSet::new();
+        if let Some(job) = &event.job {
+            who.extend(number(&mut self.jobs, &job.id, bounds.counted));
+            let run = compact_str::format_compact!("{} {}", job.repo, job.run_id);
+            count(&mut self.runs, &run, bounds.counted);
+        }
+        let seen = Seen {
+            verdicts: event.count,
+            last: at,
+            jobs: event.job.iter().map(job_of).collect(),
+            who,
+        };
+        self.open.take(call, seen, bounds.calls);
     }
 
     /// All events of the day that was being read were read.
-    pub fn close(&mut self) {
+    pub(super) fn close(&mut self, bounds: Bounds) {
         let open = std::mem::take(&mut self.open);
-        self.whole.add(open);
+        self.whole.add(open, bounds.calls);
     }
 
     /// They were not, and sums stand for it.
-    pub fn drop_open_day(&mut self) {
+    pub(super) fn drop_open_day(&mut self) {
         self.open = Calls::default();
     }
 
-    /// Takes a sum of some days.
-    pub fn sum(&mut self, call: Call, verdicts: u64, last: Timestamp) {
-        if verdicts == 0 || !self.candidate.governs(&call.identity()) {
-            return;
-        }
+    /// Takes a sum of some days: how often, and when last.
+    pub(super) fn sum(&mut self, call: Call, (verdicts, last): (u64, Timestamp), bounds: Bounds) {
         self.whole.sums += 1;
         self.whole.aggregated = self.whole.aggregated.saturating_add(verdicts);
         let job = JobOf {
@@ -177,12 +192,13 @@ impl Tally {
             verdicts,
             last,
             jobs: vec![job],
+            who: HashSet::new(),
         };
-        self.whole.take(call, seen);
+        self.whole.take(call, seen, bounds.calls);
     }
 
     /// Keeps which name's chain an answer's names are of.
-    fn chain(&mut self, event: &EventRecord, call: &Call) {
+    fn chain(&mut self, event: &EventRecord, call: &Call, most: usize) {
         if event.kind != Kind::Dns || event.answers.is_empty() {
             return;
         }
@@ -193,7 +209,7 @@ impl Tally {
             .filter(|answer| answer.parse::<std::net::IpAddr>().is_err())
         {
             let key = (call.repo.clone(), call.workflow.clone(), target.clone());
-            if self.chains.len() >= MAX_CHAINS && !self.chains.contains_key(&key) {
+            if self.chains.len() >= most && !self.chains.contains_key(&key) {
                 return;
             }
             let owners = self.chains.entry(key).or_default();
@@ -203,9 +219,8 @@ impl Tally {
         }
     }
 
-    /// Judges everything and puts the answer together. A hundred thousand calls take a second or so.
-    pub fn report(mut self, policy: SimulatedPolicy, scopes: Vec<String>, read: Read) -> Simulation {
-        self.close();
+    /// Judges everything and puts the answer together.
+    pub(super) fn report(self, tried: Tried, read: Read, bounds: Bounds) -> Simulation {
         let calls = &self.whole.seen;
         let flows: HashSet<(&str, &str, &str)> = calls
             .keys()
@@ -226,20 +241,23 @@ impl Tally {
                 lists.enter(call, seen, &foreseen);
             }
         }
-        let completeness = self.completeness(&facts, read);
+        let completeness = self.completeness(&facts, read, bounds.calls);
         let (jobs, runs) = (self.jobs.len() as u64, self.runs.len() as u64);
         let window = Window {
             since: read.since,
             until: read.until,
         };
         let (counts, dns, unchanged) = (lists.counts(), lists.dns, lists.unchanged);
-        let [newly_permitted, newly_refused, would_refuse, undecided] = lists.lines();
+        let affected = lists.affected();
+        let [newly_permitted, newly_refused, would_refuse, undecided] = lists.lines(bounds.lines);
         Simulation {
-            policy,
-            scopes,
+            policy: tried.policy,
+            scopes: tried.scopes,
+            clusters: tried.clusters,
             window,
             jobs,
             runs,
+            affected,
             newly_permitted,
             newly_refused,
             would_refuse,
@@ -251,7 +269,7 @@ impl Tally {
         }
     }
 
-    fn completeness(&self, facts: &Facts, read: Read) -> Completeness {
+    fn completeness(&self, facts: &Facts, read: Read, most: usize) -> Completeness {
         let mut completeness = Completeness {
             events_since: read.events_since,
             events: self.whole.events,
@@ -263,7 +281,7 @@ impl Tally {
             refused_then: facts.refused_then,
             sentences: Vec::new(),
         };
-        completeness.sentences = sentences(&completeness, &read);
+        completeness.sentences = sentences(&completeness, &read, most);
         completeness
     }
 }
@@ -278,8 +296,18 @@ fn job_of(job: &EventJob) -> JobOf {
     }
 }
 
-fn count(set: &mut HashSet<CompactString>, value: &CompactString) {
-    if set.len() < MAX_COUNTED && !set.contains(value) {
+/// The number of a job; none for those over the bound.
+fn number(jobs: &mut HashMap<CompactString, u32>, id: &CompactString, most: usize) -> Option<u32> {
+    if let Some(number) = jobs.get(id) {
+        return Some(*number);
+    }
+    let number = u32::try_from(jobs.len()).ok().filter(|_| jobs.len() < most)?;
+    jobs.insert(id.clone(), number);
+    Some(number)
+}
+
+fn count(set: &mut HashSet<CompactString>, value: &CompactString, most: usize) {
+    if set.len() < most && !set.contains(value) {
         set.insert(value.clone());
     }
 }
@@ -302,7 +330,7 @@ impl Facts {
     }
 }
 
-fn sentences(told: &Completeness, read: &Read) -> Vec<String> {
+fn sentences(told: &Completeness, read: &Read, most: usize) -> Vec<String> {
     let mut said = Vec::new();
     if told.events + told.sums == 0 {
         said.push("Nothing is recorded of jobs that the candidate would govern in this time.".to_owned());
@@ -315,7 +343,7 @@ fn sentences(told: &Completeness, read: &Read) -> Vec<String> {
     }
     if told.left_out > 0 {
         said.push(format!(
-            "{} verdicts were left out: more than {MAX_CALLS} different calls.",
+            "{} verdicts were left out: more than {most} different calls.",
             told.left_out
         ));
     }

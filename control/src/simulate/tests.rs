@@ -15,7 +15,6 @@ use tidegate_control_wire::event::{EventJob, EventRecord};
 use tidegate_policy::compile::block::{BlockEntry, GlobalBlock, GlobalBlocks};
 use tidegate_policy::detection::{Authority, Detection, Ech, Hello, HttpHost, OpaqueReason, Sni};
 use tidegate_policy::document::{ParseOptions, PolicyDocument};
-use tidegate_policy::effective::Attached;
 use tidegate_policy::endpoint::Transport;
 use tidegate_policy::event::{Kind, NameSource};
 use tidegate_policy::job::{Assurance, Scope};
@@ -67,15 +66,11 @@ fn candidate(yaml: &str) -> Candidate {
         below: false,
     };
     let global = GlobalBlocks::new([Arc::new(GlobalBlock::build([blocked]))]);
-    let scopes = ["repo:acme/web".parse::<Scope>().unwrap()];
-    Candidate::new(
-        &document,
-        &HashMap::new(),
-        &scopes,
-        &HashMap::<Scope, Attached>::new(),
-        global,
-    )
-    .unwrap()
+    Candidate::new(&document, &HashMap::new(), &web(), global).unwrap()
+}
+
+fn web() -> Scope {
+    "repo:acme/web".parse().unwrap()
 }
 
 /// A call as a client makes it.

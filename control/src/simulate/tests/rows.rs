@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use tidegate_policy::verdict::Reason;
 
 use super::*;
-use crate::simulate::{Read, SimulatedPolicy, Simulation, Tally};
+use crate::simulate::{Read, SimulatedPolicy, Simulation, Stand, Trials, Tried};
 
 const BLOCK: &str =
     "egress-policy: block\nplatform: none\nallowed-endpoints: [\"a.test:443\", \"192.0.2.0/24:22\"]\n";
@@ -35,17 +35,44 @@ fn foreseen(event: &EventRecord) -> Foreseen {
 }
 
 fn simulate(yaml: &str, events: Vec<EventRecord>) -> Simulation {
-    let mut tally = Tally::new(candidate(yaml));
+    let mut trials = alone(yaml);
     let events: Vec<_> = events.into_iter().map(|event| (event.time, event)).collect();
-    tally.events(&events, Timestamp::UNIX_EPOCH);
-    report(tally)
+    trials.events(&events, Timestamp::UNIX_EPOCH);
+    report(trials)
 }
 
-fn report(tally: Tally) -> Simulation {
-    let policy = SimulatedPolicy {
-        name: "web".into(),
-        version: None,
-        mode: Mode::Block,
+/// One candidate, for the repository.
+fn alone(yaml: &str) -> Trials {
+    Trials::new(
+        vec![candidate(yaml)],
+        vec![stand(0, web(), None)],
+        &HashMap::new(),
+    )
+}
+
+fn stand(candidate: usize, scope: Scope, cluster: Option<&str>) -> Stand {
+    Stand {
+        scope,
+        cluster: cluster.map(Into::into),
+        candidate,
+    }
+}
+
+fn report(trials: Trials) -> Simulation {
+    let [simulation] = reports(trials, 1).try_into().unwrap();
+    simulation
+}
+
+fn reports(trials: Trials, candidates: usize) -> Vec<Simulation> {
+    let tried = Tried {
+        policy: SimulatedPolicy {
+            name: "web".into(),
+            version: None,
+            mode: Mode::Block,
+            network_default: false,
+        },
+        scopes: vec!["repo:acme/web".into()],
+        clusters: Vec::new(),
     };
     let read = Read {
         since: at("2026-11-14T00:00:00Z"),
@@ -54,7 +81,7 @@ fn report(tally: Tally) -> Simulation {
         more_sums: false,
         dropped: 0,
     };
-    tally.report(policy, vec!["repo:acme/web".into()], read)
+    trials.report(vec![tried; candidates], read)
 }
 
 #[test]
@@ -287,21 +314,21 @@ fn an_audit_candidate_refuses_nothing_and_says_what_it_would() {
 
 #[test]
 fn sums_count_where_events_are_gone_and_a_day_that_was_not_read_whole_counts_by_them() {
-    let mut tally = Tally::new(candidate(BLOCK));
+    let mut trials = alone(BLOCK);
     let (today, yesterday) = (at("2026-11-20T10:00:00Z"), at("2026-11-19T23:00:00Z"));
-    tally.events(
+    trials.events(
         &[(today, tls("b.test")), (yesterday, tls("b.test"))],
         Timestamp::UNIX_EPOCH,
     );
-    tally.drop_open_day();
+    trials.end_at(at("2026-11-20T00:00:00Z"));
     let whose = ["acme", "acme/web", "ci.yml", "prod"];
     for (endpoint, reason) in [("b.test", ""), ("192.0.2.9", "no-name"), ("a.test", "ech")] {
         let verdict = if reason.is_empty() { "permit" } else { "refuse" };
         let call = Call::of_sum(whose, (endpoint, 443), ["tls", verdict, reason]).unwrap();
-        tally.sum(call, 10, yesterday);
+        trials.sum(call, 10, yesterday);
     }
     assert!(Call::of_sum(whose, ("x.test", 1), ["carrier-pigeon", "permit", ""]).is_none());
-    let simulation = report(tally);
+    let simulation = report(trials);
     assert_eq!(
         simulation
             .newly_refused
@@ -323,17 +350,80 @@ fn sums_count_where_events_are_gone_and_a_day_that_was_not_read_whole_counts_by_
 
 #[test]
 fn different_calls_are_bounded_and_the_rest_is_counted() {
-    let mut tally = Tally::new(candidate(BLOCK));
+    let mut trials = alone(BLOCK);
     let whose = ["acme", "acme/web", "ci.yml", "prod"];
     for n in 0..crate::simulate::MAX_CALLS + 7 {
         let call = Call::of_sum(whose, (&format!("n{n}.test"), 443), ["tls", "permit", ""]).unwrap();
-        tally.sum(call, 1, at("2026-11-19T23:00:00Z"));
+        trials.sum(call, 1, at("2026-11-19T23:00:00Z"));
     }
-    let simulation = report(tally);
+    let simulation = report(trials);
     assert_eq!(simulation.completeness.left_out, 7);
     assert_eq!(simulation.newly_refused.len(), 200);
     assert_eq!(
         simulation.counts.newly_refused.calls,
         crate::simulate::MAX_CALLS as u64
     );
+}
+
+#[test]
+fn a_day_that_was_read_whole_counts_by_its_events_though_reading_ended_later() {
+    let mut trials = alone(BLOCK);
+    trials.events(
+        &[(at("2026-11-20T10:00:00Z"), tls("b.test"))],
+        Timestamp::UNIX_EPOCH,
+    );
+    // Nothing of these jobs was in what was read of the day before.
+    trials.end_at(at("2026-11-20T00:00:00Z"));
+    assert_eq!(report(trials).completeness.events, 1);
+}
+
+#[test]
+fn candidates_that_are_tried_together_each_have_the_jobs_that_precedence_gives_them() {
+    let in_cluster = |cluster: &str| {
+        let mut event = tls("b.test");
+        event.job.as_mut().unwrap().cluster = cluster.into();
+        event
+    };
+    let mut of_org = tls("b.test");
+    of_org.job.as_mut().unwrap().repo = "acme/api".into();
+    let events = [
+        of_org,
+        in_cluster("prod"),
+        in_cluster("prod"),
+        in_cluster("test"),
+        in_cluster("third"),
+    ];
+    let events: Vec<_> = events.into_iter().map(|event| (event.time, event)).collect();
+    let permits = BLOCK.replace("a.test:443", "b.test:443");
+    let stands = vec![
+        stand(0, web(), Some("prod")),
+        stand(1, web(), Some("test")),
+        stand(2, "org:acme".parse().unwrap(), None),
+    ];
+    let candidates = vec![candidate(BLOCK), candidate(&permits), candidate(BLOCK)];
+    let mut trials = Trials::new(candidates, stands, &HashMap::new());
+    trials.events(&events, Timestamp::UNIX_EPOCH);
+    let told = reports(trials, 3);
+    let refused: Vec<u64> = told.iter().map(|one| one.counts.newly_refused.verdicts).collect();
+    assert_eq!(
+        refused,
+        [2, 0, 1],
+        "the repository's place holds jobs of other clusters back from the organization's"
+    );
+    let events: Vec<u64> = told.iter().map(|one| one.completeness.events).collect();
+    assert_eq!(events, [2, 1, 1]);
+}
+
+#[test]
+fn many_candidates_share_what_is_kept() {
+    let whose = ["acme", "acme/web", "ci.yml", "prod"];
+    let candidates: Vec<Candidate> = (0..100).map(|_| candidate(BLOCK)).collect();
+    let mut trials = Trials::new(candidates, vec![stand(99, web(), None)], &HashMap::new());
+    for n in 0..2_005 {
+        let call = Call::of_sum(whose, (&format!("n{n}.test"), 443), ["tls", "permit", ""]).unwrap();
+        trials.sum(call, 1, at("2026-11-19T23:00:00Z"));
+    }
+    let told = reports(trials, 100).pop().unwrap();
+    assert_eq!((told.completeness.left_out, told.newly_refused.len()), (5, 20));
+    assert_eq!(told.counts.newly_refused.calls, 2_000);
 }
