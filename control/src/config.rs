@@ -2,6 +2,7 @@
 //!
 //! Owns reading and checking; never acts on it. Relative paths are relative to the file.
 
+mod login;
 mod raw;
 
 use std::net::SocketAddr;
@@ -12,8 +13,13 @@ use thiserror::Error;
 use tidegate_policy::settings::{self, parse_span};
 
 use crate::feed::PublicKey;
+use crate::fetch::allowed_url;
 use crate::store::EventRetention;
 
+pub use login::{LoginConfig, LoginGroup};
+
+/// Name of the key that says where browsers come to.
+const PUBLIC_URL: &str = "public-url";
 /// Where the control plane listens when nothing is said.
 const LISTEN: &str = "127.0.0.1:8443";
 /// Shortest pause between two looks at a feed.
@@ -58,12 +64,17 @@ pub struct ControlConfig {
     pub listen: SocketAddr,
     /// Certificate chain and key, both PEM; `None` is plain HTTP, on loopback only.
     pub tls: Option<(PathBuf, PathBuf)>,
+    /// Where browsers reach the web UI, where that is not where it listens: scheme, host and port, without a slash at the
+    /// end. With https, cookies are `Secure` though a proxy ends TLS.
+    pub public_url: Option<String>,
     /// URL of the store.
     pub store: String,
     /// Where the first admin token is read from, or written to.
     pub bootstrap_token: Option<PathBuf>,
     /// Who may sign job identities.
     pub oidc: Vec<OidcConfig>,
+    /// Where people log in to the web UI, besides showing a token.
+    pub login: Option<LoginConfig>,
     /// Refuse policies with patterns that strangers can register names for.
     pub strict: bool,
     /// The global block list's signed feed.
@@ -172,6 +183,7 @@ impl At<'_> {
             );
             return Err(self.value("tls", message));
         }
+        let public_url = raw.public_url.map(|url| self.public_url(&url)).transpose()?;
         let bootstrap_token = raw
             .bootstrap_token_file
             .map(|file| self.join(file))
@@ -182,11 +194,33 @@ impl At<'_> {
             store: self.store(raw.store, defaults_in)?,
             bootstrap_token,
             oidc: self.oidc(raw.oidc)?,
+            login: raw
+                .login
+                .map(|login| self.login(login, public_url.as_deref()))
+                .transpose()?,
+            public_url,
             strict: raw.strict,
             feed: raw.global_block_feed.map(|feed| self.feed(feed)).transpose()?,
             keep_jobs: self.span("retention.events", &raw.retention.events)?,
             keep_events: self.retention(&raw.retention)?,
         })
+    }
+
+    /// The origin of the web UI. Paths are its own, so nothing may stand behind the host.
+    fn public_url(self, text: &str) -> Result<String, ConfigError> {
+        let origin = allowed_url(text).ok().filter(|url| {
+            let bare = url.path() == "/" && url.query().is_none() && url.fragment().is_none();
+            bare && url.username().is_empty() && url.password().is_none()
+        });
+        origin
+            .map(|url| url.origin().ascii_serialization())
+            .ok_or_else(|| {
+                let message = format!(
+                    "{text:?} is not where browsers reach this; write https://HOST[:PORT] without a path (http:// on \
+                     loopback only)"
+                );
+                self.value(PUBLIC_URL, message)
+            })
     }
 
     fn store(self, url: Option<String>, defaults_in: Option<&Path>) -> Result<String, ConfigError> {

@@ -2,7 +2,7 @@
 //!
 //! Owns the client and its few freedoms: https (plain HTTP on loopback only), redirects within one scheme, bodies and
 //! waits with bounds, no proxy from the environment. It never looks into what it fetched; `oidc` and `feed` drive it
-//! by a [`Schedule`].
+//! by a [`Schedule`], `login` asks when somebody logs in.
 
 mod schedule;
 
@@ -11,7 +11,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use reqwest::header::{ETAG, HeaderValue, IF_NONE_MATCH};
+use reqwest::header::{ACCEPT, CONTENT_TYPE, ETAG, HeaderValue, IF_NONE_MATCH};
 use reqwest::redirect::{Attempt, Policy};
 use reqwest::{Certificate, Client, Response, StatusCode, Url};
 use thiserror::Error;
@@ -112,10 +112,19 @@ pub(crate) struct Fetcher {
 impl Fetcher {
     /// Makes a client that trusts the system's roots and those in `ca`.
     pub(crate) fn new(ca: Option<&Path>) -> Result<Self, SetupError> {
+        Self::with(ca, Policy::custom(redirect))
+    }
+
+    /// The same for what must not be sent anywhere else.
+    pub(crate) fn without_redirects(ca: Option<&Path>) -> Result<Self, SetupError> {
+        Self::with(ca, Policy::none())
+    }
+
+    fn with(ca: Option<&Path>, redirects: Policy) -> Result<Self, SetupError> {
         let roots = ca.map(read_roots).transpose()?.unwrap_or_default();
         let client = Client::builder()
             .tls_certs_merge(roots)
-            .redirect(Policy::custom(redirect))
+            .redirect(redirects)
             .connect_timeout(PATIENCE)
             .read_timeout(PATIENCE)
             .no_proxy()
@@ -165,6 +174,65 @@ impl Fetcher {
             })?;
         Ok(Fetched::Document { body, etag })
     }
+}
+
+/// What a client proves itself by.
+#[derive(Clone, Copy)]
+pub(crate) struct Credentials<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) secret: &'a str,
+}
+
+impl Fetcher {
+    /// Sends a form and reads what is answered, whatever its status.
+    pub(crate) async fn post_form(
+        &self,
+        url: &Url,
+        form: &[(&str, &str)],
+        credentials: Option<Credentials<'_>>,
+        bounds: Bounds,
+    ) -> Result<(StatusCode, Vec<u8>), FetchError> {
+        let mut request = self
+            .client
+            .post(url.clone())
+            .timeout(bounds.time)
+            .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
+            .header(ACCEPT, "application/json")
+            .body(encoded(form));
+        if let Some(Credentials { name, secret }) = credentials {
+            // RFC 6749 §2.3.1: both are encoded as in a form first.
+            request = request.basic_auth(part(name), Some(part(secret)));
+        }
+        let transport = |source: reqwest::Error| FetchError::Transport {
+            url: url.to_string(),
+            source: source.without_url(),
+        };
+        let response = request.send().await.map_err(transport)?;
+        let status = response.status();
+        let body = read_bounded(response, bounds.bytes)
+            .await
+            .map_err(transport)?
+            .ok_or_else(|| FetchError::TooLarge {
+                url: url.to_string(),
+                limit: bounds.bytes,
+            })?;
+        Ok((status, body))
+    }
+}
+
+/// `application/x-www-form-urlencoded`, which is what a query is written in.
+fn encoded(form: &[(&str, &str)]) -> String {
+    let mut url = Url::parse("form:/").ok();
+    if let Some(url) = &mut url {
+        url.query_pairs_mut().extend_pairs(form);
+    }
+    url.as_ref().and_then(Url::query).unwrap_or_default().to_owned()
+}
+
+/// One text, encoded as in a form.
+fn part(text: &str) -> String {
+    let pair = encoded(&[("", text)]);
+    pair.strip_prefix('=').unwrap_or(&pair).to_owned()
 }
 
 /// Reads a body; `None` as soon as it is larger than the bound, or says that it will be.

@@ -4,7 +4,7 @@
 //! last good one, which stays when a fetch fails. It never verifies a token ([`tidegate_control_wire::oidc`] does, at the
 //! gateways too) and never stores: each changed set goes into a channel, from which the store takes it.
 
-mod discovery;
+pub(crate) mod discovery;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use serde::Deserialize;
+use tidegate_control_wire::secret::Role;
 
 /// The whole file.
 #[derive(Debug, Deserialize)]
@@ -23,10 +24,12 @@ pub(super) struct File {
 pub(super) struct Control {
     pub(super) listen: Option<String>,
     pub(super) tls: Option<Tls>,
+    pub(super) public_url: Option<String>,
     pub(super) store: Option<String>,
     pub(super) bootstrap_token_file: Option<PathBuf>,
     #[serde(default)]
     pub(super) oidc: Vec<Oidc>,
+    pub(super) login: Option<Login>,
     #[serde(default)]
     pub(super) strict: bool,
     pub(super) global_block_feed: Option<Feed>,
@@ -51,6 +54,35 @@ pub(super) struct Oidc {
     #[serde(default)]
     pub(super) owners: Vec<String>,
     pub(super) ca: Option<PathBuf>,
+}
+
+/// `login:`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct Login {
+    pub(super) issuer: String,
+    pub(super) client_id: String,
+    pub(super) client_secret_file: Option<PathBuf>,
+    pub(super) scopes: Option<Vec<String>>,
+    pub(super) name_claim: Option<String>,
+    #[serde(default = "groups")]
+    pub(super) groups_claim: String,
+    pub(super) groups: Vec<LoginGroup>,
+    pub(super) ca: Option<PathBuf>,
+}
+
+fn groups() -> String {
+    "groups".into()
+}
+
+/// One entry of `login.groups:`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct LoginGroup {
+    pub(super) group: String,
+    pub(super) role: Role,
+    #[serde(default)]
+    pub(super) owners: Vec<String>,
 }
 
 /// `global-block-feed:`.

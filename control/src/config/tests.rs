@@ -49,6 +49,47 @@ fn what_is_wrong_is_named_with_what_to_write() {
             "without a `/`",
         ),
         (
+            "  store: sqlite:///x\n  public-url: https://t.test\n  login: {issuer: \"http://id.test\", client-id: t, \
+             groups: [{group: a, role: admin}]}\n",
+            "must begin with https://",
+        ),
+        (
+            "  store: sqlite:///x\n  public-url: https://t.test\n  login: {issuer: \"https://id.test\", client-id: t, \
+             groups: []}\n",
+            "control.login: groups: write 1 to",
+        ),
+        (
+            "  store: sqlite:///x\n  login: {issuer: \"https://id.test\", client-id: t, groups: [{group: a, role: admin}]}\n",
+            "control.public-url: write where browsers reach this control plane",
+        ),
+        (
+            "  store: sqlite:///x\n  public-url: https://t.test/ui\n",
+            "without a path",
+        ),
+        (
+            "  store: sqlite:///x\n  public-url: http://t.test\n",
+            "control.public-url: \"http://t.test\" is not where browsers reach this",
+        ),
+        (
+            "  store: sqlite:///x\n  public-url: \"https://u:p@t.test\"\n",
+            "without a path",
+        ),
+        (
+            "  store: sqlite:///x\n  public-url: https://t.test\n  login: {issuer: \"https://id.test\", client-id: t, \
+             groups: [{group: a, role: runner}]}\n",
+            "people are admin, editor or viewer",
+        ),
+        (
+            "  store: sqlite:///x\n  public-url: https://t.test\n  login: {issuer: \"https://id.test\", client-id: t, \
+             groups: [{group: a, role: admin}], scopes: [email]}\n",
+            "with `openid` in it",
+        ),
+        (
+            "  store: sqlite:///x\n  public-url: https://t.test\n  login: {issuer: \"https://id.test\", client-id: t, \
+             groups: [{group: a, role: admin}], client-secret-file: none}\n",
+            "can't read /etc/tidegate/none",
+        ),
+        (
             "  store: sqlite:///x\n  retention: {events: soon}\n",
             "is not a time span",
         ),
@@ -67,4 +108,36 @@ fn what_is_wrong_is_named_with_what_to_write() {
     }
     let missing = ControlConfig::parse("version: 1\n", Path::new("/t.yaml"), None).unwrap_err();
     assert!(missing.to_string().contains("`control` is missing"), "{missing}");
+}
+
+#[test]
+fn a_login_has_defaults_and_an_origin() {
+    let config = parse(
+        "  store: sqlite:///x\n  public-url: https://Tidegate.example.test:8443/\n  login:\n    issuer: https://id.example.test/realms/acme\n    client-id: tidegate\n    groups:\n      - {group: sec, role: admin}\n      \
+         - {group: devs, role: editor, owners: [Acme]}\n",
+    )
+    .unwrap();
+    let login = config.login.unwrap();
+    assert_eq!(config.public_url.as_deref(), Some(login.public_url.as_str()));
+    assert_eq!(login.public_url, "https://tidegate.example.test:8443");
+    assert_eq!(login.scopes, ["openid", "profile", "email"]);
+    assert_eq!(
+        (login.groups_claim.as_str(), login.name_claim.as_deref()),
+        ("groups", None)
+    );
+    assert_eq!(login.groups[1].owners, ["acme"]);
+    assert!(config.oidc.is_empty(), "an issuer of people signs for no job");
+}
+
+#[test]
+fn where_browsers_come_to_needs_no_login() {
+    for (written, read) in [
+        ("https://Tidegate.example.test/", "https://tidegate.example.test"),
+        ("http://127.0.0.1:8080", "http://127.0.0.1:8080"),
+    ] {
+        let config = parse(&format!("  store: sqlite:///x\n  public-url: {written}\n")).unwrap();
+        assert_eq!(config.public_url.as_deref(), Some(read));
+    }
+    let config = parse("  store: sqlite:///x\n").unwrap();
+    assert_eq!(config.public_url, None);
 }

@@ -1,4 +1,4 @@
-//! From an issuer's URL to its keys: two documents.
+//! From an issuer's URL to its keys: two documents. Jobs' issuers and people's are asked alike.
 //!
 //! Owns what is asked and what of the answers is believed. It keeps nothing.
 
@@ -35,15 +35,28 @@ pub enum DiscoveryError {
     /// The keys lie where nothing is fetched from.
     #[error("its keys lie at {0:?}, which is not https")]
     KeysPlace(String),
+    /// An endpoint that logins need is not named.
+    #[error("it names no {0}")]
+    NoEndpoint(&'static str),
+    /// An endpoint lies where nothing is sent to.
+    #[error("its {0} is {1:?}, which is not https")]
+    EndpointPlace(&'static str, String),
     /// A set without a single key for RS256 or ES256.
     #[error("its key set has no key for RS256 or ES256 signatures")]
     NoKeys,
 }
 
+/// What an issuer says of itself. What only logins need may be absent.
 #[derive(Deserialize)]
-struct Description {
+pub(crate) struct Description {
     issuer: String,
     jwks_uri: String,
+    #[serde(default)]
+    pub(crate) authorization_endpoint: Option<String>,
+    #[serde(default)]
+    pub(crate) token_endpoint: Option<String>,
+    #[serde(default)]
+    pub(crate) token_endpoint_auth_methods_supported: Option<Vec<String>>,
 }
 
 /// The keys stay JSON until each is read: one of a kind that nobody knows yet must not hide the others.
@@ -58,6 +71,16 @@ pub(super) async fn fetch_keys(
     issuer: &str,
     base: &Url,
 ) -> Result<JwkSet, DiscoveryError> {
+    let description = describe(fetcher, issuer, base).await?;
+    keys_of(fetcher, base, &description).await
+}
+
+/// Asks an issuer what it says of itself.
+pub(crate) async fn describe(
+    fetcher: &Fetcher,
+    issuer: &str,
+    base: &Url,
+) -> Result<Description, DiscoveryError> {
     let what = "its description";
     let mut place = base.clone();
     place.set_path(&format!("{}{DESCRIPTION}", base.path().trim_end_matches('/')));
@@ -67,6 +90,15 @@ pub(super) async fn fetch_keys(
     if description.issuer != issuer {
         return Err(DiscoveryError::OtherIssuer(cut(&description.issuer)));
     }
+    Ok(description)
+}
+
+/// Asks for the keys that a description names; only those that can verify a token come back, at least one.
+pub(crate) async fn keys_of(
+    fetcher: &Fetcher,
+    base: &Url,
+    description: &Description,
+) -> Result<JwkSet, DiscoveryError> {
     let place = keys_place(base, &description.jwks_uri)?;
     let what = "its key set";
     let body = document(fetcher, &place, what).await?;
@@ -89,6 +121,11 @@ fn keys_place(base: &Url, place: &str) -> Result<Url, DiscoveryError> {
         Ok(url) if url.scheme() == "https" || base.scheme() == "http" => Ok(url),
         Ok(_) | Err(_) => Err(DiscoveryError::KeysPlace(cut(place))),
     }
+}
+
+/// The same of an endpoint that codes and secrets are sent to.
+pub(crate) fn allowed_place(base: &Url, name: &'static str, place: &str) -> Result<Url, DiscoveryError> {
+    keys_place(base, place).map_err(|_| DiscoveryError::EndpointPlace(name, cut(place)))
 }
 
 async fn document(fetcher: &Fetcher, place: &Url, what: &'static str) -> Result<Vec<u8>, DiscoveryError> {
