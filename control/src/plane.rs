@@ -9,16 +9,17 @@ use std::time::Duration;
 
 use axum::Router;
 use sd_notify::NotifyState;
+use tidegate_control_ui::UiSettings;
 use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::api::{self, ApiState};
+use crate::api::{self, ApiState, Deployment};
 use crate::bootstrap::{self, BootstrapError};
 use crate::config::ControlConfig;
 use crate::server::{Link, Listener, ServeError};
-use crate::store::{Store, StoreError};
+use crate::store::{Retention, Store, StoreError};
 use crate::sync::{self, Hub, SyncState};
 use crate::view::View;
 use crate::world::{self, WorldError};
@@ -91,12 +92,25 @@ impl ControlPlane {
         let hub = Hub::new(store.clone());
         let mut tasks = JoinSet::new();
         tasks.spawn(time(store.clone()));
-        tasks.spawn(sweep(store.clone(), config.keep_jobs));
+        tasks.spawn(sweep(store.clone(), kept(&config)));
         let keys = world::follow_issuers(&store, &config.oidc, &mut tasks).await?;
-        world::follow_feed(&store, config.feed.as_ref(), &mut tasks).await?;
-        let state = ApiState::new(store.clone(), view, hub.clone());
+        let feed = world::follow_feed(&store, config.feed.as_ref(), &mut tasks).await?;
+        let mut state = ApiState::new(store.clone(), view, hub.clone());
+        if let Some(login) = world::login(&store, config.login.as_ref()).await? {
+            state = state.with_login(login);
+        }
+        let (issuers, seen_as) = (keys.clone(), seen_as(&config));
+        let state = state.with_deployment(Deployment {
+            config,
+            issuers,
+            feed,
+        });
         let closing = state.closing();
-        let router = api::router(state).merge(sync::router(SyncState::new(store, hub, keys)));
+        let api = api::router(state);
+        let ui = tidegate_control_ui::router(api.clone(), seen_as);
+        let router = api
+            .merge(sync::router(SyncState::new(store, hub, keys)))
+            .merge(ui);
         Ok(Self {
             listener,
             router,
@@ -127,6 +141,25 @@ impl ControlPlane {
         };
         self.listener.serve(self.router, stop).await;
         self.tasks.shutdown().await;
+    }
+}
+
+/// How browsers reach the web UI.
+fn seen_as(config: &ControlConfig) -> UiSettings {
+    let public_origin = config.public_url.clone();
+    let is_https = |origin: &String| origin.starts_with("https://");
+    UiSettings {
+        secure: config.tls.is_some() || public_origin.as_ref().is_some_and(is_https),
+        public_origin,
+    }
+}
+
+/// How long records are kept.
+fn kept(config: &ControlConfig) -> Retention {
+    Retention {
+        jobs: config.keep_jobs,
+        seen: config.keep_events.rollups,
+        ..Retention::default()
     }
 }
 
@@ -181,16 +214,57 @@ async fn time(store: Store) {
     }
 }
 
-/// Forgets what nobody can need any more.
-async fn sweep(store: Store, keep_jobs: Duration) {
+/// Forgets what nobody can need any more, and notes what only events tell of.
+async fn sweep(store: Store, kept: Retention) {
     let mut ticks = tokio::time::interval(SWEEP);
     loop {
         ticks.tick().await;
-        if let Err(error) = store.prune(keep_jobs).await {
+        if let Err(error) = store.prune(kept).await {
             tracing::error!(error = error.chain(), "old records could not be removed");
         }
         if let Err(error) = store.forget_events().await {
             tracing::error!(error = error.chain(), "old events could not be removed");
         }
+        if let Err(error) = store.note_seen().await {
+            tracing::error!(error = error.chain(), "what events tell of could not be noted");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn cookies_are_secure_where_browsers_come_by_https_though_a_proxy_ends_it() {
+        let seen = |control: &str| {
+            let text = format!("version: 1\ncontrol:\n  store: sqlite:///x\n{control}");
+            seen_as(&ControlConfig::parse(&text, Path::new("/t.yaml"), None).unwrap())
+        };
+        assert_eq!(seen(""), UiSettings::default());
+        let behind = seen("  public-url: https://t.test\n");
+        assert_eq!(
+            (behind.secure, behind.public_origin.as_deref()),
+            (true, Some("https://t.test"))
+        );
+        assert!(seen("  tls: {cert: a, key: b}\n").secure);
+        assert!(!seen("  public-url: http://localhost:8080\n").secure);
+    }
+
+    #[test]
+    fn records_are_kept_as_long_as_is_configured() {
+        let days = |days: u64| Duration::from_hours(24 * days);
+        let said = |control: &str| {
+            let text = format!("version: 1\ncontrol:\n  store: sqlite:///x\n{control}");
+            kept(&ControlConfig::parse(&text, Path::new("/t.yaml"), None).unwrap())
+        };
+        let usual = said("");
+        assert_eq!((usual.jobs, usual.seen), (days(30), days(400)));
+        let short = said("  retention: {events: 7d, rollups: 40d}\n");
+        assert_eq!((short.jobs, short.seen), (days(7), days(40)));
+        assert_eq!(short.changes, usual.changes);
     }
 }
