@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::doctor::args::Doctor;
 use crate::hook::args::Hook;
-use crate::remote::args::{events, jobs, policy, record, things};
+use crate::remote::args::{coverage, events, jobs, policy, record, things};
 
 /// Transparent egress gateway for CI runner fleets.
 #[derive(Debug, Parser)]
@@ -36,6 +36,7 @@ pub(crate) enum Command {
     Events(events::Events),
     Baseline(record::Baseline),
     Simulate(record::Simulate),
+    Coverage(coverage::Coverage),
     Detection(record::Detection),
     Lease(jobs::Lease),
     GlobalBlock(things::GlobalBlock),

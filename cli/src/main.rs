@@ -45,6 +45,7 @@ fn main() -> ExitCode {
         Command::Events(args) => remote::events(&args),
         Command::Baseline(args) => remote::baseline(&args),
         Command::Simulate(args) => remote::simulate(&args),
+        Command::Coverage(args) => remote::coverage(&args),
         Command::Detection(args) => remote::detection(&args),
         Command::Lease(args) => remote::lease(&args),
         Command::GlobalBlock(args) => remote::global_block(&args),

@@ -1,6 +1,6 @@
 //! The commands that talk to a control plane over its HTTP API: `policy`, `set`, `job`, `events`, `baseline`,
-//! `simulate`, `detection`, `lease`, `global-block`,
-//! `token`, `gateway list` and `audit`.
+//! `simulate`, `coverage`, `detection`, `lease`,
+//! `global-block`, `token`, `gateway list` and `audit`.
 //!
 //! Owns asking and showing. What is allowed, what conflicts and what a document means is the control plane's to say; a
 //! refusal becomes one sentence on stderr ([`client`]). Nothing is kept between two calls but what people keep
@@ -10,6 +10,7 @@ pub(crate) mod args;
 mod audit;
 mod baseline;
 mod client;
+mod coverage;
 mod detections;
 pub(crate) mod document;
 mod events;
@@ -59,6 +60,11 @@ pub(crate) fn baseline(args: &args::record::Baseline) -> anyhow::Result<ExitCode
 pub(crate) fn simulate(args: &args::record::Simulate) -> anyhow::Result<ExitCode> {
     let client = client::Client::new(&args.remote)?;
     block_on(simulate::run(&client, &args.trial, args.remote.json))
+}
+
+/// `tidegate coverage`.
+pub(crate) fn coverage(args: &args::coverage::Coverage) -> anyhow::Result<ExitCode> {
+    block_on(coverage::run(args))
 }
 
 /// `tidegate detection`.

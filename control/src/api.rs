@@ -17,37 +17,52 @@ mod auth;
 mod baselines;
 mod block;
 mod check;
+mod coverage;
 mod detections;
 mod documents;
+mod draft;
 mod effective;
 mod errors;
 mod etag;
 mod events;
 mod extract;
+mod fall_back;
+mod gateways;
 mod harden_runner;
+mod impact;
 mod jobs;
 mod leases;
 mod lists;
+mod login;
+mod memo;
 mod openapi;
 mod policies;
 mod policy_list;
 pub mod problem;
+mod propose;
+mod runs;
+mod scopes;
+mod seen;
+mod sessions;
 mod sets;
+mod settings;
 mod simulate;
 mod state;
+mod stats;
 mod suppressions;
 mod system;
 mod tokens;
 mod turns;
+mod unidentified;
 mod versions;
 mod who_allows;
 
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, MatchedPath, Request};
+use axum::extract::{DefaultBodyLimit, Request};
 use axum::http::header::CACHE_CONTROL;
-use axum::http::{HeaderName, HeaderValue, Method, StatusCode};
+use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -56,6 +71,7 @@ use utoipa_axum::router::OpenApiRouter;
 use self::access::PREFIX;
 use self::problem::{Code, Refused};
 
+pub use settings::Deployment;
 pub use state::{ApiState, Clock};
 
 /// How long a request may take, its body included.
@@ -74,7 +90,6 @@ pub fn router(state: ApiState) -> Router {
         .route("/readyz", get(system::readyz))
         .route("/version", get(system::version))
         .fallback(no_route)
-        .method_not_allowed_fallback(no_method)
         .layer(from_fn_with_state(state.clone(), access::guard))
         // Every handler that reads a body says how much itself.
         .layer(DefaultBodyLimit::disable())
@@ -93,12 +108,6 @@ async fn no_route(request: Request) -> Refused {
         request.uri().path()
     );
     Refused::not_found(detail)
-}
-
-async fn no_method(method: Method, path: Option<MatchedPath>) -> Refused {
-    let path = path.as_ref().map_or("this path", MatchedPath::as_str);
-    let detail = format!("{method} is not known at {path}; see {PREFIX}/openapi.json");
-    Refused::new(StatusCode::METHOD_NOT_ALLOWED, Code::MethodNotAllowed, detail)
 }
 
 /// Bounds a request in time, and says what no answer of an API is for.

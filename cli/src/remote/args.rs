@@ -2,6 +2,7 @@
 //!
 //! Owns what all of them share: where the control plane is, who asks, how the answer is shown.
 
+pub(crate) mod coverage;
 pub(crate) mod events;
 pub(crate) mod jobs;
 pub(crate) mod policy;

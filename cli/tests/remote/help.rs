@@ -11,6 +11,7 @@ fn every_group_of_commands_has_help_with_examples() {
         (&["policy", "create", "--help"], "--from-baseline"),
         (&["baseline", "show", "--help"], "Example:"),
         (&["simulate", "--help"], "Exit code 4"),
+        (&["coverage", "--help"], "--below-min-assurance"),
         (&["detection", "rule", "add", "--help"], "Example:"),
         (&["import", "harden-runner", "--help"], "Examples:"),
         (&["set", "--help"], "apply"),

@@ -105,6 +105,7 @@ impl Plane {
                 name: "runners".into(),
                 cluster: "prod".into(),
                 ranges: vec!["10.77.0.0/16".parse().unwrap()],
+                ..ServedNetwork::default()
             }],
             resume: None,
         };

@@ -5,11 +5,13 @@
 //! which know what they touch.
 
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::Method;
+use axum::http::header::ALLOW;
+use axum::http::{Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
-use super::problem::Refused;
+use super::errors;
+use super::problem::{Code, Refused};
 use super::state::ApiState;
 use crate::model::Role;
 
@@ -81,7 +83,7 @@ pub(super) const RULES: &[Rule] = &[
     post("/orgs/{owner}/policies", WRITERS, &[409]),
     get("/orgs/{owner}/policies/{name}", READERS, &[404, 406]),
     put("/orgs/{owner}/policies/{name}", WRITERS, &[404, 409, 412, 428]),
-    delete("/orgs/{owner}/policies/{name}", WRITERS, &[404, 412]),
+    delete("/orgs/{owner}/policies/{name}", WRITERS, &[404, 409, 412]),
     get("/orgs/{owner}/policies/{name}/history", READERS, &[404]),
     get("/orgs/{owner}/policies/{name}/versions", READERS, &[404]),
     get(
@@ -97,17 +99,28 @@ pub(super) const RULES: &[Rule] = &[
     ),
     post("/orgs/{owner}/policies/{name}/attachments", WRITERS, &[404, 409]),
     post("/orgs/{owner}/policies/{name}/simulate", READERS, &[404]),
+    post("/orgs/{owner}/policies/{name}/propose", READERS, &[404]),
     get("/orgs/{owner}/endpoint-sets", READERS, &[]),
     get("/orgs/{owner}/endpoint-sets/{name}", READERS, &[404, 406]),
     put("/orgs/{owner}/endpoint-sets/{name}", WRITERS, &[412, 428]),
     delete("/orgs/{owner}/endpoint-sets/{name}", WRITERS, &[404, 409, 412]),
+    post("/orgs/{owner}/endpoint-sets/{name}/propose", READERS, &[404]),
     post("/check", READERS, &[]),
+    post("/simulate", READERS, &[404]),
     get("/effective", READERS, &[]),
     get("/jobs", WATCHERS, &[]),
     post("/jobs", KEEPERS, &[409]),
     get("/jobs/{id}", WATCHERS, &[404]),
     get("/jobs/{id}/events", READERS, &[]),
     get("/jobs/{id}/summary.md", READERS, &[404]),
+    get("/jobs/{id}/summary", READERS, &[404]),
+    get("/jobs/{id}/effective", READERS, &[404]),
+    get("/jobs/{id}/endpoints", READERS, &[404]),
+    get("/runs", READERS, &[]),
+    get("/runs/{owner}/{repo}/{run_id}", READERS, &[404]),
+    get("/orgs", READERS, &[]),
+    get("/scopes", READERS, &[]),
+    get("/coverage", READERS, &[]),
     post("/jobs/{id}/end", KEEPERS, &[404]),
     get("/leases", WATCHERS, &[]),
     delete("/leases", KEEPERS, &[404, 409]),
@@ -117,16 +130,32 @@ pub(super) const RULES: &[Rule] = &[
     get("/events", READERS, &[]),
     get("/events/stream", READERS, &[]),
     get("/baselines", READERS, &[]),
+    post("/baselines/draft", READERS, &[]),
+    get("/baseline-scopes", READERS, &[]),
     get("/detections", READERS, &[]),
     get("/detections/{id}", READERS, &[404]),
+    patch("/detections", WRITERS, &[404]),
     patch("/detections/{id}", WRITERS, &[404]),
     get("/detection-suppressions", READERS, &[]),
     post("/detection-suppressions", WRITERS, &[409]),
     delete("/detection-suppressions/{id}", WRITERS, &[404]),
     get("/gateways", READERS, &[]),
+    get("/unidentified-sources", READERS, &[]),
+    get("/stats/verdicts", READERS, &[]),
+    get("/stats/refused", READERS, &[]),
+    get("/stats/first-seen", READERS, &[]),
+    get("/stats/policies", READERS, &[]),
     get("/tokens", ADMINS, &[]),
     post("/tokens", ADMINS, &[]),
     delete("/tokens/{id}", ADMINS, &[404]),
+    get("/login-methods", OPEN, &[]),
+    post("/login-attempts", OPEN, &[404]),
+    post("/sessions", OPEN, &[401, 403, 404, 429]),
+    get("/sessions", ADMINS, &[]),
+    delete("/sessions/{id}", ADMINS, &[404]),
+    get("/session", READERS, &[]),
+    delete("/sessions/current", READERS, &[409]),
+    get("/settings", ADMINS, &[]),
     get("/audit-log", READERS, &[]),
     get(WIRE_POLICY, READERS, &[404]),
     post(WIRE_POLICY, WRITERS, &[409]),
@@ -169,8 +198,7 @@ pub(super) async fn guard(State(state): State<ApiState>, mut request: Request, n
         return next.run(request).await;
     };
     let Some(rule) = rule_of(request.method(), path.as_str()) else {
-        // A method that the route does not know.
-        return next.run(request).await;
+        return without_rule(request.method(), path.as_str());
     };
     let Who::Roles(roles) = rule.who else {
         return next.run(request).await;
@@ -188,6 +216,27 @@ pub(super) async fn guard(State(state): State<ApiState>, mut request: Request, n
     }
     request.extensions_mut().insert(caller);
     next.run(request).await
+}
+
+/// What is not in the table is not asked: neither a method that a route does not know, nor a route that somebody forgot to
+/// enter, nor one that was reached through another router, which puts its own path before ours.
+fn without_rule(method: &Method, path: &str) -> Response {
+    let inner = path.strip_prefix(PREFIX).unwrap_or(path);
+    let known: Vec<&str> = RULES
+        .iter()
+        .filter(|rule| rule.path == inner)
+        .map(|rule| match &rule.method {
+            get if *get == Method::GET => "GET,HEAD",
+            other => other.as_str(),
+        })
+        .collect();
+    if known.is_empty() {
+        tracing::error!(path, "a route without a rule was asked for, and refused");
+        return errors::internal("nobody may use this route: it has no rule").into_response();
+    }
+    let detail = format!("{method} is not known at {path}; see {PREFIX}/openapi.json");
+    let refused = Refused::new(StatusCode::METHOD_NOT_ALLOWED, Code::MethodNotAllowed, detail);
+    ([(ALLOW, known.join(","))], refused).into_response()
 }
 
 fn wrong_role(role: Role, roles: &[Role]) -> Refused {

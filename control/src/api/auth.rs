@@ -20,6 +20,7 @@ use tidegate_policy::job::Scope;
 use super::errors;
 use super::problem::{Code, Refused};
 use super::state::Clock;
+use super::turns::{Bounds, Turn, Turns};
 use crate::model::{Actor, Role, Token};
 use crate::store::{Store, StoreError};
 use crate::throttle::Throttle;
@@ -30,6 +31,20 @@ const CACHE: usize = 4_096;
 const FRESH: SignedDuration = SignedDuration::from_secs(5);
 /// How exactly the last use of a token is kept.
 const TOUCH: SignedDuration = SignedDuration::from_secs(60);
+/// Tokens that are looked up though their address has shown too many wrong ones: guessing costs the store this much.
+const CROWDED: Bounds = Bounds {
+    what: "lookups for addresses that show many wrong tokens",
+    at_once: 4,
+    waiting: 256,
+    again: 1,
+};
+/// Logins that ask the issuer all the same; it may be slow.
+const CROWDED_LOGINS: Bounds = Bounds {
+    what: "logins from addresses that show much that is wrong",
+    at_once: 2,
+    waiting: 32,
+    again: 2,
+};
 /// Header by which our own programs say what they are.
 const VIA: &str = "tidegate-via";
 
@@ -41,6 +56,17 @@ pub(super) struct Authenticator {
     /// Grows with every revocation here: what was read before is read again.
     revocations: AtomicU64,
     wrong: Mutex<Throttle>,
+    /// Turns of those whose address has shown too many wrong things.
+    crowded: Turns,
+    crowded_logins: Turns,
+}
+
+/// The turn of somebody whose address has shown too many wrong things.
+#[derive(Debug)]
+pub(super) struct Crowded {
+    /// The answer, when this is wrong, too.
+    refused: Refused,
+    _turn: Turn,
 }
 
 #[derive(Clone)]
@@ -65,6 +91,8 @@ impl Authenticator {
             known: Cache::new(CACHE),
             revocations: AtomicU64::new(0),
             wrong: Mutex::default(),
+            crowded: Turns::of(CROWDED),
+            crowded_logins: Turns::of(CROWDED_LOGINS),
         }
     }
 
@@ -81,7 +109,7 @@ impl Authenticator {
     /// Whether the token of this id is good now, as the store says.
     pub(super) async fn is_living(&self, id: &str) -> Result<bool, StoreError> {
         match self.store.token(id).await {
-            Ok(token) => Ok(is_good(&token, (self.clock)())),
+            Ok(token) => Ok(token.is_good((self.clock)())),
             Err(StoreError::NotFound { .. }) => Ok(false),
             Err(error) => Err(error),
         }
@@ -93,23 +121,7 @@ impl Authenticator {
         headers: &HeaderMap,
         extensions: &Extensions,
     ) -> Result<Caller, Refused> {
-        let shown = digest(bearer(headers)?);
-        let now = (self.clock)();
-        let revocations = self.revocations.load(Ordering::SeqCst);
-        let known = self.known.get(&shown);
-        let token = match known {
-            Some(known) if known.is_fresh(now, revocations) => known.token,
-            // One that was good before is looked up again beside whatever its neighbours show.
-            Some(_) => self.look_up(shown, peer(extensions), revocations).await?,
-            None => {
-                self.wrong.lock().check(peer(extensions), now).map_err(too_many)?;
-                self.look_up(shown, peer(extensions), revocations).await?
-            }
-        };
-        if !is_good(&token, now) {
-            self.known.remove(&shown);
-            return Err(wrong_token());
-        }
+        let token = self.shown(bearer(headers)?, extensions).await?;
         Ok(Caller {
             actor: Actor {
                 subject: token.name.clone(),
@@ -120,6 +132,60 @@ impl Authenticator {
         })
     }
 
+    /// The good token of this text, shown in a request with these extensions.
+    pub(super) async fn shown(&self, text: &str, extensions: &Extensions) -> Result<Arc<Token>, Refused> {
+        let shown = digest(text);
+        let now = (self.clock)();
+        let revocations = self.revocations.load(Ordering::SeqCst);
+        let known = self.known.get(&shown);
+        let token = match known {
+            Some(known) if known.is_fresh(now, revocations) => known.token,
+            Some(_) | None => self.look_up(shown, peer(extensions), revocations).await?,
+        };
+        if !token.is_good(now) {
+            self.known.remove(&shown);
+            return Err(wrong_token());
+        }
+        Ok(token)
+    }
+
+    /// As [`Self::crowd`], for a login at the issuer.
+    pub(super) async fn crowded_login(&self, extensions: &Extensions) -> Result<Option<Crowded>, Refused> {
+        self.crowd(peer(extensions), &self.crowded_logins).await
+    }
+
+    /// A turn for what somebody shows whose address has shown too many wrong things, and what to answer when this is
+    /// wrong, too; `None` while the address has some of its allowance. What is good gets through beside whatever its
+    /// neighbours show: they may be thousands behind one address, and a token of 256 bits is not found by trying.
+    async fn crowd(&self, peer: IpAddr, turns: &Turns) -> Result<Option<Crowded>, Refused> {
+        let allowed = self.wrong.lock().check(peer, (self.clock)());
+        match allowed {
+            Ok(()) => Ok(None),
+            Err(seconds) => Ok(Some(Crowded {
+                refused: too_many(seconds),
+                _turn: turns.take().await?,
+            })),
+        }
+    }
+
+    /// An address showed something wrong, which `refused` says: 429 where it has shown too many.
+    pub(super) fn wrong(
+        &self,
+        extensions: &Extensions,
+        crowded: Option<Crowded>,
+        refused: Refused,
+    ) -> Refused {
+        self.charged(peer(extensions), crowded, refused)
+    }
+
+    fn charged(&self, peer: IpAddr, crowded: Option<Crowded>, refused: Refused) -> Refused {
+        if let Some(crowded) = crowded {
+            return crowded.refused;
+        }
+        self.wrong.lock().charge(peer, (self.clock)());
+        refused
+    }
+
     /// Asks the store, at the expense of the address when the token is no good. What was read is remembered as of before
     /// it was read: a revocation in between makes it old at once.
     async fn look_up(
@@ -128,16 +194,16 @@ impl Authenticator {
         peer: IpAddr,
         revocations: u64,
     ) -> Result<Arc<Token>, Refused> {
+        let crowded = self.crowd(peer, &self.crowded).await?;
         let now = (self.clock)();
         let found = self
             .store
             .token_by_digest(&shown)
             .await
             .map_err(errors::of_query)?;
-        let Some(token) = found.filter(|token| is_good(token, now)) else {
+        let Some(token) = found.filter(|token| token.is_good(now)) else {
             self.known.remove(&shown);
-            self.wrong.lock().charge(peer, now);
-            return Err(wrong_token());
+            return Err(self.charged(peer, crowded, wrong_token()));
         };
         let token = Arc::new(token);
         if token
@@ -173,11 +239,7 @@ impl Known {
     }
 }
 
-fn is_good(token: &Token, now: Timestamp) -> bool {
-    token.revoked_at.is_none() && token.expires_at.is_none_or(|end| end > now)
-}
-
-fn wrong_token() -> Refused {
+pub(super) fn wrong_token() -> Refused {
     Refused::unauthorized(
         Some("invalid_token"),
         "the token is not known, was revoked or has expired; make another with `tidegate token create`",
@@ -218,7 +280,7 @@ fn peer(extensions: &Extensions) -> IpAddr {
 }
 
 /// By which way a change came, for histories. Only our own words are taken.
-fn via(headers: &HeaderMap) -> &'static str {
+pub(super) fn via(headers: &HeaderMap) -> &'static str {
     match headers.get(VIA).map(axum::http::HeaderValue::as_bytes) {
         Some(b"cli") => "cli",
         Some(b"ui") => "ui",

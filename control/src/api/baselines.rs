@@ -12,14 +12,19 @@ use utoipa::{IntoParams, ToSchema};
 use super::auth::Caller;
 use super::errors;
 use super::extract::Params;
+use super::lists::{Paging, page_request, searched};
 use super::problem::Refused;
 use super::state::ApiState;
 use crate::baseline::import::{Draft, MIN_RUNS, Wanted, told};
-use crate::baseline::model::Baseline;
+use crate::baseline::model::{Baseline, BaselineScope};
 use crate::baseline::sighting::owner_of;
+use crate::model::Page;
+use crate::store::{BaselineFilter, Shown};
 
 /// Most runs that an import may ask for.
 const MOST_RUNS: u32 = 1_000_000;
+/// Most days whose calls are counted.
+const MOST_DAYS: u32 = 90;
 
 /// Which baseline, and in which form.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -41,6 +46,43 @@ pub(super) struct WhichBaseline {
     #[serde(default)]
     #[param(minimum = 1, maximum = 1_000_000)]
     min_runs: Option<u32>,
+    /// Endpoints with this text in them only. JSON.
+    #[serde(default)]
+    #[param(max_length = 255)]
+    search: Option<String>,
+    /// `next` of the page before. JSON.
+    #[serde(default)]
+    after: Option<String>,
+    /// Endpoints at most; every one when nothing is said. JSON.
+    #[serde(default)]
+    #[param(minimum = 1, maximum = 1000)]
+    limit: Option<u32>,
+    /// With each endpoint's calls of so many days, for repositories and workflows. JSON, with a `limit`.
+    #[serde(default)]
+    #[param(minimum = 1, maximum = 90)]
+    days: Option<u32>,
+}
+
+/// Which baselines.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct WhichBaselines {
+    /// Of this organization, its repositories and their workflows.
+    #[serde(default)]
+    #[param(max_length = 100)]
+    owner: Option<String>,
+    /// Scopes with this text in them only.
+    #[serde(default)]
+    #[param(max_length = 255)]
+    search: Option<String>,
+    /// `next` of the page before.
+    #[serde(default)]
+    after: Option<String>,
+    /// Items at most.
+    #[serde(default)]
+    #[param(minimum = 1, maximum = 1000)]
+    limit: Option<u32>,
 }
 
 /// In which form.
@@ -110,6 +152,10 @@ pub(super) async fn get_baseline(
         since: which.since,
         min_runs,
     };
+    if let Some(shown) = shown(&which)? {
+        let part = state.store.baseline_page(&scope, &wanted, &shown).await;
+        return Ok(axum::Json(part.map_err(errors::of_query)?).into_response());
+    }
     let found = state
         .store
         .baseline(&scope, &wanted)
@@ -127,7 +173,59 @@ pub(super) async fn get_baseline(
     }
 }
 
-fn min_runs(asked: Option<u32>) -> Result<u64, String> {
+/// Which part of the endpoints is asked for; nothing when it is all of them.
+fn shown(which: &WhichBaseline) -> Result<Option<Shown>, Refused> {
+    let search = searched(which.search.clone())?;
+    let of_a_part = [
+        ("search", search.is_some()),
+        ("after", which.after.is_some()),
+        ("limit", which.limit.is_some()),
+        ("days", which.days.is_some()),
+    ];
+    let Some((field, _)) = of_a_part.into_iter().find(|(_, is_said)| *is_said) else {
+        return Ok(None);
+    };
+    if which.format == Some(Format::Txt) {
+        let detail = format!("{field}: an import takes all of a baseline; leave it out, or ask for json");
+        return Err(Refused::bad(field, detail));
+    }
+    let days = which.days.unwrap_or_default();
+    if which.days == Some(0) || days > MOST_DAYS {
+        return Err(Refused::bad(
+            "days",
+            format!("days: 1 to {MOST_DAYS}, not {days}"),
+        ));
+    }
+    let page = page_request(Paging {
+        after: which.after.clone(),
+        limit: which.limit,
+    })?;
+    Ok(Some(Shown { search, page, days }))
+}
+
+/// The baselines that there are, by scope: clusters', organizations', repositories', workflows'.
+///
+/// A token for some owners has to name one of them where it is for several, and sees no cluster's.
+#[utoipa::path(get, path = "/baseline-scopes", tag = "baselines", params(WhichBaselines),
+    responses((status = 200, body = Page<BaselineScope>)))]
+pub(super) async fn list_baselines(
+    State(state): State<ApiState>,
+    caller: Caller,
+    Params(which): Params<WhichBaselines>,
+) -> Result<axum::Json<Page<BaselineScope>>, Refused> {
+    let filter = BaselineFilter {
+        owner: caller.owner_filter(which.owner.as_deref())?,
+        search: searched(which.search)?,
+    };
+    let page = page_request(Paging {
+        after: which.after,
+        limit: which.limit,
+    })?;
+    let found = state.store.baselines(&filter, &page).await;
+    Ok(axum::Json(found.map_err(errors::of_query)?))
+}
+
+pub(super) fn min_runs(asked: Option<u32>) -> Result<u64, String> {
     match asked {
         None => Ok(MIN_RUNS),
         Some(runs) if (1..=MOST_RUNS).contains(&runs) => Ok(runs.into()),

@@ -68,6 +68,12 @@ pub(super) struct EntryList {
     /// All entries by layer, whatever the filter.
     #[schema(value_type = BTreeMap<String, u64>)]
     counters: BTreeMap<BlockLayer, u64>,
+    /// When each layer last changed; null for one that never had an entry.
+    #[schema(value_type = BTreeMap<String, Option<String>>)]
+    updated: BTreeMap<BlockLayer, Option<Timestamp>>,
+    /// When the list last changed, whichever layer.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    updated_at: Option<Timestamp>,
     /// When the feed was last found to be current; null without a feed.
     #[schema(value_type = Option<String>, format = DateTime)]
     feed_checked_at: Option<Timestamp>,
@@ -119,10 +125,17 @@ pub(super) async fn list_entries(
         .block_entries(which.layer, &page, search.as_deref())
         .await
         .map_err(errors::of_query)?;
+    let layers = state.store.block_summary().await.map_err(errors::of_query)?;
+    let updated: BTreeMap<_, _> = layers
+        .iter()
+        .map(|(layer, one)| (*layer, one.updated_at))
+        .collect();
     let list = EntryList {
         items: found.items,
         next: found.next,
-        counters: state.store.block_count().await.map_err(errors::of_query)?,
+        counters: layers.iter().map(|(layer, one)| (*layer, one.entries)).collect(),
+        updated_at: updated.values().flatten().max().copied(),
+        updated,
         feed_checked_at: state.store.feed_checked_at().await.map_err(errors::of_query)?,
     };
     Ok(axum::Json(list).into_response())

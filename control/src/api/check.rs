@@ -55,6 +55,9 @@ pub(super) struct Checked {
     diagnostics: Vec<DiagnosticView>,
     /// The same for people, with lines and carets; empty when there is nothing to say.
     rendered: String,
+    /// The parsed form of a policy, as a stored one has it; null for one with errors, and for a set.
+    #[schema(value_type = Option<Object>)]
+    parsed: Option<serde_json::Value>,
 }
 
 /// Checks a document; stores nothing.
@@ -79,27 +82,32 @@ pub(super) async fn check_document(
 }
 
 fn check(request: &CheckRequest, sets: &[String], options: ParseOptions) -> Checked {
-    let diagnostics = match request.kind {
+    let (diagnostics, parsed) = match request.kind {
         DocumentKind::Policy => policy(request, sets, options),
         DocumentKind::EndpointSet => match CheckedSet::check(&request.yaml, &options) {
-            Ok(checked) => checked.diagnostics,
-            Err(errors) => errors,
+            Ok(checked) => (checked.diagnostics, None),
+            Err(errors) => (errors, None),
         },
     };
     Checked {
         ok: diagnostics.iter().all(|one| one.severity != Severity::Error),
         diagnostics: views(&diagnostics),
         rendered: rendered(&diagnostics, &request.yaml, "document"),
+        parsed,
     }
 }
 
-fn policy(request: &CheckRequest, sets: &[String], options: ParseOptions) -> Vec<Diagnostic> {
+fn policy(
+    request: &CheckRequest,
+    sets: &[String],
+    options: ParseOptions,
+) -> (Vec<Diagnostic>, Option<serde_json::Value>) {
     let checked = match CheckedPolicy::check(&request.yaml, &options) {
         Ok(checked) => checked,
-        Err(diagnostics) => return diagnostics,
+        Err(diagnostics) => return (diagnostics, None),
     };
     let mut diagnostics = unknown_sets(&request.yaml, &checked.sets, sets, &request.owner);
     diagnostics.extend(checked.diagnostics);
     diagnostics.sort_by_key(|one| (one.line, one.column, std::cmp::Reverse(one.severity)));
-    diagnostics
+    (diagnostics, Some(checked.parsed))
 }

@@ -2,20 +2,23 @@
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use serde::Deserialize;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::auth::Caller;
 use super::errors;
 use super::extract::{Json, Names, Params};
 use super::jobs::ById;
-use super::lists::{Paging, page_request};
+use super::lists::{Paging, page_request, searched};
 use super::problem::Refused;
 use super::state::ApiState;
 use crate::baseline::detection::Detection;
-use crate::baseline::{DetectionType, Status};
-use crate::model::Page;
-use crate::store::{DetectionFilter, Said};
+use crate::baseline::{DetectionType, Severity, Status};
+use crate::store::{DetectionCounters, DetectionFilter, Said};
+
+/// Detections that are changed at once.
+const MOST_CHANGED: usize = 100;
 
 /// Which detections are listed.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -39,6 +42,17 @@ pub(super) struct WhichDetections {
     #[serde(default)]
     #[param(inline)]
     status: Option<Status>,
+    /// Of a severity.
+    #[serde(default)]
+    #[param(inline)]
+    severity: Option<Severity>,
+    /// About an endpoint that has this in it, in any case.
+    #[serde(default)]
+    search: Option<String>,
+    /// Whose last verdict is of this time or later.
+    #[serde(default)]
+    #[param(value_type = Option<String>, format = DateTime)]
+    since: Option<Timestamp>,
     /// `next` of the page before.
     #[serde(default)]
     after: Option<String>,
@@ -46,6 +60,42 @@ pub(super) struct WhichDetections {
     #[serde(default)]
     #[param(minimum = 1, maximum = 1000)]
     limit: Option<u32>,
+}
+
+/// A page of detections.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct DetectionList {
+    /// The newest first.
+    items: Vec<Detection>,
+    /// Where the next page begins; null on the last.
+    next: Option<String>,
+    /// Of the owners that were asked for, whatever else was.
+    counters: DetectionCounters,
+}
+
+/// What somebody says of several detections.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct DetectionsChange {
+    /// Which: 1 to 100.
+    #[schema(min_items = 1, max_items = 100)]
+    ids: Vec<String>,
+    /// What becomes of them.
+    status: Status,
+    /// Why.
+    #[serde(default)]
+    #[schema(max_length = 1000)]
+    note: Option<String>,
+    /// Whether their endpoints are what such jobs do, as for one.
+    #[serde(default)]
+    expected: Option<bool>,
+}
+
+/// Detections that were changed.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct ChangedDetections {
+    /// As they are now, in the order of the request.
+    items: Vec<Detection>,
 }
 
 /// What somebody says of a detection.
@@ -67,7 +117,7 @@ pub(super) struct DetectionChange {
 
 /// Detections, newest first.
 #[utoipa::path(get, path = "/detections", tag = "detections", params(WhichDetections),
-    responses((status = 200, body = Page<Detection>)))]
+    responses((status = 200, body = DetectionList)))]
 pub(super) async fn list_detections(
     State(state): State<ApiState>,
     caller: Caller,
@@ -83,6 +133,9 @@ pub(super) async fn list_detections(
         job: which.job,
         kind: which.kind,
         status: which.status,
+        severity: which.severity,
+        search: searched(which.search)?,
+        since: which.since,
     };
     let page = page_request(Paging {
         after: which.after,
@@ -93,7 +146,49 @@ pub(super) async fn list_detections(
         .detections(&filter, &page)
         .await
         .map_err(errors::of_query)?;
-    Ok(axum::Json(found).into_response())
+    let question = format!("{:?} {:?}", filter.owners, filter.owner);
+    let store = state.store.clone();
+    let counters = state
+        .detections
+        .get(question, async move { store.count_detections(&filter).await });
+    Ok(axum::Json(DetectionList {
+        items: found.items,
+        next: found.next,
+        counters: counters.await.map_err(errors::of_query)?,
+    })
+    .into_response())
+}
+
+/// Says what becomes of several detections.
+///
+/// One that is not there, or not to be seen, changes nothing at all. They are changed one after the other: where the
+/// store fails between two, those before are changed.
+#[utoipa::path(patch, path = "/detections", tag = "detections", request_body = DetectionsChange,
+    responses((status = 200, body = ChangedDetections)))]
+pub(super) async fn change_detections(
+    State(state): State<ApiState>,
+    caller: Caller,
+    Json(change): Json<DetectionsChange>,
+) -> Result<Response, Refused> {
+    if !(1..=MOST_CHANGED).contains(&change.ids.len()) {
+        let detail = format!("ids: 1 to {MOST_CHANGED}, not {}", change.ids.len());
+        return Err(Refused::bad("ids", detail));
+    }
+    for id in &change.ids {
+        find(&state, &caller, id).await?;
+    }
+    let said = Said {
+        status: change.status,
+        note: change.note,
+        expected: change.expected,
+    };
+    let mut items = Vec::with_capacity(change.ids.len());
+    for id in &change.ids {
+        let changed = state.store.change_detection(id, &said, &caller.actor).await?;
+        items.push(changed);
+        state.detections.forget();
+    }
+    Ok(axum::Json(ChangedDetections { items }).into_response())
 }
 
 /// A detection.
@@ -128,6 +223,7 @@ pub(super) async fn change_detection(
         .store
         .change_detection(&before.id, &said, &caller.actor)
         .await?;
+    state.detections.forget();
     Ok(axum::Json(changed).into_response())
 }
 

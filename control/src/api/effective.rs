@@ -1,8 +1,11 @@
 //! Which policy precedence picks, by facet, and what was considered.
 
+use std::sync::Arc;
+
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
+use tidegate_control_wire::mirror::Mirror;
 use tidegate_policy::effective::{Decider, Generation, Named};
 use tidegate_policy::job::{Assurance, JobIdentity};
 use tidegate_policy::verdict::Mode;
@@ -11,7 +14,9 @@ use utoipa::{IntoParams, ToSchema};
 use super::auth::Caller;
 use super::extract::Params;
 use super::problem::Refused;
+use super::seen;
 use super::state::ApiState;
+use crate::coverage::CoverageRow;
 use crate::model::PolicyMode;
 
 /// Whose policy.
@@ -37,50 +42,53 @@ pub(super) struct Whose {
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct EffectiveAnswer {
     /// What decides egress. Without a policy the network's default does.
-    egress: Facet,
+    pub(super) egress: Facet,
     /// What decides lockdown.
-    lockdown: Facet,
+    pub(super) lockdown: Facet,
     /// Every scope that such a job lies in, most specific first, with the policy that stands there.
-    considered: Vec<ConsideredScope>,
+    pub(super) considered: Vec<ConsideredScope>,
 }
 
 /// What decides one facet.
 #[derive(Debug, Default, Serialize, ToSchema)]
 pub(super) struct Facet {
     /// The policy; null when no attached one decides it.
-    policy: Option<EffectivePolicy>,
+    pub(super) policy: Option<EffectivePolicy>,
     /// The scope that it is attached to.
-    scope: Option<String>,
+    pub(super) scope: Option<String>,
 }
 
 /// A scope that was looked at.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct ConsideredScope {
     /// `repo:acme/web`.
-    scope: String,
+    pub(super) scope: String,
     /// The policy that stands there.
-    policy: Option<EffectivePolicy>,
+    pub(super) policy: Option<EffectivePolicy>,
 }
 
 /// A policy in an answer about precedence.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub(super) struct EffectivePolicy {
     /// Its immutable id.
-    id: String,
+    pub(super) id: String,
+    /// Whose it is.
+    pub(super) owner: String,
     /// Its name.
-    name: String,
+    pub(super) name: String,
     /// Its version.
-    version: u32,
+    pub(super) version: u32,
     /// Mode of its egress facet.
-    mode: PolicyMode,
+    pub(super) mode: PolicyMode,
     /// It can't be put in force (an endpoint set is missing, say), so everything is refused.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
-    unusable: bool,
+    pub(super) unusable: bool,
 }
 
 /// The policy that precedence picks for a job, by facet, and what was considered.
 ///
-/// By scope alone: defaults of networks and what a job's credential is worth are the gateway's to know.
+/// By scope alone: defaults of networks and what a job's credential is worth are the gateway's to know. A cluster's policy
+/// is every owner's: a limited token is told of the clusters in which jobs of that owner were seen.
 #[utoipa::path(get, path = "/effective", tag = "policies", params(Whose),
     responses((status = 200, body = EffectiveAnswer)))]
 pub(super) async fn effective(
@@ -94,43 +102,73 @@ pub(super) async fn effective(
     } else {
         caller.check_owner(&job.owner)?;
     }
+    if caller.is_limited() && !job.cluster.is_empty() {
+        check_was_there(&state, &caller, &job).await?;
+    }
     state.view.current().await;
-    let facets = state.view.policies().facets(&job, Generation::NEWEST);
+    Ok(axum::Json(answer(&state, &job, Generation::NEWEST)).into_response())
+}
+
+/// 403 for a cluster in which no job of the owner was seen, as far as is known by now.
+async fn check_was_there(state: &ApiState, caller: &Caller, job: &JobIdentity) -> Result<(), Refused> {
+    let table = seen::table(state, None).await?;
+    let (owner, cluster) = (job.owner.to_lowercase(), job.cluster.clone());
+    let was_there = seen::ask(table, move |table| {
+        let of = |row: &Arc<CoverageRow>| row.owner.to_lowercase() == owner && row.cluster == *cluster;
+        table.rows.iter().any(of)
+    });
+    if was_there.await? {
+        return Ok(());
+    }
+    let what = format!(
+        "no job of {:?} was seen in cluster {:?}, whose policy",
+        job.owner, job.cluster
+    );
+    caller.check_unlimited(&what)
+}
+
+/// What precedence yields for a job that began there, by scope alone.
+pub(super) fn answer(state: &ApiState, job: &JobIdentity, began: Generation) -> EffectiveAnswer {
+    let facets = state.view.policies().facets(job, began);
     let considered = facets.considered.iter().map(|(scope, policy)| ConsideredScope {
         scope: scope.to_string(),
-        policy: policy.as_ref().map(|named| shown(named, false)),
+        policy: policy.as_ref().map(|named| shown(state, named, false)),
     });
-    let answer = EffectiveAnswer {
+    let facet = |decider: Decider, egress| Facet {
+        policy: Some(shown(state, &decider.policy, egress)),
+        scope: Some(decider.scope.to_string()),
+    };
+    EffectiveAnswer {
         considered: considered.collect(),
         egress: facets
             .egress
-            .map(|decider| facet(&decider, true))
+            .map(|decider| facet(decider, true))
             .unwrap_or_default(),
         lockdown: facets
             .lockdown
-            .map(|decider| facet(&decider, false))
+            .map(|decider| facet(decider, false))
             .unwrap_or_default(),
-    };
-    Ok(axum::Json(answer).into_response())
+    }
 }
 
 /// The policy that decides egress for a job that begins now.
 pub(super) fn egress_of(state: &ApiState, job: &JobIdentity) -> Option<EffectivePolicy> {
-    let facets = state.view.policies().facets(job, Generation::NEWEST);
-    facets.egress.map(|decider| shown(&decider.policy, true))
+    egress_at(state, job, Generation::NEWEST)
 }
 
-fn facet(decider: &Decider, egress: bool) -> Facet {
-    Facet {
-        policy: Some(shown(&decider.policy, egress)),
-        scope: Some(decider.scope.to_string()),
-    }
+/// The policy that decides egress for a job that began there, as far as its version is still known.
+pub(super) fn egress_at(state: &ApiState, job: &JobIdentity, began: Generation) -> Option<EffectivePolicy> {
+    let facets = state.view.policies().facets(job, began);
+    facets.egress.map(|decider| shown(state, &decider.policy, true))
 }
 
 /// A policy that decides egress but has no mode could not be compiled.
-fn shown(named: &Named, egress: bool) -> EffectivePolicy {
+fn shown(state: &ApiState, named: &Named, egress: bool) -> EffectivePolicy {
+    let id = named.meta.id.as_str();
+    let owner = |mirror: &Mirror| mirror.policy(id).map(|record| record.owner.to_string());
     EffectivePolicy {
-        id: named.meta.id.to_string(),
+        id: id.to_owned(),
+        owner: state.view.with(owner).unwrap_or_default(),
         name: named.meta.name.to_string(),
         version: named.meta.version,
         mode: match named.mode {

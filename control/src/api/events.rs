@@ -5,6 +5,7 @@
 //! of these owners and none without a job.
 
 mod asked;
+mod csv;
 mod licence;
 mod stream;
 mod summary;
@@ -17,10 +18,12 @@ use axum::extract::State;
 use axum::http::header::{ACCEPT, CONTENT_TYPE};
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::response::{IntoResponse, Response};
+use futures_util::StreamExt as _;
 use futures_util::stream::try_unfold;
 use jiff::Timestamp;
 use serde::Serialize;
 use tidegate_control_wire::event::EventRecord;
+use tidegate_control_wire::summary::advice;
 use utoipa::ToSchema;
 
 use self::asked::{Format, JobEvents, WhichEvents};
@@ -36,10 +39,14 @@ use crate::model::EventLoss;
 use crate::store::{EventFilter, EventRun, Place, StoreError, StoredEvent};
 
 pub(super) use self::stream::{__path_stream_events, Streams, stream_events};
-pub(super) use self::summary::{__path_job_summary, SUMMARIES, job_summary};
+pub(super) use self::summary::{
+    __path_job_summary, __path_job_summary_json, SUMMARIES, job_summary, job_summary_json, summarized,
+};
 
 /// Lines of JSON.
 const NDJSON: &str = "application/x-ndjson";
+/// Lines of comma-separated values.
+const CSV: &str = "text/csv";
 /// The number of the newest event that an answer may have: `?after=` of a stream that goes on from there.
 const POSITION: HeaderName = HeaderName::from_static("tidegate-position");
 /// Since when the record is complete, in an answer of lines.
@@ -52,10 +59,10 @@ const BREATH: Duration = Duration::from_millis(1);
 /// A page of events.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct EventList {
-    /// The newest first, as gateways write them; at most as many as were asked for. Fewer, or none, may come with a next
+    /// The newest first, as gateways write them, with a sentence (`meaning`) beside each reason; at most as many as were asked for. Fewer, or none, may come with a next
     /// page: a request looks at a part of the record only.
     #[schema(value_type = Vec<Object>)]
-    items: Vec<EventRecord>,
+    items: Vec<Told<EventRecord>>,
     /// Where the next page begins; null on the last.
     next: Option<String>,
     /// Where events before this time were asked for: they are forgotten.
@@ -67,12 +74,33 @@ pub(super) struct EventList {
     losses: Vec<EventLoss>,
 }
 
-/// Network events: the newest first and page by page, or all of them, the oldest first, as lines of JSON.
+/// An event as it is shown to people.
+#[derive(Debug, Serialize)]
+struct Told<E> {
+    #[serde(flatten)]
+    event: E,
+    /// What its reason means, in a sentence.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    meaning: Option<&'static str>,
+}
+
+impl<E: std::borrow::Borrow<EventRecord>> From<E> for Told<E> {
+    fn from(event: E) -> Self {
+        let reason = event.borrow().reason.as_deref().and_then(advice::reason);
+        Self {
+            event,
+            meaning: reason.map(|reason| reason.meaning().trim()),
+        }
+    }
+}
+
+/// Network events: the newest first and page by page, or all of them, the oldest first, as lines.
 ///
-/// `format=ndjson`, or `Accept: application/x-ndjson`, asks for lines; an export that is cut off ends without its last
-/// chunk. An unknown job, repository or name has no events.
+/// `format=ndjson`, or `Accept: application/x-ndjson`, asks for lines of JSON, `format=csv`, or `Accept: text/csv`, for
+/// comma-separated values; an export that is cut off ends without its last chunk. An unknown job, repository or name has
+/// no events.
 #[utoipa::path(get, path = "/events", tag = "events", params(WhichEvents),
-    responses((status = 200, content((EventList = "application/json"), (String = "application/x-ndjson")),
+    responses((status = 200, content((EventList = "application/json"), (String = "application/x-ndjson"), (String = "text/csv")),
         headers(("tidegate-position" = String,
             description = "the newest event's number: where a stream goes on from (`after`)")))))]
 pub(super) async fn list_events(
@@ -86,7 +114,7 @@ pub(super) async fn list_events(
 
 /// Events of one job, like `GET /events?job=`.
 #[utoipa::path(get, path = "/jobs/{id}/events", tag = "jobs", params(ById, JobEvents),
-    responses((status = 200, content((EventList = "application/json"), (String = "application/x-ndjson")),
+    responses((status = 200, content((EventList = "application/json"), (String = "application/x-ndjson"), (String = "text/csv")),
         headers(("tidegate-position" = String,
             description = "the newest event's number: where a stream goes on from (`after`)")))))]
 pub(super) async fn job_events(
@@ -118,12 +146,12 @@ async fn answer(
     filter.upto = Some(position);
     let mut response = match format {
         Format::Json => page(state, &filter, which, complete_since).await?.into_response(),
-        Format::Ndjson => lines(state, caller, filter, &which).await?,
+        Format::Ndjson | Format::Csv => lines(state, caller, (filter, format), &which).await?,
     };
     let told = response.headers_mut();
     told.insert(POSITION, HeaderValue::from(position));
     if let Some(since) = complete_since
-        && format == Format::Ndjson
+        && format != Format::Json
         && let Ok(since) = HeaderValue::from_str(&since.to_string())
     {
         told.insert(COMPLETE_SINCE, since);
@@ -155,7 +183,11 @@ async fn page(
     };
     let position = filter.upto.unwrap_or_default();
     Ok(axum::Json(EventList {
-        items: found.items.into_iter().map(|stored| stored.event).collect(),
+        items: found
+            .items
+            .into_iter()
+            .map(|stored| stored.event.into())
+            .collect(),
         next: found.next.map(|next| format!("{next}.{position}")),
         complete_since,
         losses,
@@ -166,7 +198,7 @@ async fn page(
 async fn lines(
     state: &ApiState,
     caller: &Caller,
-    filter: EventFilter,
+    (filter, format): (EventFilter, Format),
     which: &WhichEvents,
 ) -> Result<Response, Refused> {
     if which.after.is_some() || which.limit.is_some() {
@@ -178,11 +210,19 @@ async fn lines(
         state: state.clone(),
         licence: Licence::of(state, caller),
         filter,
+        csv: format == Format::Csv,
     };
     // The first piece is read before anything is answered: what is wrong with the question can still be said.
     let first = export.piece(None).await.map_err(errors::of_query)?;
-    let body = try_unfold((export, Some(first)), |(export, run)| export.next(run));
-    Ok(([(CONTENT_TYPE, NDJSON)], Body::from_stream(body)).into_response())
+    let (head, media) = if export.csv {
+        (csv::HEAD, CSV)
+    } else {
+        ("", NDJSON)
+    };
+    let head =
+        futures_util::stream::iter((!head.is_empty()).then(|| Ok(Bytes::from_static(head.as_bytes()))));
+    let rest = try_unfold((export, Some(first)), |(export, run)| export.next(run));
+    Ok(([(CONTENT_TYPE, media)], Body::from_stream(head.chain(rest))).into_response())
 }
 
 /// An export on its way.
@@ -190,6 +230,8 @@ struct Export {
     state: ApiState,
     licence: Licence,
     filter: EventFilter,
+    /// Comma-separated values instead of JSON.
+    csv: bool,
 }
 
 impl Export {
@@ -213,7 +255,7 @@ impl Export {
                 })?);
             }
             if !items.is_empty() {
-                return Ok(Some((written(&items), (self, run))));
+                return Ok(Some((written(&items, self.csv), (self, run))));
             }
             tokio::time::sleep(BREATH).await;
         }
@@ -221,9 +263,13 @@ impl Export {
     }
 }
 
-fn written(items: &[StoredEvent]) -> Bytes {
+fn written(items: &[StoredEvent], csv: bool) -> Bytes {
     let mut lines = Vec::with_capacity(items.len() * 1_024);
     for stored in items {
+        if csv {
+            csv::push(&mut lines, &stored.event);
+            continue;
+        }
         // Plain data with text keys always serializes, and memory takes it.
         if serde_json::to_writer(&mut lines, &stored.event).is_ok() {
             lines.push(b'\n');
@@ -245,10 +291,11 @@ fn accepted(headers: &HeaderMap) -> Format {
     match media.find(|media| {
         matches!(
             media.as_str(),
-            NDJSON | "application/json" | "application/*" | "*/*"
+            NDJSON | CSV | "application/json" | "application/*" | "*/*"
         )
     }) {
         Some(media) if media == NDJSON => Format::Ndjson,
+        Some(media) if media == CSV => Format::Csv,
         Some(_) | None => Format::Json,
     }
 }

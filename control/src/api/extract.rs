@@ -17,6 +17,8 @@ use tidegate_policy::document::keys::nearest;
 use super::problem::{Code, Refused};
 use crate::body::{self, BodyError};
 
+/// Largest body from somebody who has shown no token yet, in bytes.
+pub(super) const MAX_SMALL: usize = 4 << 10;
 /// Largest body that is no document, in bytes.
 pub(super) const MAX_BODY: usize = 64 << 10;
 /// Largest JSON body around a document: every byte of it may be written as six.
@@ -121,6 +123,21 @@ where
     }
 }
 
+/// A JSON body of at most [`MAX_SMALL`].
+pub(super) struct SmallJson<T>(pub(super) T);
+
+impl<T, S> FromRequest<S> for SmallJson<T>
+where
+    T: DeserializeOwned,
+    S: Send + Sync,
+{
+    type Rejection = Refused;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, Refused> {
+        json(request, MAX_SMALL).await.map(Self)
+    }
+}
+
 /// A JSON body with a document in it.
 pub(super) struct LargeJson<T>(pub(super) T);
 
@@ -214,8 +231,17 @@ pub(super) fn too_large(what: &str, limit: usize) -> Refused {
     Refused::new(StatusCode::PAYLOAD_TOO_LARGE, Code::TooLarge, detail)
 }
 
-/// Reads JSON: every field known, none twice, nothing after the end, no NUL in any text.
+/// Reads JSON: an object, every field known, none twice, nothing after the end, no NUL in any text.
 pub(super) fn from_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Refused> {
+    // Serde would take a list for an object whose fields come in order.
+    if bytes.trim_ascii_start().starts_with(b"[") {
+        let detail = "the body is a list; an object is read here";
+        return Err(Refused::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            Code::Invalid,
+            detail,
+        ));
+    }
     let mut reader = serde_json::Deserializer::from_slice(bytes);
     let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
         let path = error.path().to_string();

@@ -1,23 +1,29 @@
 //! Jobs: what runs, and its end. What a provisioner says of new ones is [`start`]'s.
 
+mod about;
 mod start;
+
+use std::net::IpAddr;
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tidegate_control_wire::claim::EndedBy;
 use tidegate_control_wire::record::Ending;
+use tidegate_policy::job::Assurance;
 use utoipa::{IntoParams, ToSchema};
 
 use super::auth::Caller;
 use super::errors;
 use super::extract::{Names, Params};
-use super::lists::{Paging, page_request};
+use super::lists::{Paging, page_request, searched};
 use super::problem::Refused;
 use super::state::ApiState;
 use crate::model::{Job, Page, Role};
 use crate::store::JobFilter;
 
+pub(super) use self::about::{__path_job_effective, __path_job_endpoints, job_effective, job_endpoints};
 pub(super) use self::start::{__path_start_job, start_job};
 
 /// Which job.
@@ -49,6 +55,33 @@ pub(super) struct WhichJobs {
     /// Those that run, or those that have ended.
     #[serde(default)]
     alive: Option<bool>,
+    /// With this job id within the workflow.
+    #[serde(default)]
+    job: Option<String>,
+    /// In a network.
+    #[serde(default)]
+    network: Option<String>,
+    /// Known this well: `claimed`, `declared`, `signed`, `forge` or `static`.
+    #[serde(default)]
+    #[param(value_type = Option<String>)]
+    assurance: Option<Assurance>,
+    /// That hold this source, or held it last.
+    #[serde(default)]
+    #[param(value_type = Option<String>)]
+    source: Option<IpAddr>,
+    /// That began at this time or later.
+    #[serde(default)]
+    #[param(value_type = Option<String>, format = DateTime)]
+    since: Option<Timestamp>,
+    /// That began before this time.
+    #[serde(default)]
+    #[param(value_type = Option<String>, format = DateTime)]
+    until: Option<Timestamp>,
+    /// With this text in their id, repository, workflow, name or run; case does not count. A page looks through a hundred
+    /// thousand jobs: it may have few items, or none, and still a next one.
+    #[serde(default)]
+    #[param(max_length = 255)]
+    search: Option<String>,
     /// `next` of the page before.
     #[serde(default)]
     after: Option<String>,
@@ -120,13 +153,33 @@ pub(super) async fn list_jobs(
         workflow: which.workflow,
         run_id: which.run_id,
         alive: which.alive,
+        job: which.job,
+        network: which.network,
+        assurance: which.assurance,
+        source: which.source,
+        since: which.since,
+        until: which.until,
+        search: searched(which.search)?,
     };
     let page = page_request(Paging {
         after: which.after,
         limit: which.limit,
     })?;
-    let found = state.store.jobs(&filter, &page).await.map_err(errors::of_query)?;
+    let mut found = state.store.jobs(&filter, &page).await.map_err(errors::of_query)?;
+    if caller.role() != Role::Provisioner {
+        with_counts(&state, &mut found.items).await?;
+    }
     Ok(axum::Json(found).into_response())
+}
+
+/// Fills in what the verdicts about jobs add up to. A provisioner is not told: what jobs reached is none of its business.
+pub(super) async fn with_counts(state: &ApiState, jobs: &mut [Job]) -> Result<(), Refused> {
+    let ids: Vec<&str> = jobs.iter().map(|job| job.lease.id.as_str()).collect();
+    let counts = state.store.job_counts(&ids).await.map_err(errors::of_query)?;
+    for job in jobs {
+        job.counts = counts.get(job.lease.id.as_str()).copied();
+    }
+    Ok(())
 }
 
 /// A job, be it over or not.
@@ -136,7 +189,11 @@ pub(super) async fn get_job(
     caller: Caller,
     Names(ById { id }): Names<ById>,
 ) -> Result<Response, Refused> {
-    Ok(axum::Json(find(&state, &caller, &id).await?).into_response())
+    let mut job = find(&state, &caller, &id).await?;
+    if caller.role() != Role::Provisioner {
+        with_counts(&state, std::slice::from_mut(&mut job)).await?;
+    }
+    Ok(axum::Json(job).into_response())
 }
 
 /// A job that the caller may see; one that it may not is not told from one that is not there.

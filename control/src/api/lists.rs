@@ -1,7 +1,7 @@
 //! Pages of lists.
 
 use serde::Deserialize;
-use utoipa::IntoParams;
+use utoipa::{IntoParams, ToSchema};
 
 use super::problem::Refused;
 use crate::model::PageRequest;
@@ -18,6 +18,17 @@ pub(super) struct Paging {
     #[serde(default)]
     #[param(minimum = 1, maximum = 1000)]
     pub(super) limit: Option<u32>,
+}
+
+/// How much of each item a list has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Fields {
+    /// Everything, documents included.
+    #[default]
+    All,
+    /// What a table shows.
+    Summary,
 }
 
 /// As the store takes it. A limit out of bounds is refused, not bent.

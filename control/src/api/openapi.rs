@@ -23,8 +23,9 @@ use super::access::{PREFIX, RULES, Rule, Who};
 use super::problem::{PROBLEM_JSON, Problem};
 use super::state::ApiState;
 use super::{
-    attachments, baselines, block, check, detections, effective, events, harden_runner, jobs, leases,
-    policies, policy_list, sets, simulate, suppressions, system, tokens, versions,
+    attachments, baselines, block, check, coverage, detections, draft, effective, events, gateways,
+    harden_runner, impact, jobs, leases, login, policies, policy_list, propose, runs, scopes, sessions, sets,
+    settings, simulate, stats, suppressions, system, tokens, unidentified, versions,
 };
 
 /// Name of the way to authenticate.
@@ -98,6 +99,9 @@ pub(super) fn routes() -> OpenApiRouter<ApiState> {
         ))
         .routes(routes!(attachments::change_attachments))
         .routes(routes!(simulate::simulate_policy))
+        .routes(routes!(impact::simulate_changes))
+        .routes(routes!(propose::propose_policy))
+        .routes(routes!(propose::propose_set))
         .routes(routes!(versions::policy_history))
         .routes(routes!(versions::list_versions))
         .routes(routes!(versions::get_version))
@@ -112,22 +116,47 @@ pub(super) fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(jobs::end_job))
         .routes(routes!(events::job_events))
         .routes(routes!(events::job_summary))
+        .routes(routes!(events::job_summary_json))
+        .routes(routes!(jobs::job_effective))
+        .routes(routes!(jobs::job_endpoints))
+        .routes(routes!(runs::list_runs))
+        .routes(routes!(runs::get_run))
+        .routes(routes!(scopes::list_orgs))
+        .routes(routes!(scopes::list_scopes))
+        .routes(routes!(coverage::list_coverage))
         .routes(routes!(events::list_events))
         .routes(routes!(events::stream_events))
         .routes(routes!(leases::list_leases, leases::clear_source))
         .routes(routes!(block::list_entries, block::add_entries))
         .routes(routes!(block::remove_entry))
         .routes(routes!(baselines::get_baseline))
-        .routes(routes!(detections::list_detections))
+        .routes(routes!(draft::draft_policy))
+        .routes(routes!(baselines::list_baselines))
+        .routes(routes!(
+            detections::list_detections,
+            detections::change_detections
+        ))
         .routes(routes!(detections::get_detection, detections::change_detection))
         .routes(routes!(
             suppressions::list_suppressions,
             suppressions::add_suppression
         ))
         .routes(routes!(suppressions::remove_suppression))
-        .routes(routes!(system::list_gateways))
+        .routes(routes!(gateways::list_gateways))
+        .routes(routes!(unidentified::list_unidentified))
+        .routes(routes!(stats::verdict_stats))
+        .routes(routes!(stats::refused_stats))
+        .routes(routes!(stats::first_seen_stats))
+        .routes(routes!(stats::policy_stats))
         .routes(routes!(tokens::list_tokens, tokens::create_token))
         .routes(routes!(tokens::revoke_token))
+        .routes(routes!(login::login_methods))
+        .routes(routes!(login::begin_login))
+        .routes(routes!(sessions::create_session, sessions::list_sessions))
+        .routes(routes!(sessions::end_own_session))
+        .routes(routes!(sessions::end_session))
+        .routes(routes!(sessions::who_am_i))
+        .routes(routes!(settings::settings))
         .routes(routes!(system::audit_log))
 }
 

@@ -15,10 +15,11 @@ use super::documents::{self, Written, check_size, written};
 use super::errors;
 use super::etag::{self, Tag};
 use super::extract::{Names, Params};
+use super::fall_back;
 use super::problem::Refused;
 use super::state::ApiState;
-use crate::model::{Apply, Policy};
-use crate::store::Expected;
+use crate::model::{Apply, DeletePreview, Policy};
+use crate::store::{Expected, StoreError};
 
 /// Whose policies.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -49,6 +50,16 @@ pub(super) struct Named {
     /// Name, unique among the owner's.
     #[param(min_length = 1, max_length = 100, example = "base")]
     pub(super) name: String,
+}
+
+/// Which of the policies that had a name.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct OfId {
+    /// The policy's id, for one that was deleted or whose name was given to another since.
+    #[serde(default)]
+    pub(super) id: Option<String>,
 }
 
 /// A policy to be made.
@@ -101,8 +112,32 @@ pub(super) struct ApplyBeside {
     apply: Option<Apply>,
 }
 
-/// What a deleted policy left behind.
+/// Whether a policy is deleted.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct DeleteHow {
+    /// Show what would be done, and do nothing.
+    #[serde(default)]
+    dry_run: Option<bool>,
+    /// `shown` of a dry run: refuse the deletion when it would not be what was shown there any more.
+    #[serde(default)]
+    shown: Option<String>,
+}
+
+/// What was done, or what would be.
 #[derive(Debug, Serialize, ToSchema)]
+#[serde(untagged)]
+pub(super) enum DeleteAnswer {
+    /// It would be done.
+    Preview(DeletePreview),
+    /// It is done.
+    Done(Deleted),
+}
+
+/// What a deleted policy left behind. Nothing else is in it, by which it is told from a preview.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Deleted {
     /// Its id, by which its history is still found.
     id: String,
@@ -177,9 +212,25 @@ async fn document_of(
     }
 }
 
+/// The policy of a name, or the one with an id that had this name.
+pub(super) async fn find(state: &ApiState, named: &Named, id: Option<&str>) -> Result<Policy, StoreError> {
+    let Some(id) = id else {
+        return state.store.policy(&named.owner, &named.name).await;
+    };
+    let policy = state.store.policy_by_id(id).await?;
+    if policy.owner == named.owner.to_lowercase() && policy.name == named.name {
+        return Ok(policy);
+    }
+    Err(StoreError::NotFound {
+        what: format!("policy {}/{} with the id {id:?}", named.owner, named.name),
+    })
+}
+
 /// A policy, as JSON with everything about it, or as YAML as it was written.
+///
+/// One that was deleted is found by its id; `deleted_at` says when.
 #[utoipa::path(get, path = "/orgs/{owner}/policies/{name}", tag = "policies",
-    params(Named, ("If-None-Match" = Option<String>, Header, description = "the `ETag` that was read before")),
+    params(Named, OfId, ("If-None-Match" = Option<String>, Header, description = "the `ETag` that was read before")),
     responses(
         (status = 200, content((Policy = "application/json"), (String = "application/yaml")),
             headers(("ETag" = String))),
@@ -187,13 +238,12 @@ async fn document_of(
 pub(super) async fn get_policy(
     State(state): State<ApiState>,
     caller: Caller,
-    Names(Named { owner, name }): Names<Named>,
+    Names(named): Names<Named>,
+    Params(of): Params<OfId>,
     headers: HeaderMap,
 ) -> Result<Response, Refused> {
-    caller.check_owner(&owner)?;
-    let policy = state
-        .store
-        .policy(&owner, &name)
+    caller.check_owner(&named.owner)?;
+    let policy = find(&state, &named, of.id.as_deref())
         .await
         .map_err(errors::of_query)?;
     documents::shown(
@@ -247,13 +297,16 @@ pub(super) fn changed(policy: Policy) -> Response {
 }
 
 /// Deletes a policy. It is detached everywhere first; its history stays.
+///
+/// A dry run tells from which scopes, and what their jobs would fall back to.
 #[utoipa::path(delete, path = "/orgs/{owner}/policies/{name}", tag = "policies",
-    params(Named, ("If-Match" = Option<String>, Header, description = "the `ETag` that was read")),
-    responses((status = 200, body = Deleted)))]
+    params(Named, DeleteHow, ("If-Match" = Option<String>, Header, description = "the `ETag` that was read")),
+    responses((status = 200, body = DeleteAnswer)))]
 pub(super) async fn delete_policy(
     State(state): State<ApiState>,
     caller: Caller,
     Names(named): Names<Named>,
+    Params(how): Params<DeleteHow>,
     headers: HeaderMap,
 ) -> Result<Response, Refused> {
     caller.check_owner(&named.owner)?;
@@ -268,16 +321,26 @@ pub(super) async fn delete_policy(
         caller.check_scope(&scope)?;
     }
     let expected = expected(&state, &named, &headers).await?;
+    if how.dry_run.unwrap_or(false) {
+        let mut preview = state
+            .store
+            .preview_delete(owner, name)
+            .await
+            .map_err(errors::of_query)?;
+        let left = preview.detached.iter().map(|scope| (scope.clone(), None));
+        fall_back::fill(&state, &mut preview.falls_back, &left.collect()).await?;
+        return Ok(axum::Json(DeleteAnswer::Preview(preview)).into_response());
+    }
     let detached = state
         .store
-        .delete_policy(owner, name, expected, &caller.actor)
+        .delete_policy_as_shown(owner, name, (expected, how.shown.as_deref()), &caller.actor)
         .await
         .map_err(errors::of_query)?;
     let deleted = Deleted {
         id: policy.id,
         detached,
     };
-    Ok(axum::Json(deleted).into_response())
+    Ok(axum::Json(DeleteAnswer::Done(deleted)).into_response())
 }
 
 /// What `If-Match` asks of a policy; `None` when it is absent. 412 when it does not hold now; the store looks again

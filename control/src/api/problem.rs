@@ -205,7 +205,6 @@ impl Refused {
         self
     }
 
-    #[cfg(test)]
     /// The status.
     pub(crate) fn status(&self) -> u16 {
         self.0.problem.status

@@ -4,19 +4,19 @@ use axum::extract::{Request, State};
 use axum::http::header::ETAG;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use serde::Deserialize;
-use utoipa::ToSchema;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 
 use super::auth::Caller;
 use super::documents::{self, Written, check_size, written};
 use super::errors;
 use super::etag::{self, Condition, Tag};
 use super::extract::{Names, Params};
-use super::lists::{Paging, page_request};
+use super::lists::{Fields, Paging, page_request, searched};
 use super::policies::{Named, Owner};
 use super::problem::Refused;
 use super::state::ApiState;
-use crate::model::{Page, Set};
+use crate::model::{Page, Set, SetSummary};
 use crate::store::{Expected, StoreError};
 
 /// An endpoint set to be written.
@@ -28,18 +28,72 @@ pub(super) struct SetUpdate {
     yaml: String,
 }
 
+/// Which sets are listed.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct WhichSets {
+    /// Part of the name, in any case.
+    #[serde(default)]
+    #[param(max_length = 255)]
+    search: Option<String>,
+    /// `all`, or `summary`: what a table shows, without the documents.
+    #[serde(default)]
+    #[param(inline)]
+    fields: Option<Fields>,
+    /// `next` of the page before.
+    #[serde(default)]
+    after: Option<String>,
+    /// Items at most.
+    #[serde(default)]
+    #[param(minimum = 1, maximum = 1000)]
+    limit: Option<u32>,
+}
+
+/// A set of a list, as `fields` asked for it.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(untagged)]
+pub(super) enum ListedSet {
+    /// Everything.
+    Whole(Box<Set>),
+    /// What a table shows.
+    Summary(SetSummary),
+}
+
 /// Endpoint sets of an owner, by name.
-#[utoipa::path(get, path = "/orgs/{owner}/endpoint-sets", tag = "endpoint-sets", params(Owner, Paging),
-    responses((status = 200, body = Page<Set>)))]
+#[utoipa::path(get, path = "/orgs/{owner}/endpoint-sets", tag = "endpoint-sets", params(Owner, WhichSets),
+    responses((status = 200, body = Page<ListedSet>)))]
 pub(super) async fn list_sets(
     State(state): State<ApiState>,
     caller: Caller,
     Names(Owner { owner }): Names<Owner>,
-    Params(paging): Params<Paging>,
+    Params(which): Params<WhichSets>,
 ) -> Result<Response, Refused> {
     caller.check_owner(&owner)?;
-    let page = page_request(paging)?;
-    let found = state.store.sets(&owner, &page).await.map_err(errors::of_query)?;
+    let page = page_request(Paging {
+        after: which.after,
+        limit: which.limit,
+    })?;
+    let search = searched(which.search)?;
+    let found = match which.fields.unwrap_or_default() {
+        Fields::All => {
+            let found = state.store.sets(&owner, search.as_deref(), &page).await;
+            let Page { items, next } = found.map_err(errors::of_query)?;
+            let whole = |set| ListedSet::Whole(Box::new(set));
+            Page {
+                items: items.into_iter().map(whole).collect(),
+                next,
+            }
+        }
+        Fields::Summary => {
+            let found = state.store.set_summaries(&owner, search.as_deref(), &page).await;
+            let Page { items, next } = found.map_err(errors::of_query)?;
+            Page {
+                items: items.into_iter().map(ListedSet::Summary).collect(),
+                next,
+            }
+        }
+    };
     Ok(axum::Json(found).into_response())
 }
 
@@ -160,6 +214,6 @@ async fn expected(
 }
 
 /// Tells a set from an earlier one of its name: sets have no id, and two are never written in the same microsecond.
-fn identity(set: &Set) -> String {
+pub(super) fn identity(set: &Set) -> String {
     format!("{:x}", set.updated_at.as_microsecond())
 }

@@ -7,10 +7,16 @@ use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use super::auth::Authenticator;
+use super::draft::DRAFTS;
 use super::events::{SUMMARIES, Streams};
+use super::login::LOGINS;
+use super::memo::Memo;
+use super::seen::SeenTables;
+use super::settings::Deployment;
 use super::simulate::SIMULATIONS;
 use super::turns::Turns;
-use crate::store::Store;
+use crate::login::Login;
+use crate::store::{DetectionCounters, Store};
 use crate::sync::Hub;
 use crate::view::View;
 
@@ -28,6 +34,13 @@ pub struct ApiState {
     pub(super) streams: Arc<Streams>,
     pub(super) summaries: Arc<Turns>,
     pub(super) simulations: Arc<Turns>,
+    pub(super) drafts: Arc<Turns>,
+    pub(super) seen: Arc<SeenTables>,
+    /// How many detections there are, by whose.
+    pub(super) detections: Arc<Memo<DetectionCounters>>,
+    pub(super) login: Option<Arc<Login>>,
+    pub(super) deployment: Option<Arc<Deployment>>,
+    pub(super) logins: Arc<Turns>,
     pub(super) closing: CancellationToken,
 }
 
@@ -48,8 +61,28 @@ impl ApiState {
             streams: Arc::default(),
             summaries: Arc::new(Turns::of(SUMMARIES)),
             simulations: Arc::new(Turns::of(SIMULATIONS)),
+            drafts: Arc::new(Turns::of(DRAFTS)),
+            seen: Arc::default(),
+            detections: Arc::default(),
+            login: None,
+            deployment: None,
+            logins: Arc::new(Turns::of(LOGINS)),
             closing: CancellationToken::new(),
         }
+    }
+
+    /// What `GET /settings` tells of.
+    #[must_use]
+    pub fn with_deployment(mut self, deployment: Deployment) -> Self {
+        self.deployment = Some(Arc::new(deployment));
+        self
+    }
+
+    /// People may log in at this issuer, too.
+    #[must_use]
+    pub fn with_login(mut self, login: Login) -> Self {
+        self.login = Some(Arc::new(login));
+        self
     }
 
     /// To be cancelled when the program ends: answers that go on for ever end with it.

@@ -2,6 +2,7 @@
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tidegate_control_wire::PROTOCOL;
 use utoipa::{IntoParams, ToSchema};
@@ -12,7 +13,8 @@ use super::extract::Params;
 use super::lists::{Paging, page_request};
 use super::problem::Refused;
 use super::state::ApiState;
-use crate::model::{AuditEntry, GatewayView, Page};
+use crate::model::{AuditEntry, Page};
+use crate::store::AuditFilter;
 
 /// How it is.
 #[derive(Debug, Serialize, ToSchema)]
@@ -32,15 +34,6 @@ pub(super) struct About {
     protocol: u32,
 }
 
-/// Gateways.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct GatewayList {
-    /// By name.
-    items: Vec<GatewayView>,
-    /// Always null: there is one page.
-    next: Option<String>,
-}
-
 /// Which part of the audit log is wanted.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
@@ -49,6 +42,29 @@ pub(super) struct WhichEntries {
     /// What concerns an owner.
     #[serde(default)]
     owner: Option<String>,
+    /// By whom: a name as it stands in the log, or the id of a token or session.
+    #[serde(default)]
+    actor: Option<String>,
+    /// By which way: `api`, `cli`, `ui`, …
+    #[serde(default)]
+    via: Option<String>,
+    /// What was done: `policy.updated`, or with a `*` at its end the beginning of several (`policy.*`).
+    #[serde(default)]
+    action: Option<String>,
+    /// To what: `policy acme/base`, or with a `*` at its end the beginning of several (`policy acme/*`).
+    #[serde(default)]
+    target: Option<String>,
+    /// To the policy of this id.
+    #[serde(default)]
+    policy_id: Option<String>,
+    /// Then and later.
+    #[serde(default)]
+    #[param(value_type = Option<String>, format = DateTime)]
+    since: Option<Timestamp>,
+    /// Before.
+    #[serde(default)]
+    #[param(value_type = Option<String>, format = DateTime)]
+    until: Option<Timestamp>,
     /// `next` of the page before: the number of its last entry.
     #[serde(default)]
     after: Option<String>,
@@ -98,14 +114,6 @@ pub(super) async fn version() -> Response {
     .into_response()
 }
 
-/// Every gateway that was ever seen, by name.
-#[utoipa::path(get, path = "/gateways", tag = "system", responses((status = 200, body = GatewayList)))]
-pub(super) async fn list_gateways(State(state): State<ApiState>) -> Result<Response, Refused> {
-    let mut items = state.store.gateways().await.map_err(errors::of_query)?;
-    state.hub.mark(&mut items);
-    Ok(axum::Json(GatewayList { items, next: None }).into_response())
-}
-
 /// What anybody changed, as a chain of hashes.
 ///
 /// The chain is verified over all entries, so by a token without limits: `tidegate audit verify`.
@@ -122,10 +130,25 @@ pub(super) async fn audit_log(
         limit: which.limit,
     })?;
     let newest_first = which.order == Order::Desc;
+    let filter = AuditFilter {
+        owner,
+        policy_id: said(which.policy_id),
+        actor: said(which.actor),
+        via: said(which.via),
+        action: said(which.action),
+        target: said(which.target),
+        since: which.since,
+        until: which.until,
+    };
     let found = state
         .store
-        .audit_log(owner.as_deref(), &page, newest_first)
+        .audit_entries(&filter, &page, newest_first)
         .await
         .map_err(errors::of_query)?;
     Ok(axum::Json(found).into_response())
+}
+
+/// A field that was left empty in a form asks nothing.
+fn said(text: Option<String>) -> Option<String> {
+    text.filter(|text| !text.is_empty())
 }

@@ -12,7 +12,7 @@ use super::errors;
 use super::etag;
 use super::extract::{Json, Names, Params};
 use super::lists::{Paging, page_request};
-use super::policies::{Named, changed, expected, tail};
+use super::policies::{Named, OfId, changed, expected, find, tail};
 use super::problem::Refused;
 use super::state::ApiState;
 use crate::diff::{Diff, DiffRow};
@@ -44,6 +44,9 @@ pub(super) struct Numbered {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct Between {
+    /// The policy's id, for one that was deleted or whose name was given to another since.
+    #[serde(default)]
+    id: Option<String>,
     /// The older version; the one before `to` when nothing is said.
     #[serde(default)]
     #[param(minimum = 1)]
@@ -54,7 +57,7 @@ pub(super) struct Between {
     to: Option<u32>,
 }
 
-/// Which part of a history is wanted.
+/// Which part of a policy's history, or of its versions, is wanted.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
@@ -129,34 +132,26 @@ pub(super) async fn policy_history(
     Ok(axum::Json(found).into_response())
 }
 
-/// The policy of a name, or the one with an id that had this name.
-async fn find(state: &ApiState, named: &Named, id: Option<&str>) -> Result<Policy, StoreError> {
-    let Some(id) = id else {
-        return state.store.policy(&named.owner, &named.name).await;
-    };
-    let policy = state.store.policy_by_id(id).await?;
-    if policy.owner == named.owner.to_lowercase() && policy.name == named.name {
-        return Ok(policy);
-    }
-    Err(StoreError::NotFound {
-        what: format!("policy {}/{} with the id {id:?}", named.owner, named.name),
-    })
-}
-
 /// The versions of a policy, newest first.
-#[utoipa::path(get, path = "/orgs/{owner}/policies/{name}/versions", tag = "policies", params(Named, Paging),
+#[utoipa::path(get, path = "/orgs/{owner}/policies/{name}/versions", tag = "policies", params(Named, HistoryOf),
     responses((status = 200, body = Page<PolicyVersion>)))]
 pub(super) async fn list_versions(
     State(state): State<ApiState>,
     caller: Caller,
-    Names(Named { owner, name }): Names<Named>,
-    Params(paging): Params<Paging>,
+    Names(named): Names<Named>,
+    Params(which): Params<HistoryOf>,
 ) -> Result<Response, Refused> {
-    caller.check_owner(&owner)?;
-    let page = page_request(paging)?;
+    caller.check_owner(&named.owner)?;
+    let page = page_request(Paging {
+        after: which.after,
+        limit: which.limit,
+    })?;
+    let policy = find(&state, &named, which.id.as_deref())
+        .await
+        .map_err(errors::of_query)?;
     let found = state
         .store
-        .versions(&owner, &name, &page)
+        .versions_of(&policy.id, &page)
         .await
         .map_err(errors::of_query)?;
     Ok(axum::Json(found).into_response())
@@ -164,7 +159,7 @@ pub(super) async fn list_versions(
 
 /// One version of a policy.
 #[utoipa::path(get, path = "/orgs/{owner}/policies/{name}/versions/{version}", tag = "policies",
-    params(Numbered, ("If-None-Match" = Option<String>, Header, description = "the `ETag` that was read before")),
+    params(Numbered, OfId, ("If-None-Match" = Option<String>, Header, description = "the `ETag` that was read before")),
     responses(
         (status = 200, content((PolicyVersion = "application/json"), (String = "application/yaml")),
             headers(("ETag" = String))),
@@ -173,20 +168,23 @@ pub(super) async fn get_version(
     State(state): State<ApiState>,
     caller: Caller,
     Names(Numbered { owner, name, version }): Names<Numbered>,
+    Params(of): Params<OfId>,
     headers: HeaderMap,
 ) -> Result<Response, Refused> {
     caller.check_owner(&owner)?;
-    let policy = state
-        .store
-        .policy(&owner, &name)
+    let named = Named { owner, name };
+    let policy = find(&state, &named, of.id.as_deref())
         .await
         .map_err(errors::of_query)?;
-    let found = state
-        .store
-        .version(&owner, &name, version)
-        .await
-        .map_err(errors::of_query)?;
+    let found = read(&state, &policy, version).await.map_err(errors::of_query)?;
     documents::shown(&headers, (found.version, tail(&policy.id)), &found.yaml, &found)
+}
+
+async fn read(state: &ApiState, policy: &Policy, version: u32) -> Result<PolicyVersion, StoreError> {
+    let found = state.store.version_of(&policy.id, version).await?;
+    found.ok_or_else(|| StoreError::NotFound {
+        what: format!("version {version} of policy {}/{}", policy.owner, policy.name),
+    })
 }
 
 /// What differs between two versions of a policy.
@@ -195,13 +193,11 @@ pub(super) async fn get_version(
 pub(super) async fn diff_versions(
     State(state): State<ApiState>,
     caller: Caller,
-    Names(Named { owner, name }): Names<Named>,
+    Names(named): Names<Named>,
     Params(between): Params<Between>,
 ) -> Result<Response, Refused> {
-    caller.check_owner(&owner)?;
-    let policy = state
-        .store
-        .policy(&owner, &name)
+    caller.check_owner(&named.owner)?;
+    let policy = find(&state, &named, between.id.as_deref())
         .await
         .map_err(errors::of_query)?;
     for (field, version) in [("from", between.from), ("to", between.to)] {
@@ -211,7 +207,7 @@ pub(super) async fn diff_versions(
     }
     let to = between.to.unwrap_or(policy.version);
     let from = between.from.unwrap_or(to.saturating_sub(1));
-    let version = |number: u32| state.store.version(&owner, &name, number);
+    let version = |number: u32| read(&state, &policy, number);
     let right = version(to).await.map_err(errors::of_query)?.yaml;
     let left = match from {
         0 => String::new(),

@@ -28,11 +28,14 @@ const MATRIX: &[(&str, &str)] = &[
     ("POST /orgs/{owner}/policies/{name}/rollback", "ae"),
     ("POST /orgs/{owner}/policies/{name}/attachments", "ae"),
     ("POST /orgs/{owner}/policies/{name}/simulate", "aev"),
+    ("POST /orgs/{owner}/policies/{name}/propose", "aev"),
     ("GET /orgs/{owner}/endpoint-sets", "aev"),
     ("GET /orgs/{owner}/endpoint-sets/{name}", "aev"),
     ("PUT /orgs/{owner}/endpoint-sets/{name}", "ae"),
     ("DELETE /orgs/{owner}/endpoint-sets/{name}", "ae"),
+    ("POST /orgs/{owner}/endpoint-sets/{name}/propose", "aev"),
     ("POST /check", "aev"),
+    ("POST /simulate", "aev"),
     ("GET /effective", "aev"),
     ("GET /jobs", "aevp"),
     ("POST /jobs", "ap"),
@@ -40,6 +43,14 @@ const MATRIX: &[(&str, &str)] = &[
     ("POST /jobs/{id}/end", "ap"),
     ("GET /jobs/{id}/events", "aev"),
     ("GET /jobs/{id}/summary.md", "aev"),
+    ("GET /jobs/{id}/summary", "aev"),
+    ("GET /jobs/{id}/effective", "aev"),
+    ("GET /jobs/{id}/endpoints", "aev"),
+    ("GET /runs", "aev"),
+    ("GET /runs/{owner}/{repo}/{run_id}", "aev"),
+    ("GET /orgs", "aev"),
+    ("GET /scopes", "aev"),
+    ("GET /coverage", "aev"),
     ("GET /events", "aev"),
     ("GET /events/stream", "aev"),
     ("GET /leases", "aevp"),
@@ -48,16 +59,32 @@ const MATRIX: &[(&str, &str)] = &[
     ("POST /global-block/entries", "a"),
     ("DELETE /global-block/entries/{id}", "a"),
     ("GET /baselines", "aev"),
+    ("POST /baselines/draft", "aev"),
+    ("GET /baseline-scopes", "aev"),
     ("GET /detections", "aev"),
     ("GET /detections/{id}", "aev"),
+    ("PATCH /detections", "ae"),
     ("PATCH /detections/{id}", "ae"),
     ("GET /detection-suppressions", "aev"),
     ("POST /detection-suppressions", "ae"),
     ("DELETE /detection-suppressions/{id}", "ae"),
     ("GET /gateways", "aev"),
+    ("GET /unidentified-sources", "aev"),
+    ("GET /stats/verdicts", "aev"),
+    ("GET /stats/refused", "aev"),
+    ("GET /stats/first-seen", "aev"),
+    ("GET /stats/policies", "aev"),
     ("GET /tokens", "a"),
     ("POST /tokens", "a"),
     ("DELETE /tokens/{id}", "a"),
+    ("GET /settings", "a"),
+    ("GET /login-methods", "*"),
+    ("POST /login-attempts", "*"),
+    ("POST /sessions", "*"),
+    ("GET /sessions", "a"),
+    ("DELETE /sessions/{id}", "a"),
+    ("GET /session", "aev"),
+    ("DELETE /sessions/current", "aev"),
     ("GET /audit-log", "aev"),
     ("GET /v1/github/{owner}/actions/policies/{policyName}", "aev"),
     ("POST /v1/github/{owner}/actions/policies/{policyName}", "ae"),
@@ -104,6 +131,8 @@ async fn every_operation_is_for_the_roles_that_the_matrix_names_and_no_others() 
             .replace("{name}", "nothing")
             .replace("{policyName}", "nothing")
             .replace("{version}", "1")
+            .replace("{repo}", "web")
+            .replace("{run_id}", "1")
             .replace("{id}", "nothing");
         let stranger = bench.call(method.clone(), &concrete).anonymous().send().await;
         assert_eq!(
@@ -325,4 +354,27 @@ async fn a_limited_admin_can_not_make_itself_more() {
         .unwrap();
     let path = format!("/tokens/{}", root["id"].as_str().unwrap());
     bench.delete(&path).by(&admin).refused(404, "not-found").await;
+}
+
+#[tokio::test]
+async fn a_request_that_came_through_another_router_is_refused_whatever_it_shows() {
+    let bench = Bench::new().await;
+    let api = bench.router();
+    // Its matched path is put before ours: no rule is found, and nothing may be answered without one.
+    let careless = axum::Router::new().route(
+        "/outer/{*rest}",
+        axum::routing::any(async move |mut request: axum::extract::Request| {
+            *request.uri_mut() = "/api/v1/gateways".parse().unwrap();
+            tower::ServiceExt::oneshot(api, request).await
+        }),
+    );
+    for path in ["/outer/x", "/outer/x?y"] {
+        let request = axum::http::Request::get(path)
+            .body(axum::body::Body::empty())
+            .unwrap();
+        let answer = tower::ServiceExt::oneshot(careless.clone(), request)
+            .await
+            .unwrap();
+        assert!(!answer.status().is_success(), "{path}: {answer:?}");
+    }
 }

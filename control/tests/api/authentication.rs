@@ -158,6 +158,15 @@ async fn ten_wrong_tokens_then_one_a_second_by_address() {
     bench.pass(Duration::from_secs(6));
     while guessed("198.51.100.7:6").send().await.status == 401 {}
     beside().await;
+    // So does one that nobody showed before: a crowd may stand behind one address.
+    let other = bench.token(&wanted(Role::Viewer, "w")).await;
+    guessed("198.51.100.7:7").refused(429, "rate-limited").await;
+    bench
+        .get("/gateways")
+        .by(&other)
+        .from("198.51.100.7:8")
+        .ok()
+        .await;
 }
 
 #[tokio::test]

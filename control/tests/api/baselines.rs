@@ -108,6 +108,62 @@ async fn a_baseline_is_shown_with_what_an_import_takes_and_why_not() {
 }
 
 #[tokio::test]
+async fn a_part_of_a_baseline_is_shown_with_its_calls_by_day() {
+    let bench = filled().await;
+    let part = bench
+        .get("/baselines?scope=repo:acme/web&search=n&limit=2&days=7")
+        .ok()
+        .await
+        .value();
+    assert_eq!(part["endpoints_total"], 6, "{part}");
+    let shown = part["endpoints"].as_array().unwrap();
+    assert_eq!(
+        (&shown[0]["endpoint"], &shown[1]["endpoint"]),
+        (&json!("ntp.example"), &json!("once.example"))
+    );
+    assert_eq!(shown[1]["left_out"], json!(["single-run"]));
+    assert_eq!(shown[0]["daily"].as_array().unwrap().len(), 7);
+    let next = part["next"].as_str().unwrap().replace('/', "%2F");
+    let rest = format!("/baselines?scope=repo:acme/web&search=n&limit=2&after={next}");
+    let rest = bench.get(&rest).ok().await.value();
+    assert_eq!(rest["endpoints"][0]["endpoint"], "registry.npm.example");
+    assert_eq!(
+        (&rest["next"], &rest["endpoints"][0]["daily"]),
+        (&Value::Null, &Value::Null)
+    );
+}
+
+#[tokio::test]
+async fn baselines_are_listed_to_whom_they_concern() {
+    let bench = filled().await;
+    let scopes = |answer: &Answer| -> Vec<String> {
+        let items = items(answer);
+        items
+            .iter()
+            .map(|one| one["scope"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    let all = scopes(&bench.get("/baseline-scopes").ok().await);
+    assert!(
+        all.contains(&"cluster:prod".to_owned()) && all.contains(&"org:beta".to_owned()),
+        "{all:?}"
+    );
+    let beta = bench.token(&of_owners(Role::Viewer, "beta", &["beta"])).await;
+    let own = bench.get("/baseline-scopes").by(&beta).ok().await;
+    assert_eq!(
+        scopes(&own),
+        ["org:beta", "repo:beta/web", "workflow:beta/web/ci.yml"]
+    );
+    let other = bench.get("/baseline-scopes?owner=acme").by(&beta);
+    other.refused(403, "forbidden").await;
+    let found = bench
+        .get("/baseline-scopes?owner=acme&search=REPO&limit=1")
+        .ok()
+        .await;
+    assert_eq!(scopes(&found), ["repo:acme/web"]);
+}
+
+#[tokio::test]
 async fn a_question_for_a_baseline_that_makes_no_sense_is_refused() {
     let bench = Bench::new().await;
     for (query, field) in [
@@ -118,6 +174,12 @@ async fn a_question_for_a_baseline_that_makes_no_sense_is_refused() {
         ("?scope=org:acme&min_runs=0", "min_runs"),
         ("?scope=org:acme&since=yesterday", "since"),
         ("?scope=org:acme&format=csv", "format"),
+        ("?scope=org:acme&limit=0", "limit"),
+        ("?scope=org:acme&limit=1001", "limit"),
+        ("?scope=org:acme&days=0&limit=1", "days"),
+        ("?scope=org:acme&days=91", "days"),
+        ("?scope=org:acme&after=b.test", "after"),
+        ("?scope=org:acme&format=txt&limit=5", "limit"),
     ] {
         let told = bench
             .get(&format!("/baselines{query}"))

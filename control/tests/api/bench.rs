@@ -17,6 +17,8 @@ use serde_json::{Value, json};
 use sqlx::Row;
 use tempfile::TempDir;
 use tidegate_control::api::{self, ApiState};
+use tidegate_control::config::LoginConfig;
+use tidegate_control::login::{Login, LoginKey};
 use tidegate_control::model::{Actor, NewToken, Role};
 use tidegate_control::store::Store;
 use tidegate_control::sync::Hub;
@@ -68,6 +70,16 @@ pub(crate) struct Call<'b> {
 
 impl Bench {
     pub(crate) async fn new() -> Self {
+        Self::made(|state| state).await
+    }
+
+    /// The same where people log in at an issuer.
+    pub(crate) async fn with_login(config: LoginConfig) -> Self {
+        let login = Login::new(config, &LoginKey::random()).unwrap();
+        Self::made(|state| state.with_login(login)).await
+    }
+
+    pub(crate) async fn made(change: impl FnOnce(ApiState) -> ApiState) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let url = format!("sqlite://{}", folder.path().join("control.db").display());
         let store = Store::open(&url).await.unwrap();
@@ -81,6 +93,7 @@ impl Bench {
             Hub::new(store.clone()),
             Arc::new(move || Timestamp::from_microsecond(read.load(Ordering::SeqCst)).unwrap()),
         );
+        let state = change(state);
         Self {
             store,
             closing: state.closing(),
@@ -89,6 +102,11 @@ impl Bench {
             admin,
             _folder: folder,
         }
+    }
+
+    /// The router itself.
+    pub(crate) fn router(&self) -> Router {
+        self.router.clone()
     }
 
     /// Lets time pass for the API; the store's own time goes on as it does.
@@ -113,6 +131,7 @@ impl Bench {
                 name: network.into(),
                 cluster: "prod".into(),
                 ranges: vec![range.parse().unwrap()],
+                ..ServedNetwork::default()
             }],
             resume: None,
         };

@@ -2,8 +2,10 @@
 
 use axum::http::StatusCode;
 use serde_json::{Value, json};
+use tidegate_control::model::Role;
 
-use crate::bench::{Bench, POLICY};
+use crate::bench::{Bench, POLICY, of_owners};
+use crate::coverage::{attach, job, strict_gateway};
 
 async fn attached(bench: &Bench, name: &str, yaml: &str, scope: &str) {
     bench.policy(name, yaml).await;
@@ -55,6 +57,27 @@ async fn the_narrowest_scope_decides_each_facet_and_all_are_told() {
     assert_eq!(other["egress"]["scope"], "cluster:prod");
     let nobody = bench.get("/effective?owner=beta").ok().await.value();
     assert_eq!(nobody["egress"], json!({"policy": null, "scope": null}));
+}
+
+#[tokio::test]
+async fn a_limited_token_is_told_of_clusters_that_its_jobs_were_in() {
+    let bench = Bench::new().await;
+    strict_gateway(&bench, "gw-1", "strict", "10.78.0.0/16").await;
+    job(&bench, "beta/x", "", "10.78.0.1", json!({})).await;
+    let beta = bench.token(&of_owners(Role::Viewer, "beta", &["beta"])).await;
+    bench.policy("fleet", POLICY).await;
+    attach(&bench, "fleet", "cluster:prod").await;
+    attach(&bench, "fleet", "cluster:other").await;
+    let asked = |cluster: &str| bench.get(&format!("/effective?repo=beta/x&cluster={cluster}"));
+    let told = asked("prod").by(&beta).ok().await.value();
+    assert_eq!(told["egress"]["scope"], "cluster:prod");
+    let told = asked("other").by(&beta).refused(403, "forbidden").await;
+    assert!(!told.detail().contains("fleet"), "{told:?}");
+    assert_eq!(
+        asked("other").ok().await.value()["egress"]["policy"]["name"],
+        "fleet"
+    );
+    bench.get("/effective?repo=beta/x").by(&beta).ok().await;
 }
 
 #[tokio::test]
@@ -122,9 +145,14 @@ async fn a_check_says_what_tidegate_check_says_and_stores_nothing() {
             .await
             .value()
     };
+    let told = check(&format!("{POLICY}use: [corp]\n")).await;
     assert_eq!(
-        check(&format!("{POLICY}use: [corp]\n")).await,
-        json!({"ok": true, "diagnostics": [], "rendered": ""})
+        (&told["ok"], &told["diagnostics"], &told["rendered"]),
+        (&json!(true), &json!([]), &json!(""))
+    );
+    assert_eq!(
+        (&told["parsed"]["egress-policy"], &told["parsed"]["use"]),
+        (&json!("block"), &json!(["corp"]))
     );
     let told = check("egress-policy: blok\nuse: [crop]\n").await;
     assert_eq!(told["ok"], false);

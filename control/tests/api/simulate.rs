@@ -162,6 +162,10 @@ async fn only_the_span_that_is_asked_for_counts_and_sums_stand_for_what_is_forgo
     );
     assert_eq!(simulation["completeness"]["events"], 0);
     assert_eq!(simulation["completeness"]["sums"], 3);
+    // Of days behind a span that ends before them nothing counts, though there are sums.
+    let before = json!({"yaml": CANDIDATE, "scopes": ["org:acme"], "until": since.to_string()});
+    let simulation = simulate(&bench, &before).await.value();
+    assert_eq!(simulation["completeness"]["sums"], 0);
 }
 
 #[tokio::test]

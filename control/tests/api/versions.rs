@@ -2,8 +2,9 @@
 
 use axum::http::StatusCode;
 use serde_json::{Value, json};
+use tidegate_control::model::Role;
 
-use crate::bench::{Bench, POLICY};
+use crate::bench::{Bench, POLICY, of_owners};
 
 const PATH: &str = "/orgs/acme/policies/base";
 const SECOND: &str = "# the base\negress-policy: block\nallowed-endpoints: >\n  registry.example.test:443\n  db.example.test:5432\n";
@@ -202,4 +203,100 @@ async fn the_history_says_what_changed_and_outlives_the_policy() {
         made["id"].as_str().unwrap()
     );
     bench.get(&foreign).refused(404, "not-found").await;
+}
+
+#[tokio::test]
+async fn a_deleted_policy_is_read_by_its_id() {
+    let bench = Bench::new().await;
+    let made = two_versions(&bench).await;
+    let id = made["id"].as_str().unwrap();
+    bench.delete(PATH).ok().await;
+    for path in ["", "/versions", "/versions/1", "/diff"] {
+        bench
+            .get(&format!("{PATH}{path}"))
+            .refused(404, "not-found")
+            .await;
+    }
+    let gone = bench.get(&format!("{PATH}?id={id}")).ok().await.value();
+    assert_eq!(
+        (gone["version"].as_u64(), &gone["yaml"]),
+        (Some(2), &json!(SECOND))
+    );
+    assert!(gone["deleted_at"].is_string(), "{gone}");
+    let all = bench
+        .get(&format!("{PATH}/versions?id={id}&limit=1"))
+        .ok()
+        .await
+        .value();
+    assert_eq!(
+        (&all["items"][0]["version"], &all["next"]),
+        (&json!(2), &json!("2"))
+    );
+    let first = bench.get(&format!("{PATH}/versions/1?id={id}")).ok().await;
+    assert_eq!(first.value()["yaml"], POLICY);
+    bench
+        .get(&format!("{PATH}/versions/3?id={id}"))
+        .refused(404, "not-found")
+        .await;
+    let diff = bench.get(&format!("{PATH}/diff?id={id}")).ok().await.value();
+    assert_eq!(
+        (&diff["from"], &diff["to"], &diff["added"]),
+        (&json!(1), &json!(2), &json!(1))
+    );
+
+    // Another of its name is another.
+    bench.policy("base", POLICY).await;
+    let living = bench.get(PATH).ok().await.value();
+    assert_eq!(
+        (&living["version"], &living["deleted_at"]),
+        (&json!(1), &Value::Null)
+    );
+    let old = bench
+        .get(&format!("{PATH}/versions/2?id={id}"))
+        .ok()
+        .await
+        .value();
+    assert_eq!(old["yaml"], SECOND);
+    bench
+        .get(&format!("{PATH}/versions/2"))
+        .refused(404, "not-found")
+        .await;
+    let same = bench
+        .get(&format!("{PATH}?id={}", living["id"].as_str().unwrap()))
+        .ok()
+        .await;
+    assert_eq!(same.value()["version"], 1);
+}
+
+#[tokio::test]
+async fn an_id_opens_only_what_its_owner_and_name_say() {
+    let bench = Bench::new().await;
+    let made = two_versions(&bench).await;
+    let id = made["id"].as_str().unwrap();
+    bench.delete(PATH).ok().await;
+    let foreign = bench
+        .token(&of_owners(Role::Viewer, "beta-viewer", &["beta"]))
+        .await;
+    for rest in ["", "/history", "/versions", "/versions/1", "/diff"] {
+        for other in ["/orgs/beta/policies/base", "/orgs/acme/policies/other"] {
+            bench
+                .get(&format!("{other}{rest}?id={id}"))
+                .refused(404, "not-found")
+                .await;
+        }
+        bench
+            .get(&format!("{PATH}{rest}?id={id}"))
+            .by(&foreign)
+            .refused(403, "forbidden")
+            .await;
+        bench
+            .get(&format!("/orgs/beta/policies/base{rest}?id={id}"))
+            .by(&foreign)
+            .refused(404, "not-found")
+            .await;
+        bench
+            .get(&format!("{PATH}{rest}?id=nothing"))
+            .refused(404, "not-found")
+            .await;
+    }
 }

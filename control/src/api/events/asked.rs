@@ -2,6 +2,8 @@
 //!
 //! Owns which values make sense. A limited token asks within its owners.
 
+use std::net::IpAddr;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tidegate_policy::event::Kind;
@@ -20,6 +22,8 @@ pub(in crate::api) enum Format {
     Json,
     /// All of them, one a line.
     Ndjson,
+    /// All of them as comma-separated values, one a line, with a line of names before.
+    Csv,
 }
 
 /// Declares parameters that begin with what every question about events can name.
@@ -66,8 +70,25 @@ macro_rules! asked {
             /// Of a gateway.
             #[serde(default)]
             pub(super) gateway: Option<String>,
-            /// With this short id, as a refusal shows it. It is looked for among all events of the span: name the job, the
-            /// repository or a short span where they are known.
+            /// Of a network.
+            #[serde(default)]
+            pub(super) network: Option<String>,
+            /// Of a source, by its address.
+            #[serde(default)]
+            #[param(value_type = Option<String>)]
+            pub(super) source: Option<IpAddr>,
+            /// Judged by a policy of this name.
+            #[serde(default)]
+            pub(super) policy: Option<String>,
+            /// Judged by a policy that came from this scope.
+            #[serde(default)]
+            #[param(example = "repo:acme/web")]
+            pub(super) scope: Option<String>,
+            /// `true`: of sources that held no lease; `false`: of jobs.
+            #[serde(default)]
+            pub(super) unidentified: Option<bool>,
+            /// With this short id, as a refusal shows it. That of a refusal is found at once; that of a permit is looked
+            /// for among all events of the span: name the job, the repository or a short span where they are known.
             #[serde(default)]
             pub(super) id: Option<String>,
             $($more)*
@@ -102,6 +123,11 @@ macro_rules! asked {
                     kind: self.kind,
                     reason: self.reason.clone(),
                     gateway: self.gateway.clone(),
+                    network: self.network.clone(),
+                    source: self.source.map(|source| source.to_canonical()),
+                    policy: self.policy.clone(),
+                    scope: self.scope.clone(),
+                    unidentified: self.unidentified,
                     id: self.id.clone(),
                     since: None,
                     until: None,

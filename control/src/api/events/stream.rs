@@ -22,6 +22,7 @@ use tidegate_policy::effective::Generation;
 use tokio::sync::watch;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 
+use super::Told;
 use super::asked::FollowedEvents;
 use super::licence::{FRESH, Licence};
 use crate::api::auth::Caller;
@@ -234,7 +235,7 @@ fn written(items: &[StoredEvent]) -> Bytes {
     let mut chunk = String::with_capacity(items.len() * 1_024);
     for stored in items {
         // JSON has no raw line feeds, and plain data with text keys always serializes.
-        let json = serde_json::to_string(&stored.event).unwrap_or_default();
+        let json = serde_json::to_string(&Told::from(&stored.event)).unwrap_or_default();
         // Writing to a string does not fail.
         let _ = write!(
             chunk,

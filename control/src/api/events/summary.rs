@@ -7,7 +7,7 @@ use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use tidegate_control_wire::event::EventJob;
-use tidegate_control_wire::summary::{About, Seen, Tally};
+use tidegate_control_wire::summary::{About, JobSummary, Seen, Tally};
 use tidegate_policy::event::JobRecord;
 
 use crate::api::auth::Caller;
@@ -42,19 +42,40 @@ pub(in crate::api) async fn job_summary(
     caller: Caller,
     Names(ById { id }): Names<ById>,
 ) -> Result<Response, Refused> {
-    let known = match state.store.job(&id).await {
-        Ok(_) => Some(jobs::find(&state, &caller, &id).await?),
+    let page = summarized(&state, &caller, &id).await?.markdown();
+    Ok(([(CONTENT_TYPE, "text/markdown; charset=utf-8")], page).into_response())
+}
+
+/// The same as JSON, as its gateway answers `GET /v1/summary.json`.
+#[utoipa::path(get, path = "/jobs/{id}/summary", tag = "jobs", params(ById),
+    responses((status = 200, body = Object)))]
+pub(in crate::api) async fn job_summary_json(
+    State(state): State<ApiState>,
+    caller: Caller,
+    Names(ById { id }): Names<ById>,
+) -> Result<Response, Refused> {
+    Ok(axum::Json(summarized(&state, &caller, &id).await?).into_response())
+}
+
+/// The summary of a job that the caller may see, when it is its turn.
+pub(in crate::api) async fn summarized(
+    state: &ApiState,
+    caller: &Caller,
+    id: &str,
+) -> Result<JobSummary, Refused> {
+    let known = match state.store.job(id).await {
+        Ok(_) => Some(jobs::find(state, caller, id).await?),
         Err(StoreError::NotFound { .. }) => None,
         Err(error) => return Err(errors::of_query(error)),
     };
     let turn = state.summaries.take().await?;
     let filter = EventFilter {
-        job: Some(id.clone()),
+        job: Some(id.to_owned()),
         owners: caller.owners(),
         upto: Some(state.store.newest_event().await.map_err(errors::of_query)?),
         ..EventFilter::default()
     };
-    let counted = Counted::of(&state, &filter).await.map_err(errors::of_query)?;
+    let counted = Counted::of(state, &filter).await.map_err(errors::of_query)?;
     drop(turn);
     let kept = state.store.events_kept_since(state.now());
     let started = known.as_ref().map(|job| job.lease.started_at);
@@ -73,8 +94,7 @@ pub(in crate::api) async fn job_summary(
         dropped: counted.left_out,
         ..About::default()
     };
-    let page = counted.tally.summary(about).markdown();
-    Ok(([(CONTENT_TYPE, "text/markdown; charset=utf-8")], page).into_response())
+    Ok(counted.tally.summary(about))
 }
 
 /// A job's events, counted.

@@ -124,3 +124,24 @@ async fn summaries_and_simulations_take_turns_of_their_own() {
     drop(taken);
     assert_eq!(simulation().await.status(), StatusCode::OK);
 }
+
+#[tokio::test]
+async fn drafts_take_turns_of_their_own() {
+    let (state, token, _folder) = api().await;
+    let router = router(state.clone());
+    let given = r#"{"owner": "acme", "from": {"endpoints": ["a.example:443"]}}"#;
+    let draft = || ask(&router, &token, "POST", "/baselines/draft", given);
+    let Bounds {
+        at_once,
+        waiting,
+        again,
+        ..
+    } = state.drafts.bounds;
+    let all = u32::try_from(at_once + waiting).unwrap();
+    let taken = state.drafts.places.try_acquire_many(all).unwrap();
+    is_busy(&draft().await, again);
+    drop(taken);
+    assert_eq!(draft().await.status(), StatusCode::OK);
+    let places = state.drafts.places.available_permits();
+    assert_eq!(places, at_once + waiting, "each is given back");
+}
