@@ -5,7 +5,7 @@ CARGO ?= cargo
 # The tests drive real clients: no CA bundle, proxy or resolver of this shell may reach them.
 TEST_ENV = env -u SSL_CERT_FILE -u SSL_CERT_DIR -u CURL_CA_BUNDLE -u GIT_SSL_CAINFO
 
-.PHONY: demo test lint unit api e2e bench fleet instructions build deny clean-lab
+.PHONY: demo test lint unit api browser e2e bench fleet instructions build deny clean-lab
 
 demo:
 	packaging/install-deps.sh build demo
@@ -17,7 +17,7 @@ build:
 	$(CARGO) build --release --package tidegate
 
 # Tiers in order of how fast they fail. The last one ends with the runner's closing line.
-test: test-deps lint unit api e2e
+test: test-deps lint unit api browser e2e
 
 .PHONY: test-deps
 test-deps:
@@ -38,9 +38,16 @@ api:
 	$(CARGO) build --quiet --package tidegate
 	tests/schemathesis/run.sh --max-examples 20
 
+# The web UI in Chromium, against a real `tidegate up` with jobs. One scenario: `make browser ONLY=login`.
+# Screenshots of each page are left in target/browser/pages.
+browser:
+	$(CARGO) build --quiet --package tidegate
+	tests/browser/install.sh
+	$(TEST_ENV) $(CARGO) test --quiet --package tidegate-e2e --test browser -- $(ONLY)
+
 e2e:
 	$(CARGO) build --quiet --package tidegate
-	$(TEST_ENV) $(CARGO) test --package tidegate-e2e --lib --tests
+	$(TEST_ENV) $(CARGO) test --package tidegate-e2e --lib --test gate --test matrix --test architecture
 
 # Beside the peers, on a quiet machine with two cores, as root: bench/README.md. About an hour after the
 # build; ROUNDS=1 takes a third of it. The other benchmarks: `cargo bench --package tidegate-bench`.

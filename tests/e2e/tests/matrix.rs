@@ -1,14 +1,17 @@
 //! Keeps the documents true: every test that `tests/e2e/README.md` and `ARCHITECTURE.md` name exists, every row names a
 //! test or says why none, and what the README tells a reader to write is accepted.
 //!
-//! Owns the notation of those files. A code span `FILE::test` names the file by the end of its path, without `.rs`;
-//! `::test` alone means the file named last. Reads sources as text; never runs or judges a test.
+//! Owns the notation of those files. A code span `FILE::test` names the file by the end of its path, without `.rs` or
+//! `.mjs`; `::test` alone means the file named last. Reads sources as text; never runs or judges a test.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
+
+/// Finds the tests of a file's text.
+type Reader = fn(&str) -> BTreeSet<String>;
 
 /// Where the repository begins.
 fn root() -> PathBuf {
@@ -19,7 +22,7 @@ fn root() -> PathBuf {
         .to_owned()
 }
 
-/// Every test of the tree: its file, as a path from the root without `.rs`, and its name.
+/// Every test of the tree: its file, as a path from the root without its extension, and its name.
 fn tests() -> BTreeMap<String, BTreeSet<String>> {
     let mut found = BTreeMap::new();
     let mut folders = vec![root()];
@@ -31,14 +34,15 @@ fn tests() -> BTreeMap<String, BTreeSet<String>> {
                 if name != "target" && !name.starts_with('.') {
                     folders.push(path);
                 }
-            } else if let Some(stem) = name.strip_suffix(".rs") {
-                let at = path
-                    .with_file_name(stem)
-                    .strip_prefix(root())
-                    .unwrap()
-                    .to_string_lossy()
-                    .into_owned();
-                found.insert(at, marked(&fs::read_to_string(&path).unwrap()));
+                continue;
+            }
+            for (extension, names) in [(".rs", marked as Reader), (".mjs", scenarios)] {
+                let Some(stem) = name.strip_suffix(extension) else {
+                    continue;
+                };
+                let at = path.with_file_name(stem);
+                let at = at.strip_prefix(root()).unwrap().to_string_lossy().into_owned();
+                found.insert(at, names(&fs::read_to_string(&path).unwrap()));
             }
         }
     }
@@ -61,6 +65,16 @@ fn marked(source: &str) -> BTreeSet<String> {
         }
     }
     names
+}
+
+/// The scenarios of the browser tier: what a module exports to be run.
+fn scenarios(source: &str) -> BTreeSet<String> {
+    let exported = source
+        .lines()
+        .filter_map(|line| line.strip_prefix("export async function "));
+    exported
+        .filter_map(|rest| rest.split('(').next().map(str::to_owned))
+        .collect()
 }
 
 /// The code spans of a line.
@@ -103,6 +117,31 @@ fn every_named_test_exists() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn every_scenario_of_the_browser_has_its_row() {
+    let listed: BTreeSet<_> = named(&matrix())
+        .into_iter()
+        .map(|(_, file, test)| (file, test))
+        .collect();
+    let mut missing = Vec::new();
+    for (path, names) in tests() {
+        let Some(file) = path
+            .strip_prefix("tests/browser/")
+            .filter(|file| file.starts_with("scenarios/"))
+        else {
+            continue;
+        };
+        let unlisted = names
+            .into_iter()
+            .filter(|name| !listed.contains(&(file.to_owned(), name.clone())));
+        missing.extend(unlisted.map(|name| format!("{file}::{name}")));
+    }
+    assert!(
+        missing.is_empty(),
+        "no row of tests/e2e/README.md names {missing:?}"
+    );
 }
 
 /// One file whose path ends so, and the test in it.
@@ -242,6 +281,8 @@ fn tests_are_told_from_other_functions() {
         marked(source),
         ["four", "one", "three", "two"].map(str::to_owned).into()
     );
+    let module = "export async function one(visits) {}\nasync function helper() {}\nexport const two = 2;\n";
+    assert_eq!(scenarios(module), ["one".to_owned()].into());
     let text = "`a/b::one`, `::two` and `word`, `run --test it::is`, `::`\n`c::three`";
     let found: Vec<_> = named(text)
         .into_iter()

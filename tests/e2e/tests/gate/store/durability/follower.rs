@@ -39,6 +39,7 @@ impl Stream {
                 name: NETWORK.into(),
                 cluster: "prod".into(),
                 ranges: vec!["10.9.0.0/16".parse().unwrap()],
+                ..ServedNetwork::default()
             }],
             resume,
         };
