@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Bytes;
 use hyper::client::conn::http1::{SendRequest, handshake};
-use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, COOKIE, HOST};
 use hyper::{Method, Request};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
@@ -78,6 +78,18 @@ impl Connection {
     /// Status and JSON of the answer to a JSON body.
     pub async fn post(&mut self, path: &str, body: &Value) -> Result<(u16, Value)> {
         self.ask(Method::POST, path, Some(body)).await
+    }
+
+    /// Status and length in bytes of a page of the web UI, for whom this cookie says.
+    pub async fn page(&mut self, path: &str, cookie: &str) -> Result<(u16, usize)> {
+        let request = Request::get(path)
+            .header(HOST, self.client.address.to_string())
+            .header(COOKIE, cookie)
+            .body(Full::default())?;
+        self.sender.ready().await?;
+        let response = self.sender.send_request(request).await?;
+        let status = response.status().as_u16();
+        Ok((status, response.into_body().collect().await?.to_bytes().len()))
     }
 
     async fn ask(&mut self, method: Method, path: &str, body: Option<&Value>) -> Result<(u16, Value)> {
