@@ -7,6 +7,7 @@
 
 pub(crate) mod ask;
 pub(crate) mod glob;
+mod judge;
 pub(crate) mod scopes;
 
 use std::sync::Arc;
@@ -15,14 +16,14 @@ use compact_str::CompactString;
 use hashbrown::HashMap;
 use jiff::Timestamp;
 use serde::Serialize;
-use tidegate_policy::effective::{Generation, Named, PolicySet};
-use tidegate_policy::job::{Assurance, JobIdentity, Scope};
-use tidegate_policy::verdict::Mode;
+use tidegate_policy::effective::PolicySet;
+use tidegate_policy::job::{Assurance, JobIdentity};
 use utoipa::ToSchema;
 
+use self::judge::{Judge, identity};
 use crate::baseline::State;
-use crate::model::PolicyMode;
-use crate::store::{JudgedSums, LastJob, OwnerCounts, SeenWorkflow, Stands, WorkflowSums};
+use crate::model::EffectivePolicy;
+use crate::store::{JudgedSums, OwnerCounts, SeenWorkflow, Stands, WorkflowSums};
 
 /// Trusted runs that a baseline needs before its workflow is called ready to block.
 pub(crate) const ENOUGH_RUNS: u64 = 10;
@@ -61,24 +62,6 @@ pub(crate) struct Table {
     pub(crate) scopes: Vec<scopes::SeenScope>,
     /// What the store has of each owner.
     pub(crate) owners: HashMap<String, OwnerCounts>,
-}
-
-/// A policy that holds somewhere.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
-pub(crate) struct HeldPolicy {
-    /// Its immutable id.
-    pub(crate) id: String,
-    /// Whose it is.
-    pub(crate) owner: String,
-    /// Its name.
-    pub(crate) name: String,
-    /// Its version.
-    pub(crate) version: u32,
-    /// Mode of its egress facet.
-    pub(crate) mode: PolicyMode,
-    /// It can't be put in force (an endpoint set is missing, say), so everything is refused.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub(crate) unusable: bool,
 }
 
 /// What decides about a workflow's jobs.
@@ -127,7 +110,7 @@ pub(crate) struct CoverageRow {
     /// Network of the last job; null when only events tell of the workflow.
     pub(crate) network: Option<String>,
     /// The policy that precedence picks, by scope alone; null when none is attached.
-    pub(crate) policy: Option<HeldPolicy>,
+    pub(crate) policy: Option<EffectivePolicy>,
     /// The scope that it comes from.
     pub(crate) scope: Option<String>,
     /// What decides.
@@ -261,179 +244,6 @@ fn joined(seen: Vec<SeenWorkflow>, sums: Vec<WorkflowSums>) -> Vec<Known> {
         }
     }
     all.into_values().collect()
-}
-
-/// What rows are judged by.
-pub(crate) struct Judge<'a> {
-    baselines: &'a HashMap<String, Stands>,
-    networks: &'a Networks,
-    policies: &'a PolicySet,
-    holders: &'a HashMap<CompactString, CompactString>,
-}
-
-impl Judge<'_> {
-    fn row(&self, known: Known) -> CoverageRow {
-        let Known { seen, counts, judged } = known;
-        let (network, assurance, last_job) = match seen.last {
-            Some(LastJob {
-                id,
-                assurance,
-                network,
-            }) => (Some(network), Some(assurance), Some(id)),
-            None => (None, None, None),
-        };
-        let identity = identity(&seen.owner, &seen.repo, &seen.workflow, &seen.cluster);
-        let egress = self.policies.facets(&identity, Generation::NEWEST).egress;
-        let (policy, scope) = match egress {
-            Some(decider) => (Some(self.held(&decider.policy)), Some(decider.scope.to_string())),
-            None => (None, None),
-        };
-        let rules = network
-            .clone()
-            .and_then(|network| self.networks.get(&(network, seen.cluster.clone())))
-            .cloned()
-            .unwrap_or_default();
-        let below_min_assurance = assurance.is_some_and(|assurance| {
-            assurance == Assurance::Claimed || rules.min_assurance.is_some_and(|least| assurance < least)
-        });
-        let baseline = self.baseline(&identity);
-        let decided_by = if policy.is_some() && !below_min_assurance {
-            DecidedBy::Policy
-        } else {
-            DecidedBy::NetworkDefault
-        };
-        let audited = policy
-            .as_ref()
-            .is_some_and(|policy| policy.mode == PolicyMode::Audit);
-        let why_not = if audited {
-            why_not(baseline, judged, below_min_assurance)
-        } else {
-            Vec::new()
-        };
-        CoverageRow {
-            network,
-            scope,
-            decided_by,
-            default_policy: rules.default_policy,
-            assurance,
-            min_assurance: rules.min_assurance,
-            below_min_assurance,
-            first_seen: seen.first_at.timestamp(),
-            last_seen: seen.last_at.timestamp(),
-            jobs: seen.jobs,
-            last_job,
-            counts,
-            baseline,
-            ready_to_block: audited && why_not.is_empty(),
-            why_not,
-            policy,
-            owner: seen.owner,
-            repo: seen.repo,
-            workflow: seen.workflow,
-            cluster: seen.cluster,
-        }
-    }
-
-    fn baseline(&self, identity: &JobIdentity) -> Option<BaselineState> {
-        let scope = identity.scopes().next()?;
-        self.state_of(&scope.to_string())
-    }
-
-    fn state_of(&self, scope: &str) -> Option<BaselineState> {
-        self.baselines.get(scope).map(|stands| BaselineState {
-            state: stands.state,
-            runs: stands.runs,
-        })
-    }
-
-    /// The policy that stands at a scope.
-    fn standing(&self, scope: &Scope) -> Option<HeldPolicy> {
-        let edition = self.policies.attached.get(scope)?.at(Generation::NEWEST);
-        let meta = edition.policy()?.clone();
-        let mode = edition
-            .egress
-            .mode()
-            .filter(|_| edition.egress.meta() == Some(&meta));
-        let unusable = mode.is_none() && edition.egress.meta() == Some(&meta);
-        Some(self.shown(&Named { meta, mode }, unusable))
-    }
-
-    /// A policy that decides egress but has no mode could not be compiled.
-    fn held(&self, named: &Named) -> HeldPolicy {
-        self.shown(named, named.mode.is_none())
-    }
-
-    fn shown(&self, named: &Named, unusable: bool) -> HeldPolicy {
-        let owner = self.holders.get(&named.meta.id).map(CompactString::to_string);
-        HeldPolicy {
-            id: named.meta.id.to_string(),
-            owner: owner.unwrap_or_default(),
-            name: named.meta.name.to_string(),
-            version: named.meta.version,
-            mode: match named.mode {
-                Some(Mode::Audit) => PolicyMode::Audit,
-                Some(Mode::Block) => PolicyMode::Block,
-                None if unusable => PolicyMode::Block,
-                None => PolicyMode::None,
-            },
-            unusable,
-        }
-    }
-}
-
-/// What block mode would have done to a workflow in audit mode, or why nobody knows.
-fn why_not(baseline: Option<BaselineState>, judged: JudgedSums, below_min_assurance: bool) -> Vec<String> {
-    let mut why = Vec::new();
-    // Suffixes are counted among both: those that can't have been refusals are taken off, no others.
-    let noise = judged.suffixes.saturating_sub(judged.refusals);
-    let would = judged.would_refuse.saturating_sub(noise);
-    if would > 0 {
-        let what = if would == 1 {
-            "verdict of the last seven days would have been a refusal"
-        } else {
-            "verdicts of the last seven days would have been refusals"
-        };
-        why.push(format!("{would} {what} in block mode."));
-    }
-    match baseline {
-        None => why.push("No trusted run reached anything yet.".to_owned()),
-        Some(stands) if stands.state != State::Stable => {
-            why.push(format!(
-                "Its baseline is not stable yet: it is {}.",
-                stands.state.as_str()
-            ));
-        }
-        Some(stands) if stands.runs < ENOUGH_RUNS => {
-            why.push(format!(
-                "Only {} trusted runs were seen; {ENOUGH_RUNS} are enough.",
-                stands.runs
-            ));
-        }
-        Some(_) => {}
-    }
-    if below_min_assurance {
-        why.push("Its last job was not known well enough for the policy to count.".to_owned());
-    }
-    why
-}
-
-/// A job of a workflow, as far as precedence asks.
-fn identity(owner: &str, repo: &str, workflow: &str, cluster: &str) -> JobIdentity {
-    JobIdentity {
-        owner: owner.into(),
-        repo: repo.into(),
-        workflow: workflow.into(),
-        cluster: cluster.into(),
-        job: "".into(),
-        run_id: "".into(),
-        run_attempt: 0,
-        runner_name: "".into(),
-        event: "".into(),
-        git_ref: "".into(),
-        actor: "".into(),
-        head_repo: "".into(),
-        assurance: Assurance::Static,
-    }
 }
 
 #[cfg(test)]

@@ -19,7 +19,8 @@ use utoipa::ToSchema;
 
 pub use self::policies::{
     Apply, AttachPreview, Attachment, ClusterFallBack, Counters, DeletePreview, DiagnosticView, Displaced,
-    FallBack, FallsBack, Held, Policy, PolicyMode, PolicySummary, PolicyVersion, Set, SetSummary,
+    EffectivePolicy, FallBack, FallsBack, Held, Policy, PolicyMode, PolicySummary, PolicyVersion, Set,
+    SetSummary,
 };
 pub use self::sessions::{NewSession, Proven, TokenFilter, TokenKind};
 pub use self::stats::{

@@ -1,18 +1,22 @@
 //! Policies drafted from what jobs were seen to reach, or from a list: shown, chosen from, collapsed; stored by nobody here.
+//! Bodies and answers are [`shapes`]'.
+
+mod shapes;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
 use tidegate_control_wire::text::printable;
 use tidegate_policy::document::ParseOptions;
 use tidegate_policy::endpoint::Endpoint;
 use tidegate_policy::endpoint::parse::{Role, parse_endpoint};
 use tidegate_policy::job::Scope;
-use utoipa::ToSchema;
 
+use self::shapes::{
+    Collapse, CollapseWord, DraftBaseline, DraftEndpoint, DraftRequest, Drafted, LeftOutCount,
+};
 use super::auth::Caller;
 use super::baselines::{ImportMode, min_runs};
 use super::errors;
@@ -20,11 +24,10 @@ use super::extract::LargeJson;
 use super::problem::Refused;
 use super::state::ApiState;
 use super::turns::Bounds;
-use crate::baseline::collapse::{self, Collapsed};
+use crate::baseline::collapse;
 use crate::baseline::import::{self, Wanted, counted, told};
-use crate::baseline::{LeftOut, State as BaselineState, Target};
+use crate::baseline::{LeftOut, Target};
 use crate::document::{CheckedPolicy, views};
-use crate::model::DiagnosticView;
 use crate::store::{Candidate, owner_name};
 
 /// Drafts: thousands of endpoints are read, compared and written.
@@ -42,140 +45,6 @@ const MAX_ENDPOINTS: usize = 5_000;
 const MAX_PATTERNS: usize = 200;
 /// Names that a suggestion covers at least.
 const SUGGEST_FROM: usize = 3;
-
-/// What a policy is drafted from, and how.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct DraftRequest {
-    /// Organization whose policy it is to be.
-    #[schema(
-        min_length = 1,
-        max_length = 100,
-        pattern = "^[A-Za-z0-9._-]+$",
-        example = "acme"
-    )]
-    owner: String,
-    /// Where endpoints come from.
-    from: DraftSource,
-    /// Reached since.
-    #[serde(default)]
-    #[schema(value_type = Option<String>, format = DateTime)]
-    since: Option<Timestamp>,
-    /// Reached in at least so many runs; 2 when nothing is said. What is given counts without.
-    #[serde(default)]
-    #[schema(minimum = 1, maximum = 1_000_000)]
-    min_runs: Option<u32>,
-    /// Mode of the policy; `audit` when nothing is said.
-    #[serde(default)]
-    #[schema(inline)]
-    mode: Option<ImportMode>,
-    /// These too, though an import leaves them out.
-    #[serde(default)]
-    include: Vec<String>,
-    /// None of these.
-    #[serde(default)]
-    exclude: Vec<String>,
-    /// Patterns in the place of what they cover; `auto` for those that cover three endpoints or more.
-    #[serde(default)]
-    collapse: Option<Collapse>,
-}
-
-/// Where endpoints come from: any of it, or all.
-#[derive(Debug, Default, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct DraftSource {
-    /// A baseline: `org:acme`, `repo:acme/web`, `workflow:acme/web/ci.yml`, `cluster:prod`.
-    #[serde(default)]
-    #[schema(example = "repo:acme/web")]
-    scope: Option<String>,
-    /// Further ones; what any of them takes counts.
-    #[serde(default)]
-    scopes: Vec<String>,
-    /// Endpoints that are given, of a job or of a file.
-    #[serde(default)]
-    endpoints: Vec<String>,
-}
-
-/// What becomes of several names below one domain.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(untagged)]
-pub(super) enum Collapse {
-    /// `auto`: a pattern wherever it covers three endpoints or more.
-    Word(CollapseWord),
-    /// These patterns. One that strangers can register names for is refused.
-    Patterns(Vec<String>),
-}
-
-/// How patterns are chosen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ToSchema)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum CollapseWord {
-    /// By themselves.
-    Auto,
-}
-
-/// A drafted policy.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct Drafted {
-    /// The document; it says where it comes from.
-    yaml: String,
-    /// Everything that could be taken, sorted, and what is.
-    endpoints: Vec<DraftEndpoint>,
-    /// What is left out, by reason.
-    left_out: Vec<LeftOutCount>,
-    /// Given texts that are no endpoints.
-    unreadable: Vec<String>,
-    /// The baselines that were looked at.
-    baselines: Vec<DraftBaseline>,
-    /// Patterns that stand for several endpoints now.
-    collapsed: Vec<Collapsed>,
-    /// Patterns that could stand for three endpoints or more.
-    suggestions: Vec<Collapsed>,
-    /// Warnings and notes about the document.
-    diagnostics: Vec<DiagnosticView>,
-}
-
-/// An endpoint that could be taken.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct DraftEndpoint {
-    /// In the canonical spelling.
-    endpoint: String,
-    /// Whether the document has it, by itself or by a pattern.
-    chosen: bool,
-    /// Trusted runs that reached it, in the baseline with the most; null for one that was given.
-    runs: Option<u64>,
-    /// First reached.
-    #[schema(value_type = Option<String>, format = DateTime)]
-    first_seen: Option<Timestamp>,
-    /// Last reached.
-    #[schema(value_type = Option<String>, format = DateTime)]
-    last_seen: Option<Timestamp>,
-    /// The scopes whose baselines have it.
-    from: Vec<String>,
-}
-
-/// How many endpoints are left out for a reason.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct LeftOutCount {
-    /// Why.
-    reason: LeftOut,
-    /// The same for people, behind a number.
-    phrase: &'static str,
-    /// How many; one that has several reasons counts for each.
-    count: usize,
-}
-
-/// A baseline that was looked at.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct DraftBaseline {
-    /// Whose.
-    scope: String,
-    /// Whether it is stable.
-    #[schema(value_type = String)]
-    state: BaselineState,
-    /// Its trusted runs.
-    runs: u64,
-}
 
 /// Drafts a policy from baselines, or from endpoints that are given, and shows what it would have and what it leaves out.
 /// Stores nothing.

@@ -8,7 +8,6 @@ use serde::{Deserialize, Serialize};
 use tidegate_control_wire::mirror::Mirror;
 use tidegate_policy::effective::{Decider, Generation, Named};
 use tidegate_policy::job::{Assurance, JobIdentity};
-use tidegate_policy::verdict::Mode;
 use utoipa::{IntoParams, ToSchema};
 
 use super::auth::Caller;
@@ -17,7 +16,7 @@ use super::problem::Refused;
 use super::seen;
 use super::state::ApiState;
 use crate::coverage::CoverageRow;
-use crate::model::PolicyMode;
+use crate::model::EffectivePolicy;
 
 /// Whose policy.
 #[derive(Debug, Default, Deserialize, IntoParams)]
@@ -65,24 +64,6 @@ pub(super) struct ConsideredScope {
     pub(super) scope: String,
     /// The policy that stands there.
     pub(super) policy: Option<EffectivePolicy>,
-}
-
-/// A policy in an answer about precedence.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
-pub(super) struct EffectivePolicy {
-    /// Its immutable id.
-    pub(super) id: String,
-    /// Whose it is.
-    pub(super) owner: String,
-    /// Its name.
-    pub(super) name: String,
-    /// Its version.
-    pub(super) version: u32,
-    /// Mode of its egress facet.
-    pub(super) mode: PolicyMode,
-    /// It can't be put in force (an endpoint set is missing, say), so everything is refused.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub(super) unusable: bool,
 }
 
 /// The policy that precedence picks for a job, by facet, and what was considered.
@@ -166,19 +147,8 @@ pub(super) fn egress_at(state: &ApiState, job: &JobIdentity, began: Generation) 
 fn shown(state: &ApiState, named: &Named, egress: bool) -> EffectivePolicy {
     let id = named.meta.id.as_str();
     let owner = |mirror: &Mirror| mirror.policy(id).map(|record| record.owner.to_string());
-    EffectivePolicy {
-        id: id.to_owned(),
-        owner: state.view.with(owner).unwrap_or_default(),
-        name: named.meta.name.to_string(),
-        version: named.meta.version,
-        mode: match named.mode {
-            Some(Mode::Audit) => PolicyMode::Audit,
-            Some(Mode::Block) => PolicyMode::Block,
-            None if egress => PolicyMode::Block,
-            None => PolicyMode::None,
-        },
-        unusable: egress && named.mode.is_none(),
-    }
+    let owner = state.view.with(owner).unwrap_or_default();
+    EffectivePolicy::of(named, owner, egress && named.mode.is_none())
 }
 
 /// The job that the parameters describe.

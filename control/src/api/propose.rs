@@ -1,16 +1,20 @@
 //! Changes of documents, proposed: the text that somebody would write, with its difference and what there is to say about
-//! it. Stores nothing; what people do with it is theirs.
+//! it. Stores nothing; what people do with it is theirs. Bodies and answers are [`shapes`]'.
+
+mod shapes;
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use serde::{Deserialize, Deserializer, Serialize};
 use tidegate_policy::document::{Detection, EndpointSet, Lockdown, ParseOptions};
 use tidegate_policy::endpoint::Endpoint;
 use tidegate_policy::endpoint::cover::covered_by;
 use tidegate_policy::endpoint::parse::{Role, parse_endpoint};
 use tidegate_policy::verdict::Mode;
-use utoipa::ToSchema;
 
+pub(super) use self::shapes::ProposedMode;
+use self::shapes::{
+    CoveredEndpoint, LockdownChange, Proposal, ProposeRequest, ProposeSetRequest, ProposedLockdown,
+};
 use super::auth::Caller;
 use super::documents::check_size;
 use super::errors;
@@ -23,134 +27,11 @@ use super::state::ApiState;
 use crate::diff::Diff;
 use crate::document::edit::{self, EditError, Edits, Kind, LockdownEdit};
 use crate::document::{CheckedPolicy, CheckedSet, unknown_sets, views};
-use crate::model::{DiagnosticView, PolicyMode};
+use crate::model::PolicyMode;
 use crate::store::StoreError;
 
 /// Endpoints, or names of sets, in one request at most.
 const MAX_WORDS: usize = 2_000;
-
-/// What is to become of a policy.
-#[derive(Debug, Default, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct ProposeRequest {
-    /// The text that is changed; the newest stored version when absent.
-    #[serde(default)]
-    #[schema(example = "egress-policy: audit\n")]
-    yaml: Option<String>,
-    /// The mode that it gets.
-    #[serde(default)]
-    #[schema(inline)]
-    mode: Option<ProposedMode>,
-    /// Endpoints that it allows from then on: `host[:ports][/udp]`.
-    #[serde(default)]
-    #[schema(example = json!(["packages.example:443"]))]
-    allow: Vec<String>,
-    /// Endpoints that it denies from then on.
-    #[serde(default)]
-    deny: Vec<String>,
-    /// Endpoints that leave both lists. One that stands in neither is an error.
-    #[serde(default)]
-    remove: Vec<String>,
-    /// Endpoint sets that it uses from then on.
-    #[serde(default, rename = "use")]
-    use_sets: Vec<String>,
-    /// Its lockdown section; null takes it away.
-    #[serde(default, deserialize_with = "given")]
-    #[schema(value_type = Option<ProposedLockdown>)]
-    lockdown: LockdownChange,
-    /// Compare with the newest stored version, not with `yaml`.
-    #[serde(default)]
-    against_stored: bool,
-}
-
-/// A mode that a policy gets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, ToSchema)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum ProposedMode {
-    /// What is not allowed is refused.
-    Block,
-    /// What is not allowed is recorded.
-    Audit,
-}
-
-/// A lockdown section.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct ProposedLockdown {
-    /// Whether a detection locks the job down.
-    enabled: bool,
-    /// Which; none means all: `Privileged-Container`, `Runner-Worker-Memory-Read`, `Reverse-Shell`.
-    #[serde(default)]
-    detections: Vec<String>,
-}
-
-/// What is to become of an endpoint set.
-#[derive(Debug, Default, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct ProposeSetRequest {
-    /// The text that is changed; the stored one when absent.
-    #[serde(default)]
-    #[schema(example = "- git.example:443\n")]
-    yaml: Option<String>,
-    /// Endpoints that it has from then on.
-    #[serde(default)]
-    add: Vec<String>,
-    /// Endpoints that leave it. One that it does not have is an error.
-    #[serde(default)]
-    remove: Vec<String>,
-    /// Compare with the stored text, not with `yaml`.
-    #[serde(default)]
-    against_stored: bool,
-}
-
-/// A changed document; nothing of it is stored.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct Proposal {
-    /// The text after the change.
-    yaml: String,
-    /// Whether the change makes a difference.
-    changed: bool,
-    /// The stored version that it is about; 0 when nothing is stored under this name.
-    base_version: u32,
-    /// For `If-Match` of the request that stores it; null when nothing is stored.
-    etag: Option<String>,
-    /// The mode after the change; `none` for a set.
-    mode: PolicyMode,
-    /// What the change is.
-    diff: Diff,
-    /// Everything there is to say about the text after the change.
-    diagnostics: Vec<DiagnosticView>,
-    /// What was asked to be allowed, and was so already: not written again.
-    covered: Vec<CoveredEndpoint>,
-}
-
-/// An endpoint that adds nothing.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct CoveredEndpoint {
-    /// In the canonical spelling.
-    endpoint: String,
-    /// What covers it, as written.
-    by: String,
-    /// The line of that, in this document or in the set.
-    line: u32,
-    /// The endpoint set that it stands in; null for the document itself.
-    set: Option<String>,
-}
-
-/// What becomes of the lockdown section: absent, it stays.
-#[derive(Debug, Default)]
-enum LockdownChange {
-    #[default]
-    Keep,
-    Drop,
-    Write(ProposedLockdown),
-}
-
-/// A section that may be null.
-fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<LockdownChange, D::Error> {
-    let given = Option::<ProposedLockdown>::deserialize(deserializer)?;
-    Ok(given.map_or(LockdownChange::Drop, LockdownChange::Write))
-}
 
 /// A text that is stored, with what tells it from others of its name.
 struct Base {

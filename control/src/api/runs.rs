@@ -8,14 +8,14 @@ use tidegate_policy::job::Assurance;
 use utoipa::{IntoParams, ToSchema};
 
 use super::auth::Caller;
-use super::effective::{EffectivePolicy, egress_at};
+use super::effective::egress_at;
 use super::errors;
 use super::extract::{Names, Params};
 use super::jobs::with_counts;
 use super::lists::{Paging, page_request, searched};
 use super::problem::Refused;
 use super::state::ApiState;
-use crate::model::{Job, JobCounts, Page};
+use crate::model::{EffectivePolicy, Job, JobCounts, Page};
 use crate::store::{JobFilter, Micros, RunView};
 
 /// Which runs are listed: those that have such a job.

@@ -11,7 +11,9 @@ use tidegate_policy::job::Scope;
 use utoipa::ToSchema;
 
 use super::glob::Pattern;
-use super::{BaselineState, CoverageRow, HeldPolicy, Judge, Table, identity};
+use super::judge::{Judge, identity};
+use super::{BaselineState, CoverageRow, Table};
+use crate::model::EffectivePolicy;
 
 /// What kind of scope.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
@@ -45,7 +47,7 @@ pub(crate) struct SeenScope {
     /// Workflows (in as many clusters as they ran in) that lie in it.
     pub(crate) workflows: u64,
     /// The policy that is attached to it.
-    pub(crate) policy: Option<HeldPolicy>,
+    pub(crate) policy: Option<EffectivePolicy>,
     /// Where its baseline stands; null without one.
     pub(crate) baseline: Option<BaselineState>,
 }

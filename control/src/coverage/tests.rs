@@ -15,6 +15,7 @@ use super::glob::Pattern;
 use super::scopes::{ScopeKind, WhichScopes};
 use super::*;
 use crate::baseline::State;
+use crate::model::PolicyMode;
 use crate::store::{JudgedSums, LastJob, Micros, SeenWorkflow, Stands, WorkflowSums};
 
 const AUDIT: &str = "egress-policy: audit\nallowed-endpoints: >\n  a.test:443\n";

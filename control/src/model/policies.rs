@@ -4,7 +4,9 @@ use compact_str::CompactString;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tidegate_control_wire::record::scope_text;
+use tidegate_policy::effective::Named;
 use tidegate_policy::job::Scope;
+use tidegate_policy::verdict::Mode;
 use utoipa::ToSchema;
 
 /// The mode of a policy's egress facet, or that it leaves egress to the next scope.
@@ -17,6 +19,43 @@ pub enum PolicyMode {
     Audit,
     /// It decides the lockdown facet only.
     None,
+}
+
+/// A policy that precedence picks, or that it looked at.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct EffectivePolicy {
+    /// Its immutable id.
+    pub id: String,
+    /// Whose it is.
+    pub owner: String,
+    /// Its name.
+    pub name: String,
+    /// Its version.
+    pub version: u32,
+    /// Mode of its egress facet.
+    pub mode: PolicyMode,
+    /// It can't be put in force (an endpoint set is missing, say), so everything is refused.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub unusable: bool,
+}
+
+impl EffectivePolicy {
+    /// As the policy crate names it. One that can't be put in force refuses what it does not allow: everything.
+    pub(crate) fn of(named: &Named, owner: String, unusable: bool) -> Self {
+        Self {
+            id: named.meta.id.to_string(),
+            owner,
+            name: named.meta.name.to_string(),
+            version: named.meta.version,
+            mode: match named.mode {
+                Some(Mode::Audit) => PolicyMode::Audit,
+                Some(Mode::Block) => PolicyMode::Block,
+                None if unusable => PolicyMode::Block,
+                None => PolicyMode::None,
+            },
+            unusable,
+        }
+    }
 }
 
 /// When a change of a policy is put in force.

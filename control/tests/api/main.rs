@@ -12,12 +12,15 @@ mod baselines;
 mod bench;
 mod block;
 mod coverage;
+#[path = "../common/credentials.rs"]
+mod credentials;
 mod documented;
 mod drafts;
 mod effective;
 mod events;
 mod fall_backs;
 mod harden_runner;
+#[path = "../common/issuer.rs"]
 mod issuer;
 mod jobs;
 mod lists;

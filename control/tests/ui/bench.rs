@@ -26,14 +26,15 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tidegate_control::api::{self, ApiState};
-use tidegate_control::model::{Actor, NewToken, Role};
+use tidegate_control::model::{NewToken, Role};
 use tidegate_control::store::Store;
 use tidegate_control::sync::Hub;
 use tidegate_control::view::View;
 use tidegate_control_ui::UiSettings;
-use tidegate_control_wire::secret::Secret;
 use tower::ServiceExt;
 
+use crate::credentials::token;
+pub(crate) use crate::credentials::{of_owners, wanted};
 use crate::markup;
 
 /// A policy that allows a name.
@@ -341,45 +342,6 @@ impl Answer {
     pub(crate) fn wants_login(&self) {
         assert!(self.location().starts_with("/ui/login"), "{self:?}");
     }
-}
-
-/// A token as it is asked for, without limits.
-pub(crate) fn wanted(role: Role, name: &str) -> NewToken {
-    NewToken {
-        role,
-        name: name.into(),
-        owners: if role == Role::Runner {
-            vec!["acme".into()]
-        } else {
-            Vec::new()
-        },
-        repos: Vec::new(),
-        networks: Vec::new(),
-        cluster: None,
-        expires_at: None,
-    }
-}
-
-/// A token for some owners.
-pub(crate) fn of_owners(role: Role, name: &str, owners: &[&str]) -> NewToken {
-    NewToken {
-        owners: owners.iter().map(|owner| (*owner).to_owned()).collect(),
-        ..wanted(role, name)
-    }
-}
-
-async fn token(store: &Store, wanted: &NewToken) -> String {
-    let secret = Secret::new(wanted.role);
-    let actor = Actor {
-        subject: "test".into(),
-        token_id: None,
-        via: "system".into(),
-    };
-    store
-        .create_token(wanted, &secret.digest(), &actor)
-        .await
-        .unwrap();
-    secret.expose().to_owned()
 }
 
 /// Fields as a form sends them.

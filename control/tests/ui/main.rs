@@ -11,12 +11,14 @@ mod bench;
 mod block;
 mod connect;
 mod coverage;
+#[path = "../common/credentials.rs"]
+mod credentials;
 mod detections;
 mod events;
 mod frame;
 mod gateways;
 mod history;
-#[path = "../api/issuer.rs"]
+#[path = "../common/issuer.rs"]
 #[allow(dead_code, reason = "the API's own tests ask more of it")]
 mod issuer;
 mod login;

@@ -54,6 +54,7 @@ mod guard;
 mod owner;
 mod page;
 mod pages;
+mod proposal;
 mod resume;
 mod session;
 mod spark;

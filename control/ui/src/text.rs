@@ -56,6 +56,16 @@ impl From<String> for Text {
     }
 }
 
+/// An endpoint as a policy names it: `name:443`, `[2001:db8::1]:53/udp`; without its port where it is known for none.
+pub(crate) fn endpoint(name: &str, port: u16, transport: &str) -> String {
+    let protocol = if transport == "udp" { "/udp" } else { "" };
+    match port {
+        0 => name.to_owned(),
+        port if name.contains(':') => format!("[{name}]:{port}{protocol}"),
+        port => format!("{name}:{port}{protocol}"),
+    }
+}
+
 /// A path of whole segments, with a query of those pairs that have a value. Everything is percent-encoded: `url(&["ui",
 /// "orgs", owner, "policies"], &[("search", search)])`.
 pub(crate) fn url(segments: &[&str], query: &[(&str, &str)]) -> String {
@@ -111,6 +121,13 @@ mod tests {
             "/orgs/acme/policies/a%20b%2F%C3%BC%3F%23%25?search=x%26y%3Dz&after=1"
         );
         assert_eq!(url(&[], &[]), "/");
+    }
+
+    #[test]
+    fn endpoints_are_written_as_policies_name_them() {
+        assert_eq!(endpoint("a.test", 443, "tcp"), "a.test:443");
+        assert_eq!(endpoint("2001:db8::1", 53, "udp"), "[2001:db8::1]:53/udp");
+        assert_eq!(endpoint("a.test", 0, "udp"), "a.test");
     }
 
     #[test]

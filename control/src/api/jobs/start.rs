@@ -18,10 +18,11 @@ use tidegate_policy::lease::MAX_SOURCES;
 use utoipa::ToSchema;
 
 use crate::api::auth::Caller;
-use crate::api::effective::{EffectivePolicy, egress_of};
+use crate::api::effective::egress_of;
 use crate::api::extract::Json;
 use crate::api::problem::{Code, Refused};
 use crate::api::state::ApiState;
+use crate::model::EffectivePolicy;
 use crate::sync::RegisterError;
 
 /// How long a job's lease lives when nobody ends it: the longest that a forge lets a job run, and some.

@@ -18,7 +18,7 @@ use crate::error::Failure;
 use crate::page::{Area, Page, show};
 use crate::session::Session;
 use crate::spark::{HEIGHT, Spark};
-use crate::text::{Text, url};
+use crate::text::{Text, endpoint, url};
 use crate::time::When;
 
 /// Endpoints on one page.
@@ -251,13 +251,7 @@ struct Endpoint {
 impl Endpoint {
     /// As a policy names it: what forms send.
     fn rule(&self) -> String {
-        let name = self.endpoint.raw();
-        let protocol = if self.transport.raw() == "udp" { "/udp" } else { "" };
-        if name.contains(':') {
-            format!("[{name}]:{}{protocol}", self.port)
-        } else {
-            format!("{name}:{}{protocol}", self.port)
-        }
+        endpoint(self.endpoint.raw(), self.port, self.transport.raw())
     }
 
     fn shown(&self) -> Text {

@@ -1,8 +1,9 @@
 //! Detections: what somebody should look at, why, and what became of it.
 //!
-//! Owns the list and one detection's page. Rules that suppress are [`rules`]'.
+//! Owns the list and one detection's page. What is told of one is [`told`]'s, rules that suppress are [`rules`]'.
 
 mod rules;
+mod told;
 
 use askama::Template;
 use axum::Router;
@@ -12,16 +13,15 @@ use axum::response::Response;
 use axum::routing::{get, post};
 use serde::{Deserialize, Serialize};
 
+use self::told::Detection;
 use crate::Ui;
 use crate::client::Payload;
 use crate::error::{Failure, Problem};
 use crate::form::Fields;
 use crate::owner::Owner;
 use crate::page::{Area, Page, done, show_with};
-use crate::pages::events::EventJob;
 use crate::session::Session;
 use crate::text::{Text, url};
-use crate::time::When;
 
 /// What becomes of a detection: what stands in addresses and forms, and its word.
 const STATUSES: &[(&str, &str)] = &[
@@ -93,145 +93,6 @@ impl Asked {
 
     fn is_filtered(&self) -> bool {
         self.owner.is_filter() || self.lasting().iter().any(|(_, value)| !value.is_empty())
-    }
-}
-
-/// Why something was detected.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-struct Evidence {
-    endpoint: Text,
-    port: u16,
-    transport: Text,
-    event_id: Text,
-    gateway: Text,
-    kind: Text,
-    verdict: Text,
-    mode: Text,
-    reason: Option<Text>,
-    rule: Option<Text>,
-    nearest: Option<Text>,
-    policy: Option<Text>,
-    policy_version: Option<u32>,
-    scope: Option<Text>,
-    address: Option<Text>,
-    process: Option<Process>,
-    fork: bool,
-    outside: Vec<Text>,
-    further: u64,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-struct Process {
-    name: Text,
-    parent: Text,
-    sha256: Text,
-}
-
-#[derive(Clone, Debug, Deserialize)]
-struct Detection {
-    id: Text,
-    #[serde(rename = "type")]
-    kind: Text,
-    severity: Text,
-    status: Text,
-    job: EventJob,
-    time: When,
-    last_time: When,
-    count: u64,
-    evidence: Evidence,
-    #[serde(default)]
-    suppression: Option<Text>,
-    #[serde(default)]
-    expected: bool,
-    #[serde(default)]
-    note: Option<Text>,
-    #[serde(default)]
-    changed_by: Option<Text>,
-    #[serde(default)]
-    changed_at: Option<When>,
-}
-
-impl Detection {
-    /// What was detected, in words.
-    fn title(&self) -> &'static str {
-        match self.kind.raw() {
-            "New-Outbound-Network-Call" => "Reached something new",
-            "Domain-Blocked" => "Was refused",
-            _ => "Detected",
-        }
-    }
-
-    /// `name:port`, with its protocol where that is not the usual one.
-    fn shown(&self) -> String {
-        let Evidence {
-            endpoint,
-            port,
-            transport,
-            ..
-        } = &self.evidence;
-        let protocol = if transport.raw() == "udp" { "/udp" } else { "" };
-        match port {
-            0 => endpoint.to_string(),
-            port if endpoint.raw().contains(':') => format!("[{endpoint}]:{port}{protocol}"),
-            port => format!("{endpoint}:{port}{protocol}"),
-        }
-    }
-
-    fn is_new(&self) -> bool {
-        self.status.raw() == "new"
-    }
-
-    fn severity_class(&self) -> &'static str {
-        match self.severity.raw() {
-            "high" => "high",
-            "medium" => "medium",
-            _ => "low",
-        }
-    }
-
-    fn status_class(&self) -> &'static str {
-        match self.status.raw() {
-            "new" => "new",
-            "resolved" => "good",
-            _ => "low",
-        }
-    }
-
-    fn href(&self) -> String {
-        url(&["ui", "detections", self.id.raw()], &[])
-    }
-
-    fn job_href(&self) -> String {
-        url(&["ui", "jobs", self.job.id.raw()], &[])
-    }
-
-    /// Its events.
-    fn events_href(&self) -> String {
-        let query = [("job", self.job.id.raw()), ("name", self.evidence.endpoint.raw())];
-        url(&["ui", "events"], &query)
-    }
-
-    fn event_href(&self) -> String {
-        let query = [("id", self.evidence.event_id.raw()), ("job", self.job.id.raw())];
-        url(&["ui", "events"], &query)
-    }
-
-    /// The form of a rule that covers it.
-    fn rule_href(&self) -> String {
-        url(&["ui", "detections", "rules", "new"], &[("from", self.id.raw())])
-    }
-
-    /// The baseline of a scope.
-    fn baseline_href(scope: &Text) -> String {
-        url(&["ui", "baselines", "scope"], &[("scope", scope.raw())])
-    }
-
-    /// Other detections of the endpoint.
-    fn others_href(&self) -> String {
-        let query = [("search", self.evidence.endpoint.raw()), ("status", "all")];
-        url(&["ui", "detections"], &query)
     }
 }
 

@@ -1,9 +1,10 @@
 //! A job's page: who it is, which policy holds for it and why, what it reached and was refused, live while it runs.
 //!
-//! Owns the page, the rows that a script brings in, and the stream that tells it when. Allowing what was refused is
+//! Owns the page, the rows that a script brings in, and the stream that tells it when. What is told of it is [`job`]'s, allowing what was refused is
 //! [`allow`]'s, reading where rules stand [`lines`]', the summary [`summary`]'s.
 
 mod allow;
+mod job;
 pub(super) mod lines;
 mod summary;
 
@@ -16,15 +17,17 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use serde::{Deserialize, Serialize};
 
+use self::job::{Considered, Effective};
+pub(super) use self::job::{Counts, Held, Job, run_href};
 use self::lines::Lines;
 use crate::Ui;
 use crate::client::{Api, Payload};
 use crate::error::{Failure, Problem};
-use crate::event::{Event, Ruled, size};
+use crate::event::{Event, Ruled};
 use crate::form::Fields;
 use crate::page::{Area, Page, done, show, show_part};
 use crate::session::Session;
-use crate::text::{Text, url};
+use crate::text::url;
 use crate::time::When;
 
 /// Events on one page.
@@ -42,163 +45,6 @@ pub(crate) fn routes() -> Router<Ui> {
         .route("/ui/jobs/{id}/end", get(ask_end).post(end))
         .merge(allow::routes())
         .merge(summary::routes())
-}
-
-/// What a job says of itself, as far as it is known.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-pub(super) struct Identity {
-    pub(super) owner: Text,
-    pub(super) repo: Text,
-    pub(super) workflow: Text,
-    pub(super) job: Text,
-    pub(super) run_id: Text,
-    pub(super) run_attempt: u32,
-    pub(super) runner_name: Text,
-    pub(super) cluster: Text,
-    pub(super) event: Text,
-    #[serde(rename = "ref")]
-    pub(super) git_ref: Text,
-    pub(super) actor: Text,
-    pub(super) head_repo: Text,
-    pub(super) assurance: Text,
-}
-
-impl Identity {
-    /// Its run's page; none when it named no run.
-    pub(super) fn run(&self) -> Option<String> {
-        run_href(self.repo.raw(), self.run_id.raw())
-    }
-}
-
-/// A run's page.
-pub(super) fn run_href(repo: &str, run_id: &str) -> Option<String> {
-    let (owner, name) = repo.split_once('/')?;
-    (!run_id.is_empty()).then(|| url(&["ui", "runs", owner, name, run_id], &[]))
-}
-
-/// What the verdicts about jobs add up to.
-#[derive(Clone, Copy, Debug, Default, Deserialize)]
-#[serde(default)]
-pub(super) struct Counts {
-    pub(super) permit: u64,
-    pub(super) refuse: u64,
-    pub(super) would_refuse: u64,
-    bytes_up: u64,
-    bytes_down: u64,
-}
-
-impl Counts {
-    fn up(&self) -> String {
-        size(self.bytes_up)
-    }
-
-    fn down(&self) -> String {
-        size(self.bytes_down)
-    }
-}
-
-/// A job.
-#[derive(Clone, Debug, Deserialize)]
-pub(super) struct Job {
-    pub(super) id: Text,
-    gateway: Text,
-    network: Text,
-    #[serde(default)]
-    sources: Vec<Text>,
-    pub(super) identity: Identity,
-    credential: Text,
-    pub(super) started_at: When,
-    expires_at: When,
-    group: Text,
-    pub(super) ended_at: Option<When>,
-    ended_by: Option<Text>,
-    #[serde(default)]
-    pub(super) counts: Option<Counts>,
-}
-
-impl Job {
-    /// What it is called: its name within the workflow, else its id.
-    pub(super) fn title(&self) -> String {
-        if self.identity.job.is_empty() {
-            self.id.to_string()
-        } else {
-            self.identity.job.to_string()
-        }
-    }
-
-    pub(super) fn href(&self) -> String {
-        url(&["ui", "jobs", self.id.raw()], &[])
-    }
-
-    fn part(&self, part: &str, query: &[(&str, &str)]) -> String {
-        url(&["ui", "jobs", self.id.raw(), part], query)
-    }
-
-    pub(super) fn alive(&self) -> bool {
-        self.ended_at.is_none()
-    }
-}
-
-/// A policy that holds.
-#[derive(Clone, Debug, Deserialize)]
-pub(super) struct Held {
-    #[serde(default)]
-    pub(super) owner: Text,
-    pub(super) name: Text,
-    pub(super) version: u32,
-    pub(super) mode: Text,
-    #[serde(default)]
-    pub(super) unusable: bool,
-}
-
-impl Held {
-    pub(super) fn href(&self) -> String {
-        url(
-            &["ui", "orgs", self.owner.raw(), "policies", self.name.raw()],
-            &[],
-        )
-    }
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-struct Facet {
-    policy: Option<Held>,
-    scope: Option<Text>,
-}
-
-#[derive(Clone, Debug, Deserialize)]
-pub(super) struct Considered {
-    pub(super) scope: Text,
-    pub(super) policy: Option<Held>,
-}
-
-#[derive(Clone, Debug, Deserialize)]
-struct InForce {
-    gateway: Text,
-    lease: bool,
-    connected: bool,
-}
-
-/// The policy that holds for the job, and why.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-pub(super) struct Effective {
-    egress: Facet,
-    lockdown: Facet,
-    pub(super) considered: Vec<Considered>,
-    decided_by: Text,
-    min_assurance: Option<Text>,
-    default_policy: Option<Text>,
-    in_force: Vec<InForce>,
-    why: Vec<Text>,
-}
-
-impl Effective {
-    fn is_policy(&self) -> bool {
-        self.decided_by.raw() == "policy"
-    }
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -9,6 +9,7 @@ mod impact;
 mod import;
 mod list;
 mod parts;
+mod propose;
 mod remove;
 mod review;
 mod selected;

@@ -121,7 +121,7 @@ impl Typed {
             owner: one.job.owner.raw().to_owned(),
             repo: one.job.repo.raw().to_owned(),
             workflow: one.job.workflow.raw().to_owned(),
-            endpoint: one.shown(),
+            endpoint: one.rule(),
             process: process.map_or("", |process| process.name.raw()).to_owned(),
             ..Self::default()
         }

@@ -14,10 +14,10 @@ use serde::{Deserialize, Serialize};
 use super::{Considered, Held};
 use crate::Ui;
 use crate::client::{Api, Payload};
-use crate::diff::Diff;
-use crate::error::{Diagnostic, Failure, Problem};
+use crate::error::{Failure, Problem};
 use crate::form::Fields;
 use crate::page::{Area, Page, done, show, show_with};
+use crate::proposal::Proposal;
 use crate::session::Session;
 use crate::text::{Text, local, url};
 
@@ -85,27 +85,6 @@ impl Asked {
         }
         local(&url(&["ui", "jobs", &self.job], &[])).into_owned()
     }
-}
-
-/// What the API proposes.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Proposal {
-    yaml: String,
-    changed: bool,
-    base_version: u32,
-    etag: Option<String>,
-    diff: Diff,
-    diagnostics: Vec<Diagnostic>,
-    covered: Vec<Covered>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Covered {
-    by: Text,
-    line: u32,
-    set: Option<Text>,
 }
 
 /// A policy or a set that is to be changed.

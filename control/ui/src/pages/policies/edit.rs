@@ -12,12 +12,14 @@ use axum::response::Response;
 use axum::routing::{get, post};
 use serde::{Deserialize, Serialize};
 
+use super::propose::{Edits, LockdownChange, ProposedLockdown, propose};
 use super::show::{Checked, Lockdown, check};
 use super::{Mode, Named, import, list_of, review};
 use crate::client::Payload;
 use crate::error::{Failure, Problem};
 use crate::form::Fields;
 use crate::page::{Area, Page, done, show_part, show_with};
+use crate::proposal::Covered;
 use crate::session::Session;
 use crate::text::{Text, url};
 use crate::{EDITOR_BODY, Ui};
@@ -105,7 +107,7 @@ impl Draft {
     }
 
     /// The name that the API is asked with: a new policy may have none yet.
-    fn asked_as(&self) -> Named {
+    pub(super) fn asked_as(&self) -> Named {
         let name = if self.named.name.is_empty() {
             "new"
         } else {
@@ -303,106 +305,6 @@ async fn act(ui: &Ui, session: &Session, draft: Draft, fields: &Fields) -> Resul
         "save" => review::save(ui, session, draft, fields).await,
         _ => editor(session, draft, (None, Vec::new())).await,
     }
-}
-
-/// What is asked of `propose`.
-#[derive(Debug, Default, Serialize)]
-pub(super) struct Edits {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) yaml: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) mode: Option<&'static str>,
-    pub(super) allow: Vec<String>,
-    #[serde(skip_serializing_if = "LockdownChange::is_kept")]
-    pub(super) lockdown: LockdownChange,
-    pub(super) against_stored: bool,
-}
-
-/// What becomes of the lockdown section; to drop it is written as null.
-#[derive(Debug, Default, Serialize)]
-#[serde(untagged)]
-pub(super) enum LockdownChange {
-    #[default]
-    Keep,
-    Drop,
-    Write(ProposedLockdown),
-}
-
-impl LockdownChange {
-    fn is_kept(&self) -> bool {
-        matches!(self, Self::Keep)
-    }
-}
-
-/// A lockdown section to be.
-#[derive(Debug, Serialize)]
-pub(super) struct ProposedLockdown {
-    enabled: bool,
-    detections: Vec<String>,
-}
-
-impl Edits {
-    pub(super) fn mode(mode: &'static str) -> Self {
-        Self {
-            mode: Some(mode),
-            ..Self::default()
-        }
-    }
-
-    fn lockdown(lockdown: LockdownChange) -> Self {
-        Self {
-            lockdown,
-            ..Self::default()
-        }
-    }
-}
-
-/// A text after a change that was asked for.
-#[derive(Clone, Debug, Deserialize)]
-pub(super) struct Proposal {
-    pub(super) yaml: String,
-    pub(super) changed: bool,
-    pub(super) base_version: u32,
-    pub(super) diff: super::parts::Diff,
-    pub(super) diagnostics: Vec<crate::error::Diagnostic>,
-    pub(super) covered: Vec<Covered>,
-}
-
-/// An endpoint that was allowed already.
-#[derive(Clone, Debug, Deserialize)]
-pub(super) struct Covered {
-    pub(super) endpoint: Text,
-    pub(super) by: Text,
-    pub(super) line: u32,
-    pub(super) set: Option<Text>,
-}
-
-impl Covered {
-    pub(super) fn said(&self) -> String {
-        match &self.set {
-            Some(set) => format!(
-                "{} is allowed already by {} of the endpoint set {set}.",
-                self.endpoint, self.by
-            ),
-            None => format!(
-                "{} is allowed already by {} on line {}.",
-                self.endpoint, self.by, self.line
-            ),
-        }
-    }
-}
-
-/// Asks for a change of a policy's text.
-pub(super) async fn propose(session: &Session, draft: &Draft, edits: Edits) -> Result<Proposal, Problem> {
-    let edits = Edits {
-        yaml: Some(draft.yaml.clone()),
-        ..edits
-    };
-    session
-        .api
-        .post(&draft.asked_as().api(&["propose"], &[]), &edits)
-        .await?
-        .json()
 }
 
 /// The editor with the text after a change.

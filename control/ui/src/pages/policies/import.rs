@@ -4,10 +4,12 @@ use askama::Template;
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
 
-use super::edit::{Covered, Draft, Edits, editor, propose};
+use super::edit::{Draft, editor};
+use super::propose::{Edits, propose};
 use crate::error::{Failure, Problem};
 use crate::form::Fields;
 use crate::page::{Area, Page, show};
+use crate::proposal::Covered;
 use crate::session::Session;
 use crate::text::{Text, url};
 use crate::time::When;

@@ -9,12 +9,14 @@ use axum::response::Response;
 use axum::routing::get;
 use serde::{Deserialize, Serialize};
 
-use super::edit::{Draft, Edits, Proposal, editor, propose};
+use super::edit::{Draft, editor};
+use super::propose::{Edits, propose};
 use super::{Named, Policy};
 use crate::client::Payload;
 use crate::error::{Failure, Problem};
 use crate::form::Fields;
 use crate::page::{Area, Page, done, show_with};
+use crate::proposal::Proposal;
 use crate::session::Session;
 use crate::text::Text;
 use crate::{EDITOR_BODY, Ui};

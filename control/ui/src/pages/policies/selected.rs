@@ -9,8 +9,9 @@ use axum::response::Response;
 use axum::routing::get;
 use serde::{Deserialize, Serialize};
 
-use super::edit::{Draft, Edits, propose};
+use super::edit::Draft;
 use super::parts::{Fall, FallsBack, falls};
+use super::propose::{Edits, propose};
 use super::{Mode, Named, list_of};
 use crate::Ui;
 use crate::client::Payload;

@@ -12,10 +12,10 @@ use serde::{Deserialize, Serialize};
 
 use super::{Set, place, policy, read};
 use crate::client::Payload;
-use crate::diff::Diff;
 use crate::error::{Diagnostic, Failure, Problem};
 use crate::form::Fields;
 use crate::page::{Area, Page, done, show, show_part, show_with};
+use crate::proposal::Proposal;
 use crate::session::Session;
 use crate::text::{Text, url};
 use crate::{EDITOR_BODY, Ui};
@@ -228,15 +228,6 @@ async fn check_part(
 struct Propose<'a> {
     yaml: &'a str,
     against_stored: bool,
-}
-
-/// What would change.
-#[derive(Debug, Deserialize)]
-struct Proposal {
-    changed: bool,
-    base_version: u32,
-    diff: Diff,
-    diagnostics: Vec<Diagnostic>,
 }
 
 #[derive(Template)]
