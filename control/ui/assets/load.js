@@ -2,6 +2,12 @@
 // scripts. The answer is HTML of this server, put in place of what was there; it carries no scripts.
 import { tellTimes } from "./time.js";
 
+// A form was sent: the page is on its way to the answer, and a part that is refused meanwhile must not lead elsewhere.
+let leaving = false;
+window.addEventListener("submit", (event) => {
+  if (!event.defaultPrevented) leaving = true;
+});
+
 /**
  * Fetches one part. Answers its HTML, or throws with what to say. Without a session a page that only shows something goes to
  * the login page; one that sends what somebody typed stays where it is, for its form keeps the text over a login.
@@ -11,7 +17,7 @@ export async function fetchPart(address, options = {}) {
   const response = await fetch(address, { ...options, headers, credentials: "same-origin", redirect: "error" });
   if (response.status === 401) {
     const shows = (options.method ?? "GET") === "GET";
-    if (shows) location.assign("/ui/login?next=" + encodeURIComponent(location.pathname + location.search));
+    if (shows && !leaving) location.assign("/ui/login?next=" + encodeURIComponent(location.pathname + location.search));
     throw new Error("signed out");
   }
   const text = await response.text();

@@ -30,6 +30,11 @@ async function cut(page) {
   });
 }
 
+/** Waits until what a page loads by itself has loaded: its parts come one after another, each marked while it does. */
+export async function settled(page) {
+  await page.waitForFunction(() => document.readyState === 'complete' && !document.querySelector('[aria-busy=true]'));
+}
+
 /** The visits of one scenario. */
 export class Visits {
   #browser;
@@ -67,8 +72,7 @@ export class Visits {
 
   /** What is wrong with how a page looks and is heard: findings of weight, and more width than the screen has. */
   async wrong_with(page) {
-    // What loads by itself has loaded.
-    await page.waitForFunction(() => !document.querySelector('[aria-busy=true]'));
+    await settled(page);
     const found = await violations(page);
     const [screen, whole] = await page.evaluate(() => [innerWidth, document.documentElement.scrollWidth]);
     if (whole > screen) found.push(`${page.url()} is ${whole} px wide on a screen of ${screen}`);

@@ -1,7 +1,9 @@
 // Who may come in, how, and for how long.
 
 import assert from 'node:assert/strict';
+import { EventEmitter, once } from 'node:events';
 
+import { settled } from '../lib/visit.mjs';
 import { api, call, session, tokens, until } from '../lib/world.mjs';
 
 /** Fills in the form of the login page. */
@@ -23,6 +25,8 @@ export async function a_token_signs_in_and_signing_out_ends_it(visits) {
   assert.notEqual(cookie.value, tokens.editor, 'the cookie is the session, not the token that was shown');
   assert.equal((await call('GET', '/session', undefined, { token: cookie.value })).status, 200);
 
+  // A part that comes late would be refused, which no page should cause.
+  await settled(page);
   await page.locator('summary').filter({ hasText: 'the editor' }).click();
   await page.getByRole('button', { name: 'Sign out' }).click();
   await page.getByText('You are signed out.').waitFor();
@@ -30,6 +34,31 @@ export async function a_token_signs_in_and_signing_out_ends_it(visits) {
   await page.waitForURL('**/ui/login*');
   // It is the session that ended, not only its cookie.
   assert.equal((await call('GET', '/session', undefined, { token: cookie.value })).status, 401);
+}
+
+export async function signing_out_while_parts_still_load_ends_at_the_farewell(visits) {
+  visits.watch.allow(401);
+  const page = await visits.page('viewer');
+  // A part is answered when the form is on its way, the form when the next part is asked for: the first was dealt with.
+  const steps = new EventEmitter();
+  const [left, handled] = [once(steps, 'left'), once(steps, 'handled')];
+  let asked = 0;
+  await page.route('**/ui/overview/*', async (route) => {
+    asked += 1;
+    if (asked === 2) steps.emit('handled');
+    await left;
+    await route.fulfill({ status: 401 });
+  });
+  await page.route('**/ui/logout', async (route) => {
+    steps.emit('left');
+    await handled;
+    await route.continue();
+  });
+  await page.goto('/ui/');
+  await page.locator('[aria-busy=true]').first().waitFor();
+  await page.locator('summary').filter({ hasText: 'viewer' }).click();
+  await page.getByRole('button', { name: 'Sign out' }).click();
+  await page.getByText('You are signed out.').waitFor();
 }
 
 export async function a_wrong_token_is_told_where_it_was_typed(visits) {
@@ -70,6 +99,8 @@ export async function a_session_that_is_revoked_ends_at_once(visits) {
   const page = await visits.page(null, { token: made.token });
   await page.goto('/ui/');
   await page.getByRole('heading', { level: 1, name: 'Overview' }).waitFor();
+  // A part that comes late would lead to the login page by itself.
+  await settled(page);
   await api('DELETE', `/tokens/${made.id}`);
   await page.goto('/ui/');
   await page.waitForURL('**/ui/login*');

@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict';
 
 import { stored, yaml } from '../lib/filled.mjs';
+import { settled } from '../lib/visit.mjs';
 import { api, call, lab, until } from '../lib/world.mjs';
 
 /** What runs where it is taken for HTML. No character of it needs escaping in a name of DNS but the spaces. */
@@ -39,7 +40,7 @@ export async function names_that_a_job_asks_for_are_text_on_every_page(visits) {
   ]) {
     const answer = await page.goto(path);
     assert.equal(answer.status(), 200, path);
-    await page.waitForFunction(() => !document.querySelector('[aria-busy=true]'));
+    await settled(page);
     await is_text(page);
   }
   await page.goto(`/ui/jobs/${job.id}`);
