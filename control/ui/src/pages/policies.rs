@@ -123,14 +123,9 @@ impl Named {
     /// The one with this id that had the name, a deleted one too; the living one when the id is empty.
     async fn load_of(&self, api: &Api, id: &str) -> Result<Stored, Problem> {
         let reply = api.fetch(&self.api(&[], &[("id", id)])).await?;
-        let etag = reply.headers.get(axum::http::header::ETAG);
-        let etag = etag
-            .and_then(|tag| tag.to_str().ok())
-            .unwrap_or_default()
-            .to_owned();
         Ok(Stored {
             policy: reply.json()?,
-            etag,
+            etag: reply.tag().to_owned(),
         })
     }
 

@@ -59,6 +59,17 @@ pub(super) struct Draft {
 }
 
 impl Draft {
+    /// The newest version that is stored.
+    pub(super) async fn stored(session: &Session, named: Named) -> Result<Self, Problem> {
+        let stored = named.load(&session.api).await?;
+        Ok(Self {
+            yaml: stored.policy.yaml,
+            etag: stored.etag,
+            is_new: false,
+            named,
+        })
+    }
+
     pub(super) fn of(named: Named, is_new: bool, fields: &Fields) -> Self {
         let name = if is_new {
             fields.get("name").to_owned()
@@ -221,13 +232,7 @@ async fn open(
     Path(named): Path<Named>,
     Query(asked): Query<Asked>,
 ) -> Result<Response, Failure> {
-    let stored = named.load(&session.api).await?;
-    let mut draft = Draft {
-        yaml: stored.policy.yaml,
-        etag: stored.etag,
-        is_new: false,
-        named,
-    };
+    let mut draft = Draft::stored(&session, named).await?;
     let mut notices = Vec::new();
     if !asked.version.is_empty() {
         let old: Version = session

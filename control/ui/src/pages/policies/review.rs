@@ -187,13 +187,7 @@ async fn mode(
     Path(named): Path<Named>,
     Query(asked): Query<Asked>,
 ) -> Result<Response, Failure> {
-    let stored = named.load(&session.api).await?;
-    let mut draft = Draft {
-        yaml: stored.policy.yaml,
-        etag: stored.etag,
-        is_new: false,
-        named,
-    };
+    let mut draft = Draft::stored(&session, named).await?;
     let to = if asked.to == "audit" { "audit" } else { "block" };
     match propose(&session, &draft, Edits::mode(to)).await {
         Ok(proposal) => {

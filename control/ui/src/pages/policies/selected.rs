@@ -322,12 +322,9 @@ async fn act(session: &Session, named: &Named, deed: Deed, shown: &str) -> Resul
                 .await?;
         }
         Deed::Block | Deed::Audit => {
-            let stored = named.load(&session.api).await?;
             let draft = Draft {
-                yaml: stored.policy.yaml,
                 etag: shown.to_owned(),
-                is_new: false,
-                named: named.clone(),
+                ..Draft::stored(session, named.clone()).await?
             };
             let mode = if deed == Deed::Block { "block" } else { "audit" };
             let proposal = propose(session, &draft, Edits::mode(mode)).await?;
